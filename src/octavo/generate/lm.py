@@ -1,0 +1,201 @@
+"""The `LanguageModel` seam and its nouns: a request goes in, events come out.
+
+Three implementations: the local engine (`local.py`), a remote OpenAI-compatible endpoint (`remote.py`), a scripted one
+for tests (`scripted.py`). Every system above this floor takes any of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from octavo.errors import OctavoError
+from octavo.text.tokenizer import Tokenizer
+
+Message = Mapping[str, Any]
+"""A chat message in OpenAI's shape: {"role": "user", "content": "..."}."""
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. The stages apply in the order of `generate/sample/__init__.py`.
+
+    temperature 0 is greedy. top_k 0, top_p 1, min_p 0, repetition_penalty 1 and the other penalties 0 are off.
+    seed None draws a fresh one. Raises OctavoError for a value outside its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_range("temperature", self.temperature, 0, 2)
+        _check_range("top_k", self.top_k, 0, math.inf)
+        _check_range("top_p", self.top_p, 0, 1)
+        _check_range("min_p", self.min_p, 0, 1)
+        _check_range("presence_penalty", self.presence_penalty, -2, 2)
+        _check_range("frequency_penalty", self.frequency_penalty, -2, 2)
+        if not 0 < self.repetition_penalty < math.inf:
+            raise OctavoError(
+                f"repetition_penalty is {self.repetition_penalty}; it must be above 0 (1 is off)",
+                param="repetition_penalty",
+            )
+        for bias in self.logit_bias.values():
+            _check_range("logit_bias", bias, -100, 100)
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # also refuses NaN
+        limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        raise OctavoError(f"{name} is {value}; it must be {limits}", param=name)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion to make.
+
+    prompt: text, token ids, or chat messages (rendered with the model's template, open for the assistant's answer).
+    max_tokens None: as many as the context holds. stop: texts that end the answer and are not part of it.
+    logprobs: None, or how many alternatives to report a token besides the chosen one (0 .. 20).
+    """
+
+    prompt: str | Sequence[int] | Sequence[Message]
+    max_tokens: int | None = None
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None and self.max_tokens < 0:
+            raise OctavoError(f"max_tokens is {self.max_tokens}; it must be 0 or more", param="max_tokens")
+        if self.logprobs is not None:
+            _check_range("logprobs", self.logprobs, 0, 20)
+        if any(text == "" for text in self.stop):
+            raise OctavoError("a stop text is empty; leave it out or give it characters", param="stop")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A chosen token, its natural-log probability before temperature and penalties, and the likeliest alternatives."""
+
+    id: int
+    text: str
+    bytes: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """First event: the prompt is accepted. prompt_tokens: its length; cached_tokens: how many needed no computing."""
+
+    prompt_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """New text, never half a character, never part of a stop text. It may be empty while text is held back.
+
+    token_ids: the tokens sampled since the last delta. logprobs: one a token where the request asked for them.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Last event. stop: the text or token id that ended the answer, when one did."""
+
+    reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    stop: str | int | None = None
+
+
+Event = Started | Delta | Finished
+
+
+class Stream(Protocol):
+    """An iterator over one request's events: Started, Delta*, Finished."""
+
+    def __iter__(self) -> Iterator[Event]: ...
+
+    def __next__(self) -> Event: ...
+
+    def close(self) -> None:
+        """Stop the request and free what it holds; from any thread, any number of times."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Teacher-forced log-probabilities of a text.
+
+    ids: (n,) its tokens. logprobs: natural logs, None for the first, which nothing precedes.
+    top: for each token the likeliest alternatives at its place, empty for the first or when none were asked.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float | None, ...]
+    top: tuple[tuple[TokenLogprob, ...], ...] = ()
+
+
+class LanguageModel(Protocol):
+    """Text in, text out. `tokenizer` is None where a remote model does not show its own."""
+
+    name: str
+    tokenizer: Tokenizer | None
+    context_length: int
+
+    def stream(self, request: Request) -> Stream:
+        """Start a request. Errors of the request itself are raised here, before the first event."""
+        ...
+
+    def score(self, text: str | Sequence[int], *, top: int = 0) -> Scores:
+        """Log-probabilities of each token of a text given those before it."""
+        ...
+
+    def close(self) -> None:
+        """Free threads and memory. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer: its text and how it ended."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...]
+    finished: Finished
+
+
+def complete(model: LanguageModel, request: Request) -> Completion:
+    """Run a request to its end and collect it."""
+    texts: list[str] = []
+    ids: list[int] = []
+    logprobs: list[TokenLogprob] = []
+    finished: Finished | None = None
+    for event in model.stream(request):
+        if isinstance(event, Delta):
+            texts.append(event.text)
+            ids.extend(event.token_ids)
+            logprobs.extend(event.logprobs)
+        elif isinstance(event, Finished):
+            finished = event
+    assert finished is not None, "a stream ends with Finished"
+    return Completion("".join(texts), tuple(ids), tuple(logprobs), finished)

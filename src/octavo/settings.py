@@ -1,0 +1,59 @@
+"""Every environment variable and folder that Octavo reads, in one place; nothing else reads `os.environ`.
+
+Variables: OCTAVO_HOME (moves all folders), OCTAVO_OFFLINE, OCTAVO_KERNELS (c|avx2|avx512|torch), OCTAVO_THREADS,
+OCTAVO_API_KEY.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from octavo.errors import OctavoError
+
+KERNEL_CHOICES = ("c", "avx2", "avx512", "torch")
+
+
+def cache_dir() -> Path:
+    """The folder for what can be fetched or computed again: models, packed weights."""
+    home = os.environ.get("OCTAVO_HOME")
+    if home:
+        return Path(home) / "cache"
+    import platformdirs  # costs a few milliseconds; not needed when OCTAVO_HOME is set
+
+    return Path(platformdirs.user_cache_dir("octavo"))
+
+
+def models_dir() -> Path:
+    """The folder that holds installed models, one folder a model."""
+    return cache_dir() / "models"
+
+
+def offline() -> bool:
+    """Whether the network must not be touched (OCTAVO_OFFLINE=1)."""
+    return os.environ.get("OCTAVO_OFFLINE", "").lower() not in ("", "0", "false", "no")
+
+
+def kernels() -> str | None:
+    """The instruction set or runner that OCTAVO_KERNELS forces; None: chosen by what the machine has."""
+    choice = os.environ.get("OCTAVO_KERNELS", "").lower() or None
+    if choice is not None and choice not in KERNEL_CHOICES:
+        raise OctavoError(f"OCTAVO_KERNELS={choice!r} is not one of {', '.join(KERNEL_CHOICES)}")
+    return choice
+
+
+def threads() -> int:
+    """Threads for computing: OCTAVO_THREADS, or the processors this process may use."""
+    text = os.environ.get("OCTAVO_THREADS")
+    if text:
+        if not text.isdigit() or not 1 <= int(text) <= 256:
+            raise OctavoError(f"OCTAVO_THREADS={text!r} is not a whole number from 1 to 256")
+        return int(text)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def api_key() -> str | None:
+    """The key that the server asks of its clients (OCTAVO_API_KEY); None: no key."""
+    return os.environ.get("OCTAVO_API_KEY") or None

@@ -1,0 +1,50 @@
+"""Fixtures that find real data and real weights, or skip with the reason."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the project's data and specifications, beside the checkout or at OCTAVO_TEST_SHARED."""
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("OCTAVO_TEST_SHARED", beside))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no data folder at {folder}; set OCTAVO_TEST_SHARED")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> dict[str, Any]:
+    """Golden values of the shipped SmolLM2 file."""
+    result: dict[str, Any] = json.loads((shared / "specs/golden-smollm2.json").read_text())
+    return result
+
+
+@pytest.fixture(scope="session")
+def stories(shared: Path) -> Path:
+    """stories260K: the smallest real model, as a Hugging Face folder."""
+    return shared / "data/weights/stories260K"
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The real SmolLM2-135M-Instruct GGUF: given by OCTAVO_TEST_SMOLLM2, installed, or pulled now."""
+    given = os.environ.get("OCTAVO_TEST_SMOLLM2")
+    if given:
+        return Path(given)
+    from octavo.errors import OctavoError
+    from octavo.models import sources
+
+    try:
+        return sources.pull(DEFAULT_MODEL)
+    except OctavoError as error:
+        pytest.skip(f"the default model cannot be had: {error}")
