@@ -155,11 +155,16 @@ class Scores:
 
 
 class LanguageModel(Protocol):
-    """Text in, text out. `tokenizer` is None where a remote model does not show its own."""
+    """Text in, text out.
+
+    tokenizer: None where a remote model does not show its own. sampling: what the model's authors advise; the values
+    that a request leaves open start from it.
+    """
 
     name: str
     tokenizer: Tokenizer | None
     context_length: int
+    sampling: Sampling
 
     def stream(self, request: Request) -> Stream:
         """Start a request. Errors of the request itself are raised here, before the first event."""

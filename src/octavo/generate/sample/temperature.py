@@ -1,0 +1,11 @@
+"""Temperature: divide the logits; below 1 the likely get likelier."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def apply_temperature(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """logits / temperature, temperature > 0. logits: (vocab_size,)."""
+    return logits / np.float32(temperature)
