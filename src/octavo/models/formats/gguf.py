@@ -1,0 +1,129 @@
+"""GGUF files, versions 2 and 3: metadata, and tensors as views of a memory map, checked before they are mapped.
+
+Unusual: shapes are turned round here (the file lists the input width first), so matrices are (out, in) everywhere.
+Source: the format's description in ggml (docs/gguf.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from octavo.errors import FormatError, UnsupportedError
+from octavo.models.formats.gguf_values import ValueReader
+from octavo.models.formats.mapped import MappedFile, TensorEntry
+from octavo.nn.encodings import BLOCK_FORMATS, Encoding
+
+MAGIC = b"GGUF"
+MAX_DIMENSIONS = 4
+ENCODINGS: dict[int, Encoding] = {
+    0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 6: "q5_0", 7: "q5_1", 8: "q8_0", 12: "q4_k", 13: "q5_k", 14: "q6_k",
+    30: "bf16",
+}  # fmt: skip
+OTHER_TYPES = {
+    9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S",
+    20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64",
+    29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """metadata: key -> number, text, bool or list of them. tensors: by the names in the file."""
+
+    path: Path
+    metadata: Mapping[str, Any]
+    tensors: Mapping[str, TensorEntry]
+
+
+def read_gguf(path: Path) -> GgufFile:
+    """Open a file. Raises FormatError for a damaged one, UnsupportedError for one of a kind that is not read."""
+    reader = ValueReader(MappedFile(path))
+    tensor_count, value_count = _counts(reader)
+    metadata: dict[str, Any] = {}
+    for _ in range(value_count):
+        key = reader.text("a key")
+        if key in metadata:
+            raise reader.fail(f"has the key {key!r} twice")
+        metadata[key] = reader.value(repr(key))
+    if metadata.get("split.count", 1) not in (0, 1):
+        raise UnsupportedError(f"{path} is one part of a split model; merge the parts first (gguf-split --merge)")
+    claims = [_claim(reader) for _ in range(tensor_count)]
+    return GgufFile(path, metadata, _entries(reader, claims, metadata))
+
+
+def _counts(reader: ValueReader) -> tuple[int, int]:
+    file = reader.file
+    if file.data[:4] != MAGIC:
+        raise FormatError(f"{file.path} does not begin with {MAGIC.decode()}; it is not a GGUF file")
+    reader.take(4, "the magic")
+    version = reader.scalar("<I", "the version")
+    if version not in (2, 3):
+        what = "a big-endian file" if version in (2 << 24, 3 << 24) else f"version {version}"
+        raise UnsupportedError(f"{file.path} is {what}; GGUF versions 2 and 3 in little-endian order are read")
+    tensor_count = reader.scalar("<Q", "the number of tensors")
+    value_count = reader.scalar("<Q", "the number of values")
+    # The least a tensor takes: length 8, dimensions 4, type 4, offset 8; the least a value takes: length 8, type 4, 1.
+    if tensor_count * 24 + value_count * 13 > file.size - reader.position:
+        raise reader.fail(f"claims {tensor_count} tensors and {value_count} values in {file.size} bytes")
+    return tensor_count, value_count
+
+
+@dataclass(frozen=True)
+class _Claim:
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    offset: int
+
+
+def _claim(reader: ValueReader) -> _Claim:
+    name = reader.text("a tensor's name")
+    dimensions = reader.scalar("<I", f"the dimensions of {name!r}")
+    if dimensions > MAX_DIMENSIONS:
+        raise reader.fail(f"gives tensor {name!r} {dimensions} dimensions")
+    sizes = [reader.scalar("<Q", f"the shape of {name!r}") for _ in range(dimensions)]
+    kind = reader.scalar("<I", f"the type of {name!r}")
+    return _Claim(name, tuple(reversed(sizes)), kind, reader.scalar("<Q", f"the offset of {name!r}"))
+
+
+def _entries(reader: ValueReader, claims: list[_Claim], metadata: Mapping[str, Any]) -> dict[str, TensorEntry]:
+    alignment = metadata.get("general.alignment", 32)
+    if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
+        raise reader.fail(f"has general.alignment {alignment!r}, which is not a power of two")
+    data_start = -(-reader.position // alignment) * alignment
+    entries: dict[str, TensorEntry] = {}
+    end, previous = data_start, ""
+    for claim in sorted(claims, key=lambda claim: claim.offset):
+        if claim.name in entries:
+            raise reader.fail(f"has tensor {claim.name!r} twice")
+        entry = _entry(reader, claim, data_start)
+        if claim.offset % alignment or entry.offset < end:
+            raise reader.fail(f"places tensor {claim.name!r} out of line or over {previous!r}")
+        entries[claim.name] = entry
+        end, previous = entry.offset + entry.nbytes, claim.name
+    return entries
+
+
+def _entry(reader: ValueReader, claim: _Claim, data_start: int) -> TensorEntry:
+    encoding = ENCODINGS.get(claim.kind)
+    if encoding is None:
+        kind = OTHER_TYPES.get(claim.kind, f"type {claim.kind}")
+        raise UnsupportedError(
+            f"{reader.file.path}: tensor {claim.name!r} is stored as {kind}, which is not read; "
+            "take a file with Q4_K, Q5_K, Q6_K, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, BF16, F16 or F32 weights"
+        )
+    block = BLOCK_FORMATS[encoding]
+    width = claim.shape[-1] if claim.shape else 1
+    if width % block.weights:
+        raise reader.fail(f"gives tensor {claim.name!r} rows of {width} weights, not whole {encoding} blocks")
+    nbytes = math.prod(claim.shape) // block.weights * block.bytes
+    offset = data_start + claim.offset
+    if offset + nbytes > reader.file.size:
+        raise reader.fail(
+            f"claims {nbytes} bytes at {offset} for tensor {claim.name!r}, but the file has {reader.file.size}"
+        )
+    return TensorEntry(claim.name, encoding.upper(), encoding, claim.shape, offset, nbytes, reader.file)

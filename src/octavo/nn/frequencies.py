@@ -1,0 +1,48 @@
+"""Inverse frequencies of rotary embedding (Su et al. 2021, arXiv 2104.09864), and the scalings that stretch them.
+
+Every scaling that does not depend on the sequence's length is a list of divisors (`RopeConfig.freq_factors`), so
+runners know one formula. No torch here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo.nn.config import RopeConfig
+
+
+def inverse_frequencies(rope: RopeConfig) -> NDArray[np.float64]:
+    """(rotary_dim / 2,): radians a position of each pair of features."""
+    exponents = np.arange(0, rope.rotary_dim, 2, dtype=np.float64) / rope.rotary_dim
+    plain: NDArray[np.float64] = rope.theta**-exponents
+    return plain if rope.freq_factors is None else plain / np.asarray(rope.freq_factors, np.float64)
+
+
+def linear_factors(rotary_dim: int, factor: float) -> tuple[float, ...]:
+    """Position interpolation (Chen et al. 2023, arXiv 2306.15595): all frequencies divided by `factor`."""
+    return (float(factor),) * (rotary_dim // 2)
+
+
+def llama3_factors(
+    theta: float, rotary_dim: int, *, factor: float, low: float, high: float, original: int
+) -> tuple[float, ...]:
+    """Llama 3.1's scaling: long wavelengths are divided by `factor`, short ones kept, those between blended.
+
+    low, high: how many turns in `original` positions bound the blend.
+    """
+    return tuple(
+        _llama3_divisor(2 * math.pi / frequency, factor, low, high, original)
+        for frequency in inverse_frequencies(RopeConfig(theta, rotary_dim)).tolist()
+    )
+
+
+def _llama3_divisor(wavelength: float, factor: float, low: float, high: float, original: int) -> float:
+    if wavelength < original / high:
+        return 1.0
+    if wavelength > original / low:
+        return float(factor)
+    smooth = (original / wavelength - low) / (high - low)
+    return 1 / ((1 - smooth) / factor + smooth)
