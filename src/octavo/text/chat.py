@@ -19,9 +19,10 @@ from typing import Any
 
 import jinja2
 from jinja2 import nodes
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from octavo.errors import OctavoError, nearest
 
@@ -126,13 +127,14 @@ def _check_arguments(function: Any, arguments: tuple[Any, ...], keywords: Mappin
     numbers = [abs(value) for value in values if isinstance(value, int)]
     if max(numbers, default=0) > SIZE_LIMIT:
         raise _LimitError(f"calls {name} with a number above {SIZE_LIMIT}")
-    values.insert(0, getattr(function, "__self__", None))
+    owner = getattr(function, "__wrapped__", function)  # the sandbox wraps str.format
+    values.insert(0, getattr(owner, "__self__", None))
     texts = [value for value in values if isinstance(value, (str, list, tuple))]
     if name in ("format", "format_map"):
         _check_widths(" ".join(text for text in texts if isinstance(text, str) and ("{" in text or "%" in text)), texts)
     if name in ("replace", "join", "expandtabs", "indent", "translate"):
         sizes = sorted((_whole_size(text) for text in texts), reverse=True)
-        growth = (sizes[0] if sizes else 0) * max(*sizes[1:2], *numbers, 1)
+        growth = (sizes[0] if sizes else 0) * max([*sizes[1:2], *numbers, 1])
         if growth > 64 * SIZE_LIMIT:
             raise _LimitError(f"calls {name} on texts that could grow to {growth} characters")
 
