@@ -21,7 +21,7 @@ DENSE_DTYPES: dict[Encoding, str] = {"f32": "<f4", "f16": "<f2", "bf16": "<u2"}
 class StoredTensor:
     """encoding: how `data` is to be read. shape: of the expanded tensor.
 
-    data: C-contiguous uint8: flat for a vector, (rows, bytes of a row) otherwise, rows being all but the last dimension.
+    data: C-contiguous uint8: flat for a vector, else (rows, bytes of a row), rows being all dimensions but the last.
     """
 
     encoding: Encoding

@@ -79,7 +79,8 @@ class ValueReader:
         if kind in SCALARS:
             layout = SCALARS[kind]
             start = self.take(count * struct.calcsize(layout), what)
-            return np.frombuffer(self.file.data, np.dtype(layout), count, start).tolist()
+            values: list[Any] = np.frombuffer(self.file.data, np.dtype(layout), count, start).tolist()
+            return values
         if count * 8 > self.file.size - self.position:  # a text or an array takes eight bytes at least
             raise self.fail(f"claims {count} values in {what}")
         if kind == TEXT:
@@ -114,6 +115,5 @@ class ValueReader:
     def _decode_run(self, run: list[bytes], what: str) -> list[str]:
         joined = b"\0".join(run)
         if joined.count(b"\0") == len(run) - 1:  # no text holds a zero: one decode for all
-            texts = self.decode(joined, what).split("\0")
-            return texts
+            return self.decode(joined, what).split("\0")
         return [self.decode(text, what) for text in run]

@@ -35,7 +35,7 @@ class MappedFile:
 
     def bytes_at(self, offset: int, count: int) -> NDArray[np.uint8]:
         """A read-only view of `count` bytes, which lie in the file."""
-        assert 0 <= offset and offset + count <= self.size, "outside the file"
+        assert offset >= 0 and offset + count <= self.size, "outside the file"
         return np.frombuffer(self.data, np.uint8, count, offset)
 
     def release(self) -> None:

@@ -36,9 +36,7 @@ def read_safetensors(path: Path) -> dict[str, TensorEntry]:
     """The tensors of one file, by name. Raises FormatError for anything the format does not allow."""
     file = MappedFile(path)
     header, data_start = _header(file)
-    entries = [
-        _entry(file, name, claim, data_start) for name, claim in header.items() if name != "__metadata__"
-    ]
+    entries = [_entry(file, name, claim, data_start) for name, claim in header.items() if name != "__metadata__"]
     _check_coverage(file, entries, data_start)
     return {entry.name: entry for entry in entries}
 

@@ -1,0 +1,148 @@
+"""`Checkpoint`: a model as it lies on disk, described and checked but not read: its tensors are taken when asked for.
+
+One object for a Hugging Face folder (config.json, safetensors) and for a GGUF file. No torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from octavo.errors import FormatError, ModelNotFoundError
+from octavo.models.config_reader import ConfigReader
+from octavo.models.families import find_family, find_gguf
+from octavo.models.family import Family
+from octavo.models.formats.folder import read_folder, read_json, refuse_pickle
+from octavo.models.formats.gguf import read_gguf
+from octavo.models.formats.mapped import MappedFile, TensorEntry
+from octavo.models.generation_defaults import GenerationDefaults, gguf_generation, read_generation
+from octavo.models.gguf_config import hub_config
+from octavo.models.keys import KeyRule, expand, to_canonical
+from octavo.models.tensors import StoredTensor
+from octavo.nn.config import TransformerConfig
+
+if TYPE_CHECKING:  # its library takes a while to import, and weights do not need it
+    from octavo.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """path: the folder or file. name: for people. family: a key of `families.FAMILIES`.
+
+    raw_config: config.json, or a GGUF file's metadata in hub spelling. tensors: canonical name -> tensor, made when
+    asked for, every shape as `parameter_shapes(config)` says. metadata: of a GGUF file, else None.
+    """
+
+    path: Path
+    name: str
+    family: str
+    config: TransformerConfig
+    raw_config: Mapping[str, Any]
+    tensors: Mapping[str, StoredTensor]
+    generation: GenerationDefaults
+    metadata: Mapping[str, Any] | None = None
+    files: tuple[MappedFile, ...] = field(default=(), repr=False)
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that lies with the weights."""
+        from octavo.text.tokenizer import Tokenizer
+
+        return Tokenizer.from_folder(self.path) if self.metadata is None else Tokenizer.from_gguf(self.metadata)
+
+    def release(self) -> None:
+        """Take the pages read so far out of resident memory; tensors stay usable and are read again when touched."""
+        for file in self.files:
+            file.release()
+
+
+def open_checkpoint(path: Path, *, ignore_keys: Collection[str] = ()) -> Checkpoint:
+    """Open a Hugging Face folder or a `.gguf` file; check all that its headers say, read no weights.
+
+    ignore_keys: config keys to load the model without. Raises ModelNotFoundError, FormatError (damaged, pickle),
+    UnknownNameError (family, key, tensor), UnsupportedError (known, but not done here).
+    """
+    if path.is_dir():
+        return _open_folder(path, ignore_keys)
+    if not path.exists():
+        raise ModelNotFoundError(f"there is no model at {path}; give a folder with config.json or a .gguf file")
+    refuse_pickle(path)
+    if path.suffix == ".safetensors":
+        raise FormatError(f"{path} is weights without their config; give its folder, {path.parent}")
+    return _open_gguf(path, ignore_keys)
+
+
+def _open_folder(folder: Path, ignore: Collection[str]) -> Checkpoint:
+    if not (folder / "config.json").is_file():
+        refuse_pickle(folder)
+        raise ModelNotFoundError(f"{folder} has no config.json; give a Hugging Face folder or a .gguf file")
+    source = folder / "config.json"
+    raw = read_json(source)
+    family = find_family(raw.get("model_type"), str(source))
+    config = _read_config(family, raw, str(source), ignore)
+    entries = _with_prefix(read_folder(folder), family)
+    config = _checked_tie(config, entries, family.rules)
+    tensors = to_canonical(
+        entries, family.rules, config, harmless=_harmless(family, config, family.rules), source=str(folder)
+    )
+    path = folder / "generation_config.json"
+    generation = read_generation(read_json(path) if path.is_file() else None, raw, str(path), ignore=ignore)
+    name = folder.resolve().name
+    return Checkpoint(folder, name, family.name, config, raw, tensors, generation, None, _files(entries))
+
+
+def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
+    file = read_gguf(path)
+    family, layout = find_gguf(file.metadata.get("general.architecture"), str(path))
+    raw = {"model_type": family.name, **hub_config(file, layout, ignore)}
+    config = _read_config(family, raw, str(path), ignore)
+    tensors = to_canonical(file.tensors, layout.rules, config, harmless=layout.harmless_tensors, source=str(path))
+    generation = gguf_generation(file.metadata, str(path))
+    name, files = path.stem, _files(file.tensors)
+    return Checkpoint(path, name, family.name, config, raw, tensors, generation, file.metadata, files)
+
+
+def _read_config(family: Family, raw: Mapping[str, Any], source: str, ignore: Collection[str]) -> TransformerConfig:
+    reader = ConfigReader(raw, source, ignore=ignore)
+    reader.neutral(family.neutral_values)
+    config = family.read_config(reader)
+    reader.finish(family.harmless_keys)
+    return config
+
+
+def _with_prefix(entries: Mapping[str, TensorEntry], family: Family) -> dict[str, TensorEntry]:
+    """Hub names with the body's prefix, which files of the bare body leave out."""
+    if any(name.startswith(family.prefix) for name in entries):
+        return dict(entries)
+    return {name if name.startswith("lm_head.") else family.prefix + name: entry for name, entry in entries.items()}
+
+
+def _checked_tie(
+    config: TransformerConfig, entries: Mapping[str, TensorEntry], rules: tuple[KeyRule, ...]
+) -> TransformerConfig:
+    """A config that says tied, while the file has a head of its own that differs: the file is right, as for peers."""
+    if not config.tie_embeddings:
+        return config
+    names = {rule.canonical[0]: rule.stored for rule in expand(rules, replace(config, tie_embeddings=False))}
+    head, embedding = entries.get(names["lm_head.weight"]), entries.get(names["embed_tokens.weight"])
+    if head is None or embedding is None:
+        return config
+    same = head.shape == embedding.shape and head.kind == embedding.kind
+    if same and np.array_equal(head.read().data, embedding.read().data):
+        return config
+    return replace(config, tie_embeddings=False)
+
+
+def _harmless(family: Family, config: TransformerConfig, rules: tuple[KeyRule, ...]) -> tuple[str, ...]:
+    """Patterns of tensors that may be there unused: a tied head, present and equal, is one."""
+    if not config.tie_embeddings:
+        return family.harmless_tensors
+    heads = [rule.stored for rule in rules if rule.canonical == ("lm_head.weight",)]
+    return (*family.harmless_tensors, *heads)
+
+
+def _files(entries: Mapping[str, TensorEntry]) -> tuple[MappedFile, ...]:
+    return tuple({id(entry.file): entry.file for entry in entries.values()}.values())

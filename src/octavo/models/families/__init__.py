@@ -1,0 +1,36 @@
+"""The table of model families: one row a file. Adding a family is adding a file and its line here."""
+
+from __future__ import annotations
+
+from octavo.errors import UnknownNameError, UnsupportedError, nearest
+from octavo.models.families.gpt2 import GPT2
+from octavo.models.families.llama import LLAMA
+from octavo.models.families.mistral import MISTRAL
+from octavo.models.family import Family, GgufLayout
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (GPT2, LLAMA, MISTRAL)}
+
+
+def find_family(model_type: object, source: str) -> Family:
+    """The row of a hub config's `model_type`. Raises UnknownNameError with the nearest known one."""
+    if isinstance(model_type, str) and model_type in FAMILIES:
+        return FAMILIES[model_type]
+    known = f"known are {', '.join(FAMILIES)}"
+    hint = nearest(model_type, FAMILIES) if isinstance(model_type, str) else ""
+    raise UnknownNameError(
+        f"{source} has the model_type {model_type!r}, a family that is not here ({known}){hint}", param="model_type"
+    )
+
+
+def find_gguf(architecture: object, source: str) -> tuple[Family, GgufLayout]:
+    """The row of a GGUF file's `general.architecture`."""
+    layouts = {family.gguf.architecture: family for family in FAMILIES.values() if family.gguf is not None}
+    family = layouts.get(architecture) if isinstance(architecture, str) else None
+    if family is None or family.gguf is None:
+        hint = nearest(architecture, layouts) if isinstance(architecture, str) else ""
+        raise UnsupportedError(
+            f"{source} is of the architecture {architecture!r}, which is not here "
+            f"(known are {', '.join(layouts)}){hint}",
+            param="general.architecture",
+        )
+    return family, family.gguf

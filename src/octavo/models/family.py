@@ -1,0 +1,68 @@
+"""`Family`: a model family as a row of a table: config in, `TransformerConfig` and key map out.
+
+The rows are in `families/`, one file each; nothing else in Octavo knows a family's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from octavo.models.config_reader import ConfigReader
+from octavo.models.keys import KeyRule
+from octavo.nn.config import TransformerConfig
+
+HARMLESS_KEYS: Mapping[str, str] = {
+    **dict.fromkeys(("architectures", "model_type"), "the row is already chosen"),
+    **dict.fromkeys(("dtype", "torch_dtype"), "tensors say their own type"),
+    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), "read with the generation defaults"),
+    **dict.fromkeys(("_name_or_path", "transformers_version", "transformers.js_config"), "where the file comes from"),
+    **dict.fromkeys(("use_cache", "return_dict", "output_attentions", "output_hidden_states"), "how peers are called"),
+    **dict.fromkeys(("initializer_range", "attention_dropout"), "training only"),
+    **dict.fromkeys(("id2label", "label2id", "problem_type", "task_specific_params"), "for heads that are not here"),
+    "chunk_size_feed_forward": "cuts the same sums into pieces",
+    "pretraining_tp": "cuts the same sums into pieces",
+}
+"""Config keys that change nothing in the result, with the reason."""
+
+NEUTRAL_VALUES: Mapping[str, tuple[Any, ...]] = {
+    "is_encoder_decoder": (False,),
+    "add_cross_attention": (False,),
+    "quantization_config": (),
+    "pruned_heads": ({},),
+}
+"""Config keys that are accepted with these values only, because they switch nothing on."""
+
+
+@dataclass(frozen=True)
+class GgufLayout:
+    """How the family lies in a GGUF file.
+
+    hub_config: the metadata's own keys, and whether a tensor is there -> a config in hub spelling. rules: its key map.
+    """
+
+    architecture: str
+    hub_config: Callable[[ConfigReader, Callable[[str], bool]], dict[str, Any]]
+    rules: tuple[KeyRule, ...]
+    harmless_tensors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """name: the `model_type`. architecture: the class that peers load it with.
+
+    prefix: what hub names of the body begin with, left out in some files. harmless_keys: key -> reason.
+    harmless_tensors: patterns of tensors that files hold and the model does not need.
+    """
+
+    name: str
+    architecture: str
+    read_config: Callable[[ConfigReader], TransformerConfig]
+    write_config: Callable[[TransformerConfig], dict[str, Any]]
+    rules: tuple[KeyRule, ...]
+    prefix: str
+    harmless_keys: Mapping[str, str]
+    neutral_values: Mapping[str, tuple[Any, ...]]
+    harmless_tensors: tuple[str, ...]
+    gguf: GgufLayout | None = None

@@ -1,0 +1,121 @@
+"""`GenerationDefaults`: what a model's authors advise for generating with it.
+
+Read from `generation_config.json` and config.json of a folder, or from a GGUF file's token ids; written with a saved
+model. Values for ways of decoding that are not here must be neutral, or are refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from octavo.errors import FormatError
+from octavo.models.config_reader import ConfigReader
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """eos_token_ids: any of them ends an answer. The others are None where the authors advise nothing."""
+
+    eos_token_ids: tuple[int, ...] = ()
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
+
+
+HARMLESS = {
+    **dict.fromkeys(("_from_model_config", "transformers_version", "_name_or_path"), "where the file comes from"),
+    **dict.fromkeys(("bos_token_id", "pad_token_id", "decoder_start_token_id"), "the tokenizer's business"),
+    **dict.fromkeys(("max_length", "max_new_tokens", "min_length"), "the request says how long"),
+    **dict.fromkeys(("use_cache", "cache_implementation", "output_attentions", "output_hidden_states"), "how it runs"),
+    **dict.fromkeys(
+        ("return_dict_in_generate", "output_scores", "output_logits", "assistant_early_exit"), "how it runs"
+    ),
+    "max_matching_ngram_size": "only for a draft",
+    "prompt_lookup_num_tokens": "only for a draft",
+}
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "num_beams": (1,),
+    "num_beam_groups": (1,),
+    "num_return_sequences": (1,),
+    "typical_p": (1, 1.0),
+    "min_p": (0, 0.0),
+    "epsilon_cutoff": (0, 0.0),
+    "eta_cutoff": (0, 0.0),
+    "diversity_penalty": (0, 0.0),
+    "length_penalty": (1, 1.0),
+    "encoder_repetition_penalty": (1, 1.0),
+    "no_repeat_ngram_size": (0,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "early_stopping": (False,),
+    "renormalize_logits": (False, True),
+    "remove_invalid_values": (False,),
+    "token_healing": (False,),
+    "guidance_scale": (1, 1.0),
+    "suppress_tokens": ([],),
+    "begin_suppress_tokens": ([],),
+    "bad_words_ids": ([],),
+    "sequence_bias": ({},),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "stop_strings": ([],),
+}
+
+
+def read_generation(
+    generation: Mapping[str, Any] | None, config: Mapping[str, Any], source: str, *, ignore: Collection[str] = ()
+) -> GenerationDefaults:
+    """generation: the object of generation_config.json, None where there is no such file. config: of config.json."""
+    reader = ConfigReader(generation or {}, source, ignore=ignore)
+    reader.neutral(NEUTRAL)
+    ids = reader.raw.get("eos_token_id")
+    if ids is None:
+        ids = config.get("eos_token_id")
+    sampled = reader.flag("do_sample", default=True)  # absent: the values stand for when one samples
+    defaults = GenerationDefaults(
+        eos_token_ids=_token_ids(ids, source),
+        temperature=_optional(reader, "temperature"),
+        top_k=reader.integer("top_k", low=0) if reader.has("top_k") else None,
+        top_p=_optional(reader, "top_p"),
+        repetition_penalty=_optional(reader, "repetition_penalty"),
+    )
+    reader.finish({*HARMLESS, "eos_token_id", "temperature", "top_k", "top_p", "repetition_penalty"})
+    return defaults if sampled else GenerationDefaults(defaults.eos_token_ids)
+
+
+def gguf_generation(metadata: Mapping[str, Any], source: str) -> GenerationDefaults:
+    """The ids of end of sequence, end of turn and end of message, where the file names them."""
+    names = ("eos_token_id", "eot_token_id", "eom_token_id")
+    ids = [metadata.get(f"tokenizer.ggml.{name}") for name in names]
+    return GenerationDefaults(_token_ids([value for value in ids if value is not None], source))
+
+
+def write_generation(defaults: GenerationDefaults) -> dict[str, Any]:
+    """The object of generation_config.json that `read_generation` reads to the same values."""
+    ids = list(defaults.eos_token_ids)
+    written: dict[str, Any] = {"eos_token_id": ids[0] if len(ids) == 1 else ids or None}
+    advised = {
+        "temperature": defaults.temperature,
+        "top_k": defaults.top_k,
+        "top_p": defaults.top_p,
+        "repetition_penalty": defaults.repetition_penalty,
+    }
+    advised = {key: value for key, value in advised.items() if value is not None}
+    if advised:
+        written["do_sample"] = True
+    return {key: value for key, value in (written | advised).items() if value is not None}
+
+
+def _optional(reader: ConfigReader, key: str) -> float | None:
+    if type(reader.raw.get(key)) in (int, float) and reader.raw[key] == 0:
+        return 0.0  # greedy, or a stage that is off
+    return reader.number(key) if reader.has(key) else None
+
+
+def _token_ids(value: Any, source: str) -> tuple[int, ...]:
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(item) is int and 0 <= item < 2**31 for item in ids):
+        raise FormatError(f"{source} has eos_token_id {value!r}; it must be a token id or a list of them")
+    return tuple(dict.fromkeys(ids))

@@ -1,0 +1,170 @@
+"""Key maps: the names and layouts of a file's tensors against the canonical ones, one table for both directions.
+
+Unusual: nothing is read when a file is opened; a tensor is cut, turned or reordered when it is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo.errors import FormatError, UnknownNameError
+from octavo.models.formats.mapped import TensorEntry
+from octavo.models.tensors import StoredTensor, concatenate_rows
+from octavo.nn.config import TransformerConfig
+from octavo.nn.shapes import parameter_shapes
+
+Layout = Literal["plain", "transposed", "pairs"]
+
+
+@dataclass(frozen=True)
+class KeyRule:
+    """One tensor of a file, `{i}` standing for the block's number.
+
+    canonical: the canonical tensor, or several that lie in it one under the other. layout: plain is (out, in);
+    transposed is (in, out); pairs has a head's rotary rows in the order 0, hd/2, 1, hd/2 + 1, ...
+    """
+
+    stored: str
+    canonical: tuple[str, ...]
+    layout: Layout = "plain"
+
+
+def linear_rules(stored: str, *canonical: str, layout: Layout = "plain") -> tuple[KeyRule, KeyRule]:
+    """The rules of a linear layer's weight and bias; which of them a config needs, its shapes say."""
+    bias: Layout = "plain" if layout == "transposed" else layout
+    return (
+        KeyRule(f"{stored}.weight", tuple(f"{name}.weight" for name in canonical), layout),
+        KeyRule(f"{stored}.bias", tuple(f"{name}.bias" for name in canonical), bias),
+    )
+
+
+class CanonicalTensors(Mapping[str, StoredTensor]):
+    """Canonical name -> tensor, made when asked for."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], StoredTensor]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> StoredTensor:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+def to_canonical(
+    entries: Mapping[str, TensorEntry],
+    rules: tuple[KeyRule, ...],
+    config: TransformerConfig,
+    *,
+    harmless: tuple[str, ...],
+    source: str,
+) -> CanonicalTensors:
+    """A file's tensors under canonical names. harmless: patterns of tensors that may be there and are not used.
+
+    Raises UnknownNameError for a tensor that no rule knows, FormatError for a missing one or a wrong shape.
+    """
+    shapes = parameter_shapes(config)
+    makers: dict[str, Callable[[], StoredTensor]] = {}
+    used: set[str] = set()
+    for rule in expand(rules, config):
+        sizes = [shapes[name] for name in rule.canonical]
+        entry = entries.get(rule.stored)
+        if entry is None:
+            raise FormatError(
+                f"{source} lacks the tensor {rule.stored!r}; the download or the conversion is incomplete"
+            )
+        _check_shape(entry, _stored_shape(sizes, rule.layout), source)
+        used.add(rule.stored)
+        start = 0
+        for name, size in zip(rule.canonical, sizes, strict=True):
+            makers[name] = _maker(entry, rule, slice(start, start + size[0]), config, name)
+            start += size[0]
+    for name in entries:
+        if name not in used and not any(re.fullmatch(pattern, name) for pattern in harmless):
+            raise UnknownNameError(
+                f"{source} has the tensor {name!r}, which its config does not account for and the model would lack; "
+                "is config.json of another model?"
+            )
+    return CanonicalTensors({name: makers[name] for name in shapes})
+
+
+def to_stored(
+    tensors: Mapping[str, StoredTensor], rules: tuple[KeyRule, ...], config: TransformerConfig
+) -> dict[str, Callable[[], StoredTensor]]:
+    """The inverse: a file's tensor name -> what makes it. Raises FormatError when `tensors` does not fit `config`."""
+    shapes = parameter_shapes(config)
+    if set(tensors) != set(shapes):
+        odd = sorted(set(tensors) ^ set(shapes))[0]
+        raise FormatError(f"the tensor {odd!r} {'is missing' if odd in shapes else 'does not belong to the config'}")
+    return {rule.stored: _inverse(tensors, rule, config) for rule in expand(rules, config)}
+
+
+def expand(rules: tuple[KeyRule, ...], config: TransformerConfig) -> list[KeyRule]:
+    """The rules that this config needs, a rule with `{i}` once a block."""
+    shapes = parameter_shapes(config)
+    expanded = []
+    for rule in rules:
+        blocks = range(config.num_layers) if "{i}" in rule.stored else range(1)
+        for index in blocks:
+            names = tuple(name.format(i=index) for name in rule.canonical)
+            if names[0] in shapes:
+                expanded.append(KeyRule(rule.stored.format(i=index), names, rule.layout))
+    return expanded
+
+
+def _stored_shape(sizes: list[tuple[int, ...]], layout: Layout) -> tuple[int, ...]:
+    shape = (sum(size[0] for size in sizes), *sizes[0][1:])
+    return shape[::-1] if layout == "transposed" else shape
+
+
+def _check_shape(entry: TensorEntry, shape: tuple[int, ...], source: str) -> None:
+    if entry.shape != shape:
+        raise FormatError(
+            f"{source}: tensor {entry.name!r} has shape {list(entry.shape)}, but the config asks for {list(shape)}"
+        )
+
+
+def _maker(
+    entry: TensorEntry, rule: KeyRule, part: slice, config: TransformerConfig, name: str
+) -> Callable[[], StoredTensor]:
+    def make() -> StoredTensor:
+        tensor = entry.read()
+        if rule.layout == "transposed":
+            tensor = tensor.transposed()
+        if len(rule.canonical) > 1:
+            tensor = tensor.rows(part)
+        return tensor.rows(pair_order(config, name, tensor.shape[0])) if rule.layout == "pairs" else tensor
+
+    return make
+
+
+def _inverse(
+    tensors: Mapping[str, StoredTensor], rule: KeyRule, config: TransformerConfig
+) -> Callable[[], StoredTensor]:
+    def make() -> StoredTensor:
+        parts = [tensors[name] for name in rule.canonical]
+        if rule.layout == "pairs":
+            orders = [pair_order(config, name, part.shape[0]) for name, part in zip(rule.canonical, parts, strict=True)]
+            parts = [part.rows(np.argsort(order)) for part, order in zip(parts, orders, strict=True)]
+        tensor = parts[0] if len(parts) == 1 else concatenate_rows(parts)
+        return tensor.transposed() if rule.layout == "transposed" else tensor
+
+    return make
+
+
+def pair_order(config: TransformerConfig, name: str, rows: int) -> NDArray[np.intp]:
+    """(rows,): which row of the pair layout is the half layout's row r; features past rotary_dim stay in place."""
+    assert config.rope is not None, f"{name} has no rotary rows"
+    head_dim, rotary_dim = config.attention.head_dim, config.rope.rotary_dim
+    rotary = np.arange(rotary_dim).reshape(rotary_dim // 2, 2).T.reshape(-1)
+    head = np.concatenate((rotary, np.arange(rotary_dim, head_dim)))
+    return (np.arange(0, rows, head_dim)[:, None] + head).reshape(-1)
