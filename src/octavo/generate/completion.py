@@ -6,7 +6,7 @@ The engine's thread alone touches it, but for `events` (a queue) and `cancelled`
 from __future__ import annotations
 
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +98,32 @@ class Completion:
         logprobs = log_softmax(logits)
         top = top_logprobs(logprobs, self._num_logprobs, self._tokenizer)
         return (token_logprob(token, logprobs, self._tokenizer, top),)
+
+
+class CompletionStream:
+    """The reader's end of a completion: its events, from any thread. wake: tells the engine of a cancellation."""
+
+    def __init__(self, completion: Completion, wake: Callable[[], None]) -> None:
+        self._completion = completion
+        self._wake = wake
+        self._ended = False
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        if self._ended:
+            raise StopIteration
+        event = self._completion.events.get()
+        self._ended = isinstance(event, Finished | BaseException)
+        if isinstance(event, BaseException):
+            raise event
+        return event
+
+    def close(self) -> None:
+        """Stop the request; its blocks are free before the next step."""
+        self._completion.cancelled = True
+        self._wake()
 
 
 def token_logprob(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
 from octavo.errors import ContextLengthError, OctavoError
-from octavo.generate.completion import Completion, Limits
+from octavo.generate.completion import Completion, CompletionStream, Limits
 from octavo.generate.engine import Engine
-from octavo.generate.lm import Event, Finished, Message, Request, Sampling, Scores
+from octavo.generate.lm import Message, Request, Sampling, Scores
 from octavo.generate.scoring import Scoring
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.loading import make_runner
@@ -62,7 +62,7 @@ class LocalModel:
     def __exit__(self, *unused: object) -> None:
         self.close()
 
-    def stream(self, request: Request) -> LocalStream:
+    def stream(self, request: Request) -> CompletionStream:
         """Start a request. Raises ContextLengthError, or OctavoError for a token id that does not exist."""
         prompt = self.encode(request.prompt)
         room = self.context_length - len(prompt)
@@ -76,7 +76,7 @@ class LocalModel:
         completion = Completion(prompt, request, limits, self.tokenizer)
         if not completion.finished:
             self.engine.submit(completion)
-        return LocalStream(completion, self.engine)
+        return CompletionStream(completion, self.engine.wake)
 
     def score(self, text: str | Sequence[int], *, top: int = 0) -> Scores:
         """Log-probabilities of each token of a text; with a string, of the tokenizer's ids for it."""
@@ -95,7 +95,7 @@ class LocalModel:
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt)
         elif prompt and not isinstance(prompt[0], int):
-            ids = self.tokenizer.encode(self.tokenizer.render(prompt))  # type: ignore[arg-type]
+            ids = self.tokenizer.encode_chat(prompt)  # type: ignore[arg-type]
         else:
             ids = list(prompt)  # type: ignore[arg-type]
             self._check_ids("prompt", ids)
@@ -116,32 +116,6 @@ class LocalModel:
         for token in ids:
             if not 0 <= token < vocab_size:
                 raise OctavoError(f"token id {token} does not exist; ids are 0 to {vocab_size - 1}", param=param)
-
-
-class LocalStream:
-    """The events of one completion in the engine."""
-
-    def __init__(self, completion: Completion, engine: Engine) -> None:
-        self._completion = completion
-        self._engine = engine
-        self._ended = False
-
-    def __iter__(self) -> Iterator[Event]:
-        return self
-
-    def __next__(self) -> Event:
-        if self._ended:
-            raise StopIteration
-        event = self._completion.events.get()
-        self._ended = isinstance(event, Finished | BaseException)
-        if isinstance(event, BaseException):
-            raise event
-        return event
-
-    def close(self) -> None:
-        """Stop the request; its blocks are free before the next step."""
-        self._completion.cancelled = True
-        self._engine.wake()
 
 
 def _advised(checkpoint: Checkpoint) -> Sampling:

@@ -1,0 +1,98 @@
+"""Sampling stages against the live `transformers` processors, and the draw against the exact distribution."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo.errors import OctavoError
+from octavo.generate.lm import Sampling
+from octavo.generate.sample import Sampler, draw, log_softmax, truncated
+from octavo.generate.sample.bias import add_bias
+from octavo.generate.sample.penalties import penalise_presence, penalise_repetition
+
+torch = pytest.importorskip("torch")
+processors = pytest.importorskip("transformers.generation.logits_process")
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def random_logits(seed: int, size: int = 200) -> np.ndarray:
+    return np.random.default_rng(seed).normal(scale=3, size=size).astype(np.float32)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seeds, st.floats(0.1, 2), st.integers(0, 220), st.floats(0.01, 1), st.sampled_from([0.0, 0.02, 0.3]))
+def test_temperature_and_cuts_equal_transformers(seed: int, temperature: float, k: int, p: float, min_p: float) -> None:
+    logits = random_logits(seed)
+    chain = [processors.TemperatureLogitsWarper(temperature)]
+    if k:
+        chain.append(processors.TopKLogitsWarper(k))
+    if p < 1:
+        chain.append(processors.TopPLogitsWarper(p))
+    if min_p:
+        chain.append(processors.MinPLogitsWarper(min_p))
+    expected = torch.tensor(logits)[None]
+    for stage in chain:
+        expected = stage(None, expected)
+    actual = truncated(logits, Sampling(temperature=temperature, top_k=k, top_p=p, min_p=min_p))
+    kept = np.isfinite(expected[0].numpy())
+    differ = kept != np.isfinite(actual)
+    assert differ.sum() <= 1  # a sum that ends within rounding of p may fall on either side
+    assert np.allclose(actual[kept & ~differ], expected[0].numpy()[kept & ~differ], rtol=1e-5)
+
+
+@given(seeds, st.lists(st.integers(0, 199), min_size=1), st.floats(0.5, 2))
+def test_repetition_penalty_equals_transformers(seed: int, seen: list[int], penalty: float) -> None:
+    logits = random_logits(seed)
+    stage = processors.RepetitionPenaltyLogitsProcessor(penalty)
+    expected = stage(torch.tensor([seen]), torch.tensor(logits)[None].clone())[0].numpy()
+    actual = penalise_repetition(logits, np.array(sorted(set(seen))), penalty)
+    assert np.allclose(actual, expected, rtol=1e-6)
+
+
+def test_presence_and_frequency_follow_openais_formula() -> None:
+    logits = np.zeros(5, np.float32)
+    changed = penalise_presence(logits, np.array([1, 3]), np.array([1, 4], np.float32), 0.5, 0.25)
+    assert changed.tolist() == [0, -0.75, 0, -1.5, 0]
+    assert logits.tolist() == [0] * 5
+
+
+def test_bias_of_minus_100_forbids_and_100_forces() -> None:
+    logits = random_logits(0)
+    best = int(logits.argmax())
+    assert Sampler(Sampling(temperature=0, logit_bias={best: -100}), []).choose(logits) != best
+    assert Sampler(Sampling(temperature=0, logit_bias={7: 100}), []).choose(logits) == 7
+    assert add_bias(logits, {3: 1.5})[3] == np.float32(logits[3] + np.float32(1.5))
+
+
+def test_draws_have_the_exact_distribution() -> None:
+    logits = np.log(np.array([0.5, 0.0001, 0.3, 0.1999], np.float32))
+    logits[1] = -np.inf
+    random = np.random.default_rng(0)
+    counts = np.bincount([draw(logits, random) for _ in range(20_000)], minlength=4)
+    expected = 20_000 * np.exp(log_softmax(logits))
+    assert counts[1] == 0
+    alive = expected > 0
+    chi_squared = ((counts[alive] - expected[alive]) ** 2 / expected[alive]).sum()
+    assert chi_squared < 13.8  # 0.1 % for two degrees of freedom
+
+
+@given(seeds)
+def test_a_seed_gives_the_same_tokens_and_penalties_change_them(seed: int) -> None:
+    logits = [random_logits(seed + i) for i in range(20)]
+    tokens = [[sampler.choose(row) for row in logits] for sampler in (Sampler(Sampling(seed=1), []) for _ in range(2))]
+    assert tokens[0] == tokens[1]
+    greedy = Sampler(Sampling(temperature=0, frequency_penalty=2), [])
+    assert len({greedy.choose(logits[0]) for _ in range(50)}) > 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperature": -0.1}, {"temperature": float("nan")}, {"top_p": 1.5}, {"top_k": -1}, {"repetition_penalty": 0}],
+)
+def test_values_outside_their_range_are_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(OctavoError, match=next(iter(wrong))):
+        Sampling(**wrong)
