@@ -1,0 +1,200 @@
+"""`Transformer`: the decoder in torch, for training, GPUs and as the reference of the kernels; and its runner.
+
+Parameters carry the canonical names of `nn/shapes.py`. Unusual: `embed`, `hidden` and `logits` are seams of their own,
+so that embeddings can be handed in, hidden states read out, and logits made at the wanted positions only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from octavo.errors import ContextLengthError
+from octavo.models.checkpoint import Checkpoint
+from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
+from octavo.models.tensors import StoredTensor
+from octavo.models.torch_tensors import from_torch, to_torch
+from octavo.nn.attention import Attend, padded_causal_mask, scaled_attention
+from octavo.nn.block import Block
+from octavo.nn.config import TransformerConfig
+from octavo.nn.linear import Linear
+from octavo.nn.norms import make_norm
+from octavo.nn.paged import Cache, PagedMemory, PagedStep, Span
+from octavo.nn.rotary import cos_sin
+
+INIT_STD = 0.02
+
+
+class Transformer(nn.Module):
+    """A decoder by its config, with fresh weights from `seed` (left unset on the meta device)."""
+
+    embed_positions: nn.Embedding | None
+    lm_head: Linear | None
+
+    def __init__(self, config: TransformerConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        width = config.hidden_size
+        self.embed_tokens = _embedding(config.vocab_size, width)
+        self.embed_positions = _embedding(config.context_length, width) if config.rope is None else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.norm = make_norm(config.norm, width)
+        self.lm_head = None if config.tie_embeddings else Linear(width, config.vocab_size, bias=False)
+        if not self.embed_tokens.weight.is_meta:
+            self.init_weights(seed)
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Transformer:
+        """The checkpoint's weights, read one by one into `dtype` on `device`; memory peaks little above them."""
+        with torch.device("meta"):
+            model = cls(checkpoint.config)
+        for name, _ in list(model.named_parameters()):
+            tensor = to_torch(checkpoint.tensors[name], dtype=dtype, device=device, release=checkpoint.release)
+            owner, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor))
+            checkpoint.release()
+        return model
+
+    @torch.no_grad()
+    def init_weights(self, seed: int = 0) -> None:
+        """Fresh weights (Radford et al. 2019): N(0, 0.02), the outputs into the residual divided by sqrt(2 layers)."""
+        device = self.embed_tokens.weight.device
+        generator = torch.Generator(device).manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif parameter.ndim == 1:
+                parameter.fill_(1)
+            else:
+                into_residual = name.endswith(("attention.o.weight", "mlp.down.weight"))
+                scale = math.sqrt(2 * self.config.num_layers) if into_residual else 1
+                parameter.normal_(0, INIT_STD / scale, generator=generator)
+
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """tokens, positions: (batch, tokens) integers -> (batch, tokens, hidden_size)."""
+        x: Tensor = self.embed_tokens(tokens)
+        return x if self.embed_positions is None else x + self.embed_positions(positions)
+
+    def hidden(self, x: Tensor, positions: Tensor, cache: Cache | None = None, *, mask: Tensor | None = None) -> Tensor:
+        """The blocks and the final norm. x: (batch, tokens, hidden_size) -> the same.
+
+        cache: where keys and values are kept and read; None: the tokens are whole sequences, and each sees those before
+        it. mask: (batch, tokens) bool, false at padding; only without a cache.
+        """
+        rotary = None if self.config.rope is None else cos_sin(self.config.rope, positions)
+        whole = _whole_sequences(mask)
+        for index, block in enumerate(self.blocks):
+            x = block(x, rotary, whole if cache is None else partial(cache.attend, index))
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., hidden_size) -> (..., vocab_size)."""
+        if self.lm_head is None:
+            return functional.linear(hidden, self.embed_tokens.weight)
+        return self.lm_head(hidden)  # type: ignore[no-any-return]
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """tokens: (batch, tokens) -> logits (batch, tokens, vocab_size), each from the tokens up to its own.
+
+        mask: (batch, tokens), false or 0 at padding, on either side; positions count the true tokens. Raises
+        ContextLengthError for more tokens than the context holds.
+        """
+        if tokens.shape[1] > self.config.context_length:
+            raise ContextLengthError(
+                f"{tokens.shape[1]} tokens are more than the model's context of {self.config.context_length}"
+            )
+        if mask is None:
+            positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        else:
+            mask = mask.bool()
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+        return self.logits(self.hidden(self.embed(tokens, positions), positions, mask=mask))
+
+    def stored_tensors(self) -> dict[str, StoredTensor]:
+        """The parameters by canonical name, for saving; on the CPU they share memory with the model."""
+        return {name: from_torch(parameter) for name, parameter in self.named_parameters()}
+
+
+def _embedding(rows: int, width: int) -> nn.Embedding:
+    # A given weight skips torch's own initialisation, which takes seconds on a large vocabulary.
+    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+
+
+def _whole_sequences(mask: Tensor | None) -> Attend:
+    if mask is None:
+        return partial(scaled_attention, causal=True)
+    return partial(scaled_attention, mask=padded_causal_mask(mask))
+
+
+class TorchRunner:
+    """The `Runner` on torch. Given a Transformer it runs the live module, weights as they are at each step.
+
+    Rows are equal within 1e-5 (float32) whatever else is in the step and however tokens are cut into steps.
+    """
+
+    def __init__(
+        self,
+        source: Checkpoint | Transformer,
+        *,
+        num_blocks: int,
+        max_tokens: int = 512,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """dtype, device: of the weights and the KV memory read from a checkpoint; a live module keeps its own."""
+        if isinstance(source, Checkpoint):
+            source = Transformer.from_checkpoint(source, dtype=dtype, device=device)
+        weight = source.embed_tokens.weight
+        self.config = source.config
+        self.name = f"torch {weight.device.type}"
+        self.num_blocks = num_blocks
+        self.max_tokens = max_tokens
+        self._model = source
+        self._memory = PagedMemory(source.config, num_blocks, BLOCK_SIZE, dtype=weight.dtype, device=weight.device)
+
+    @torch.inference_mode()
+    def step(self, rows: Sequence[Row], *, hidden: bool = False) -> StepOutput:
+        """As `Runner.step`."""
+        spans, wanted = self._plan(rows)
+        device = self._memory.keys.device
+        tokens = torch.from_numpy(np.concatenate([row.tokens for row in rows]).astype(np.int64))[None].to(device)
+        positions = torch.cat([torch.arange(span.start, len(span.slots)) for span in spans])[None].to(device)
+        x = self._model.embed(tokens, positions)
+        x = self._model.hidden(x, positions, PagedStep(self._memory, spans))[0, wanted]
+        return StepOutput(_floats(self._model.logits(x)), _floats(x) if hidden else None)
+
+    def _plan(self, rows: Sequence[Row]) -> tuple[list[Span], Tensor]:
+        """The rows' places in the step, and (wanted,): which of the step's tokens have their logits asked for."""
+        spans: list[Span] = []
+        wanted: list[Tensor] = []
+        begin = 0
+        for row in rows:
+            count = len(row.tokens)
+            assert count >= 1 and 0 <= row.logits_from <= count, "a row has tokens, and wants logits of some"
+            assert row.start + count <= self.config.context_length, "a row stays within the context"
+            spans.append(Span(begin, begin + count, row.start, self._memory.slots(row.blocks, row.start + count)))
+            wanted.append(torch.arange(begin + row.logits_from, begin + count))
+            begin += count
+        assert begin <= self.max_tokens, "a step takes max_tokens at most"
+        return spans, torch.cat(wanted).to(self._memory.keys.device)
+
+    def refresh(self) -> None:
+        """The live module's weights are read at each step: nothing is kept that could be old."""
+
+    def close(self) -> None:
+        """Free the KV memory; the runner cannot step after it."""
+        self._memory = PagedMemory(self.config, 0, BLOCK_SIZE, dtype=torch.float32, device=torch.device("cpu"))
+
+
+def _floats(tensor: Tensor) -> NDArray[np.float32]:
+    result: NDArray[np.float32] = tensor.float().cpu().numpy()
+    return result

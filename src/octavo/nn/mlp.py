@@ -1,0 +1,43 @@
+"""The position-wise MLP: plain, down(act(up(x))), or gated, down(act(gate(x)) * up(x)).
+
+Source of the gate: Shazeer 2020 (arXiv 2002.05202).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from octavo.nn.config import Activation, MlpConfig
+from octavo.nn.linear import Linear
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "relu": functional.relu,
+}
+
+
+class Mlp(nn.Module):
+    """gate, up: hidden_size -> intermediate_size; down: back. gate is None in a plain MLP."""
+
+    gate: Linear | None
+
+    def __init__(self, config: MlpConfig, hidden_size: int) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[config.activation]
+        self.gate = Linear(hidden_size, config.intermediate_size, bias=config.bias) if config.gated else None
+        self.up = Linear(hidden_size, config.intermediate_size, bias=config.bias)
+        self.down = Linear(config.intermediate_size, hidden_size, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., hidden_size) -> (..., hidden_size)."""
+        if self.gate is None:
+            wide = self.activation(self.up(x))
+        else:
+            wide = self.activation(self.gate(x)) * self.up(x)
+        return self.down(wide)  # type: ignore[no-any-return]

@@ -1,0 +1,81 @@
+"""Keys and values in blocks of positions (Kwon et al. 2023, arXiv 2309.06180), for the torch runner.
+
+Unusual: who may use which block is decided elsewhere; here a position is a slot, block * block_size + offset, and a
+step writes its slots and reads those of each row. Rows of any lengths share a step; none sees another's blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octavo.nn.attention import scaled_attention
+from octavo.nn.config import TransformerConfig
+
+
+class Cache(Protocol):
+    """What a pass through the blocks keeps its keys and values in."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As `nn.attention.Attend`, in one layer."""
+        ...
+
+
+class PagedMemory:
+    """keys, values: (layers, num_blocks * block_size, kv_heads, head_dim), zeros that the system lends when written."""
+
+    def __init__(
+        self, config: TransformerConfig, num_blocks: int, block_size: int, *, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        attention = config.attention
+        shape = (config.num_layers, num_blocks * block_size, attention.num_kv_heads, attention.head_dim)
+        self.block_size = block_size
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+
+    def slots(self, blocks: Sequence[int], count: int) -> Tensor:
+        """(count,): the slots of positions 0 .. count - 1 of a row that owns `blocks`."""
+        positions = np.arange(count)
+        numbers = np.asarray(blocks, np.int64)[positions // self.block_size]
+        return torch.from_numpy(numbers * self.block_size + positions % self.block_size).to(self.keys.device)
+
+
+@dataclass(frozen=True)
+class Span:
+    """One row of a step: its tokens are begin .. end - 1 of the step's, at positions start and on; slots: 0 .. last."""
+
+    begin: int
+    end: int
+    start: int
+    slots: Tensor
+
+
+class PagedStep:
+    """The `Cache` of one step: all rows' tokens lie one after another in a batch of one."""
+
+    def __init__(self, memory: PagedMemory, spans: Sequence[Span]) -> None:
+        self._memory = memory
+        self._spans = spans
+        self._written = torch.cat([span.slots[span.start :] for span in spans])
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q: (1, heads, tokens, head_dim); k, v: (1, kv_heads, tokens, head_dim) -> of q's shape."""
+        keys, values = self._memory.keys[layer], self._memory.values[layer]  # (slots, kv_heads, head_dim)
+        keys[self._written] = k[0].transpose(0, 1).type_as(keys)
+        values[self._written] = v[0].transpose(0, 1).type_as(values)
+        rows = [self._row(span, q[:, :, span.begin : span.end], keys, values) for span in self._spans]
+        return torch.cat(rows, dim=2)
+
+    @staticmethod
+    def _row(span: Span, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        k, v = (memory[span.slots].transpose(0, 1)[None].type_as(q) for memory in (keys, values))
+        tokens, seen = q.shape[2], k.shape[2]
+        if tokens == 1 or span.start == 0:
+            return scaled_attention(q, k, v, causal=tokens > 1)
+        mask = torch.ones(tokens, seen, dtype=torch.bool, device=q.device).tril(span.start)
+        return scaled_attention(q, k, v, mask=mask)
