@@ -1,0 +1,83 @@
+"""How many generations run at once, and how many may wait for their turn, first come first served.
+
+Unusual: it starts what it admits by calling it, on the event loop, so a waiting generation costs neither a thread nor a
+task. Not thread-safe: all calls come from the event loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from octavo.serve.errors import ApiError
+
+Start = Callable[[], None]
+
+
+class Admission:
+    """Slots for `max_running` generations and a queue of `max_queue`."""
+
+    def __init__(self, max_running: int, max_queue: int) -> None:
+        self.max_running = max_running
+        self.max_queue = max_queue
+        self.running = 0
+        self._waiting: deque[Start] = deque()
+        self._mean_seconds = 1.0
+
+    @property
+    def waiting(self) -> int:
+        """Generations in the queue."""
+        return len(self._waiting)
+
+    def admit(self, starts: Sequence[Start]) -> None:
+        """Start these now or as slots come free; each that was started must be released once.
+
+        Raises ApiError: 400 when there are more than could ever run and wait together, 429 when the queue is full now.
+        """
+        most = self.max_running + self.max_queue
+        if len(starts) > most:
+            raise ApiError(
+                400,
+                "invalid_value",
+                f"The request asks for {len(starts)} completions (prompts times n); this server takes {most} at once.",
+                param="n",
+            )
+        if self.running + self.waiting + len(starts) > most:
+            seconds = self._retry_seconds()
+            raise ApiError(
+                429,
+                "queue_full",
+                f"The server is busy: {self.running} running, {self.waiting} waiting; try again in {seconds} s.",
+                headers={"Retry-After": str(seconds), "retry-after-ms": str(1000 * seconds)},
+            )
+        self._waiting.extend(starts)
+        self._fill()
+
+    def withdraw(self, start: Start) -> bool:
+        """Take back one that waits. Returns whether it did; if not, it was started."""
+        if start in self._waiting:
+            self._waiting.remove(start)
+            return True
+        return False
+
+    def release(self, seconds: float) -> None:
+        """A started one has ended after that time; its slot goes to the next."""
+        self.running -= 1
+        self._mean_seconds += 0.2 * (seconds - self._mean_seconds)
+        self._fill()
+        self.check()
+
+    def check(self) -> None:
+        """The invariants: slots within bounds, and nobody waits beside a free slot."""
+        assert 0 <= self.running <= self.max_running
+        assert not self._waiting or self.running == self.max_running
+
+    def _fill(self) -> None:
+        while self._waiting and self.running < self.max_running:
+            self.running += 1
+            self._waiting.popleft()()
+
+    def _retry_seconds(self) -> int:
+        wait = self._mean_seconds * (1 + self.waiting / self.max_running)
+        return min(60, max(1, math.ceil(wait)))

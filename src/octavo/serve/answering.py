@@ -1,0 +1,176 @@
+"""One answer to a request that generates: whole as JSON, or piece by piece as server-sent events.
+
+Unusual: it is a response that generates while it is sent, so that a client who leaves is seen in both forms. A stream's
+headers go out when the model has accepted the request: what is refused before is an ordinary HTTP error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from octavo.generate.lm import Event, Finished, LanguageModel, Scores, Started
+from octavo.serve.errors import as_api_error
+from octavo.serve.generation import ClientLeft, Generation, Item, Job
+from octavo.serve.serving import Serving, stopping
+
+SSE_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
+PING = b": ping\n\n"
+
+
+class Shape(Protocol):
+    """How an API family writes answers: chat and plain completions."""
+
+    prompt_param: str
+    """The field that holds the prompt."""
+    answers_a_prompt: int
+    """The request's n."""
+    include_usage: bool
+    """Whether a stream ends with the token counts."""
+
+    def envelope(self, *, streamed: bool) -> dict[str, Any]:
+        """The fields around the choices, the same in every chunk of an answer."""
+        ...
+
+    def pieces(self, index: int, event: Event | Scores) -> list[dict[str, Any]]:
+        """What a stream's choices say of one event, each for a chunk of its own."""
+        ...
+
+    def whole(self, index: int, events: Sequence[Event | Scores]) -> dict[str, Any]:
+        """The choice of a finished answer."""
+        ...
+
+
+class Usage:
+    """Token counts over all answers of a request; a prompt counts once, however many answers it has."""
+
+    def __init__(self, answers_a_prompt: int) -> None:
+        self._answers_a_prompt = answers_a_prompt
+        self._prompt = self._cached = self._completion = 0
+
+    def add(self, index: int, event: Event | Scores) -> None:
+        """Count what an event says."""
+        if isinstance(event, Started) and index % self._answers_a_prompt == 0:
+            self._prompt += event.prompt_tokens
+            self._cached += event.cached_tokens
+        elif isinstance(event, Finished):
+            self._completion += event.completion_tokens
+
+    def body(self) -> dict[str, Any]:
+        """OpenAI's `usage` object."""
+        return {
+            "prompt_tokens": self._prompt,
+            "completion_tokens": self._completion,
+            "total_tokens": self._prompt + self._completion,
+            "prompt_tokens_details": {"cached_tokens": self._cached},
+            "completion_tokens_details": {
+                "reasoning_tokens": 0,
+                "accepted_prediction_tokens": 0,
+                "rejected_prediction_tokens": 0,
+            },
+        }
+
+
+class Answer(Response):
+    """The response. Raises, before it has sent anything, ApiError for a request that the model or the queue refuses."""
+
+    def __init__(self, serving: Serving, model: LanguageModel, jobs: Sequence[Job], shape: Shape, stream: bool) -> None:
+        super().__init__()
+        self._serving = serving
+        self._model = model
+        self._jobs = jobs
+        self._shape = shape
+        self._streamed = stream
+        self._usage = Usage(shape.answers_a_prompt)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        generation = Generation(self._model, self._jobs, self._serving.admission)
+        self._serving.generations.add(generation)
+        try:
+            generation.start()
+            async with generation.watching(receive):
+                if self._streamed:
+                    await self._stream(generation, scope, send)
+                else:
+                    await (await self._whole(generation))(scope, receive, send)
+        except ClientLeft:
+            return
+        except Exception as error:
+            raise self._api_error(error, scope) from None
+        finally:
+            self._serving.generations.discard(generation)
+
+    def _api_error(self, error: Exception, scope: Scope) -> Exception:
+        return as_api_error(error, request_id=scope["request_id"], prompt_param=self._shape.prompt_param)
+
+    async def _whole(self, generation: Generation) -> JSONResponse:
+        events: list[list[Event | Scores]] = [[] for _ in self._jobs]
+        async for item in generation.items():
+            index, event = self._counted(item)
+            events[index].append(event)
+        choices = [self._shape.whole(index, happened) for index, happened in enumerate(events)]
+        envelope = self._shape.envelope(streamed=False)
+        return JSONResponse({**envelope, "choices": choices, "usage": self._usage.body()})
+
+    async def _stream(self, generation: Generation, scope: Scope, send: Send) -> None:
+        items = generation.items(self._serving.settings.ping_seconds)
+        first = await anext(items)
+        while first is None:  # still waiting for its turn: an error would still be an HTTP error
+            first = await anext(items)
+        headers = [(name.encode(), value.encode()) for name, value in SSE_HEADERS.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        try:
+            async for data in self._chunks(first, items):
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        except ClientLeft:
+            raise
+        except Exception as error:
+            answer = as_api_error(error, request_id=scope["request_id"], prompt_param=self._shape.prompt_param)
+            await send({"type": "http.response.body", "body": _sse(answer.body()), "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _chunks(self, first: Item, items: AsyncIterator[Item | None]) -> AsyncIterator[bytes]:
+        envelope = self._shape.envelope(streamed=True)
+        no_usage = {"usage": None} if self._shape.include_usage else {}
+
+        def written(item: Item) -> bytes:
+            pieces = self._shape.pieces(*self._counted(item))
+            return b"".join(_sse({**envelope, "choices": [piece], **no_usage}) for piece in pieces)
+
+        yield written(first)
+        async for item in items:
+            data = PING if item is None else written(item)
+            if data:
+                yield data
+        if self._shape.include_usage:
+            yield _sse({**envelope, "choices": [], "usage": self._usage.body()})
+        yield b"data: [DONE]\n\n"
+
+    def _counted(self, item: Item | None) -> Item:
+        assert item is not None
+        index, event = item
+        if isinstance(event, Finished) and event.reason == "cancelled":
+            raise stopping()  # nobody cancels an answer that is still read, but a model that closes
+        self._usage.add(index, event)
+        return item
+
+
+def _sse(value: Any) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return f"data: {text}\n\n".encode()
+
+
+def serving_of(request: Request) -> Serving:
+    """The server's state, as routes reach it."""
+    serving = request.app.state.serving
+    assert isinstance(serving, Serving)
+    return serving

@@ -1,0 +1,41 @@
+"""The HTTP application: which routes there are, and the one gate before them all.
+
+Interactive documentation pages are off, because they load scripts from elsewhere; `/openapi.json` describes the API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fastapi import FastAPI, Request
+
+from octavo.generate.lm import LanguageModel
+from octavo.serve import chat, completions, errors, models, page_files
+from octavo.serve.answering import serving_of
+from octavo.serve.middleware import Gate
+from octavo.serve.serving import Serving
+from octavo.serve.settings import ServerSettings
+
+
+def create_app(served: Iterable[LanguageModel], settings: ServerSettings | None = None) -> FastAPI:
+    """The application for these models; the first answers requests that name none.
+
+    With no models it answers 503 until `app.state.serving.add` gives it one. It does not close the models.
+    """
+    settings = settings or ServerSettings()
+    app = FastAPI(title="Octavo", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.serving = Serving(served, settings)
+    pages = page_files.page_files()
+    app.add_middleware(Gate, settings=settings, open_paths=("/health", *pages))
+    errors.install(app)
+    app.add_api_route("/health", health, methods=["GET"])
+    for api in (models, chat, completions):
+        app.include_router(api.router)
+    page_files.mount(app, pages)
+    return app
+
+
+async def health(request: Request) -> dict[str, str]:
+    """Whether the model answers: 200, or 503 while it loads and when the server is stopping."""
+    serving_of(request).require_ready()
+    return {"status": "ok"}

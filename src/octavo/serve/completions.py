@@ -1,0 +1,191 @@
+"""`/v1/completions`: text or token ids in, their continuation out.
+
+With `echo` the prompt comes back before its continuation, and with `logprobs` too it is scored: how evaluation
+harnesses measure a model. text_offset counts characters of the returned text.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Self
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+
+from octavo.errors import OctavoError, UnsupportedError
+from octavo.generate import lm
+from octavo.serve.answering import Answer, serving_of
+from octavo.serve.fields import GenerationRequest, Refused, wrong
+from octavo.serve.generation import Job
+from octavo.serve.logprobs import CompletionLogprobs, joined
+
+router = APIRouter()
+
+Prompt = str | list[int]
+
+PROMPT_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+        {"type": "array", "items": {"type": "array", "items": {"type": "integer", "minimum": 0}}, "minItems": 1},
+    ]
+}
+
+
+def _as_list(value: Any) -> list[Any]:
+    """All four forms of a prompt as a list of prompts."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        raise wrong(None, "a prompt is a string, a list of strings, token ids, or lists of token ids")
+    if not value:
+        raise wrong(None, "the list of prompts is empty")
+    prompts = [value] if _is_id(value[0]) else value
+    kind = str if isinstance(prompts[0], str) else list
+    for place, prompt in enumerate(prompts):
+        if not isinstance(prompt, kind):
+            raise wrong(place, "the prompts of a list are all strings or all lists of token ids")
+        if isinstance(prompt, list):
+            _check_ids(prompt, "" if prompts[0] is value else f"{place}.")
+    return prompts
+
+
+def _check_ids(ids: list[Any], path: str) -> None:
+    if not ids:
+        raise wrong(path.rstrip(".") or None, "the prompt has no token ids")
+    for place, token in enumerate(ids):
+        if not _is_id(token) or not 0 <= token < 1 << 31:
+            raise wrong(f"{path}{place}", "a token id is a whole number, at least 0")
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+class CompletionRequest(GenerationRequest):
+    """The body. prompt absent: the beginning of a new document."""
+
+    refused: ClassVar[Refused] = {**GenerationRequest.refused, "suffix": ("",)}
+
+    prompt: Annotated[list[Prompt], BeforeValidator(_as_list), WithJsonSchema(PROMPT_SCHEMA)] | None = None
+    max_tokens: Annotated[int, Field(ge=0, lt=1 << 31)] = 16
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    echo: bool = False
+    best_of: Annotated[int, Field(ge=1, le=16, description="only as large as n")] | None = None
+
+    @model_validator(mode="after")
+    def _completion_agrees(self) -> Self:
+        if self.best_of is not None and self.best_of < self.n:
+            raise wrong("best_of", "it must be at least n")
+        return self
+
+    def prompts(self, model: lm.LanguageModel) -> list[Prompt]:
+        """The prompts to continue."""
+        if self.prompt is not None:
+            return self.prompt
+        tokenizer = model.tokenizer
+        start = None if tokenizer is None else tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
+        if start is None:
+            raise OctavoError("this model has no token that begins a document; give a prompt", param="prompt")
+        return [[start]]
+
+    def jobs(self, model: lm.LanguageModel, prompts: Sequence[Prompt]) -> list[Job]:
+        """The answers to make, n for each prompt in turn."""
+        if self.best_of is not None and self.best_of > self.n:
+            raise UnsupportedError("Unsupported parameter: 'best_of' above n is not supported", param="best_of")
+        if self.echo and self.logprobs is not None and model.tokenizer is None:
+            raise UnsupportedError("'echo' with 'logprobs' needs a model that shows its tokenizer", param="echo")
+        return [
+            Job(
+                lm.Request(
+                    prompt=prompt,
+                    max_tokens=self.max_tokens,
+                    sampling=self.sampling_for(model, choice),
+                    stop=self.stops,
+                    stop_token_ids=tuple(self.stop_token_ids),
+                    ignore_eos=self.ignore_eos,
+                    logprobs=self.logprobs,
+                ),
+                scored=prompt if self.echo and self.logprobs is not None else None,
+                top=self.logprobs or 0,
+            )
+            for prompt in prompts
+            for choice in range(self.n)
+        ]
+
+
+class CompletionShape:
+    """How plain completions are written."""
+
+    prompt_param = "prompt"
+
+    def __init__(self, body: CompletionRequest, model: lm.LanguageModel, prompts: Sequence[Prompt]) -> None:
+        self.answers_a_prompt = body.n
+        self.include_usage = body.stream_options is not None and body.stream_options.include_usage
+        self._tokenizer = model.tokenizer
+        self._with_logprobs = body.logprobs is not None
+        self._echoes = [_text(prompt, model) if body.echo else "" for prompt in prompts for _ in range(body.n)]
+        self._logprobs = [CompletionLogprobs() for _ in self._echoes]
+        self._prompt_logprobs: list[dict[str, Any] | None] = [None for _ in self._echoes]
+        self._fixed = {
+            "id": f"cmpl-{secrets.token_hex(12)}",
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": model.name,
+        }
+
+    def envelope(self, *, streamed: bool) -> dict[str, Any]:
+        """The fields around the choices, the same for both forms."""
+        return self._fixed
+
+    def pieces(self, index: int, event: lm.Event | lm.Scores) -> list[dict[str, Any]]:
+        """The echoed prompt first, then text, then why it ended."""
+        if isinstance(event, lm.Scores):
+            self._prompt_logprobs[index] = self._scored(index, event)
+            return []
+        if isinstance(event, lm.Started):
+            echo = self._echoes[index]
+            return [_piece(index, echo, self._prompt_logprobs[index])] if echo else []
+        if isinstance(event, lm.Finished):
+            return [_piece(index, "", None, event.reason)]
+        logprobs = self._logprobs[index].add(event.logprobs) if event.logprobs else None
+        return [_piece(index, event.text, logprobs)] if event.text or logprobs else []
+
+    def whole(self, index: int, events: Sequence[lm.Event | lm.Scores]) -> dict[str, Any]:
+        """The choice of a finished answer: all pieces of its stream in one."""
+        pieces = [piece for event in events for piece in self.pieces(index, event)]
+        logprobs = joined(piece["logprobs"] for piece in pieces if piece["logprobs"]) if self._with_logprobs else None
+        return _piece(index, "".join(piece["text"] for piece in pieces), logprobs, pieces[-1]["finish_reason"])
+
+    def _scored(self, index: int, scores: lm.Scores) -> dict[str, Any]:
+        assert self._tokenizer is not None
+        return self._logprobs[index].add_prompt(scores, self._tokenizer)
+
+
+def _piece(index: int, text: str, logprobs: dict[str, Any] | None, finish_reason: str | None = None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def _text(prompt: Prompt, model: lm.LanguageModel) -> str:
+    """A prompt as it is echoed."""
+    if isinstance(prompt, str):
+        return prompt
+    if model.tokenizer is None:
+        raise UnsupportedError("'echo' of token ids needs a model that shows its tokenizer", param="echo")
+    vocab_size = model.tokenizer.vocab_size
+    for token in prompt:
+        if token >= vocab_size:
+            raise OctavoError(f"token id {token} does not exist; ids are 0 to {vocab_size - 1}", param="prompt")
+    return model.tokenizer.decode(prompt, skip_special=False)
+
+
+@router.post("/v1/completions")
+async def create_completion(body: CompletionRequest, request: Request) -> Response:
+    """Continue one prompt or several, whole or as a stream of server-sent events."""
+    serving = serving_of(request)
+    model = serving.find(body.model)
+    prompts = body.prompts(model)
+    return Answer(serving, model, body.jobs(model, prompts), CompletionShape(body, model, prompts), body.stream)

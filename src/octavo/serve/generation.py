@@ -1,0 +1,173 @@
+"""The bridge from the blocking streams of a `LanguageModel` to asyncio: one thread a running answer.
+
+Unusual: whatever ends a request early (its client left, the server stops, the response was cancelled) goes one way:
+`abort`, which closes the model's streams, takes waiting ones out of the queue, and wakes the reader with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from starlette.types import Receive
+
+from octavo.generate.lm import Event, Finished, LanguageModel, Request, Scores, Stream
+from octavo.serve.admission import Admission
+
+
+class ClientLeft(Exception):
+    """The client closed its connection; nobody waits for the answer."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One answer to make.
+
+    scored: a prompt, text or ids, whose tokens are scored before the answer begins, with `top` alternatives each.
+    """
+
+    request: Request
+    scored: str | Sequence[int] | None = None
+    top: int = 0
+
+
+Item = tuple[int, Event | Scores]
+"""Which answer, and what happened to it."""
+
+
+class Generation:
+    """All answers of one HTTP request, as one stream of items in the order in which they happen."""
+
+    def __init__(self, model: LanguageModel, jobs: Sequence[Job], admission: Admission) -> None:
+        loop = asyncio.get_running_loop()
+        self._items: asyncio.Queue[Item | Exception] = asyncio.Queue()
+        self._admission = admission
+        self._open = len(jobs)
+        self._ended = False
+        self._workers = [
+            _Worker(model, job, partial(_on_loop, loop, self._deliver, index), partial(_on_loop, loop, self._release))
+            for index, job in enumerate(jobs)
+        ]
+
+    def start(self) -> None:
+        """Queue the answers for their turn. Raises ApiError when there is no room."""
+        self._admission.admit([worker.start for worker in self._workers])
+
+    async def items(self, ping_seconds: float | None = None) -> AsyncIterator[Item | None]:
+        """What happens, until all answers are finished; None when nothing did for ping_seconds.
+
+        Raises what the model raised, or what `abort` was given.
+        """
+        while self._open:
+            try:
+                async with asyncio.timeout(ping_seconds):
+                    item = await self._items.get()
+            except TimeoutError:
+                yield None
+                continue
+            if isinstance(item, Exception):
+                raise item
+            if isinstance(item[1], Finished):
+                self._open -= 1
+            yield item
+
+    def abort(self, reason: Exception) -> None:
+        """End all answers now. Idempotent; the first reason counts."""
+        if self._ended:
+            return
+        self._ended = True
+        self._items.put_nowait(reason)
+        for worker in self._workers:
+            if not self._admission.withdraw(worker.start):
+                worker.close()
+
+    @contextlib.asynccontextmanager
+    async def watching(self, receive: Receive) -> AsyncIterator[None]:
+        """While inside, a client that leaves aborts the generation; on the way out it ends in any case."""
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.abort(ClientLeft())
+
+        watcher = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            self.abort(ClientLeft())
+
+    def _deliver(self, index: int, event: Event | Scores | Exception) -> None:
+        if not self._ended:
+            self._items.put_nowait(event if isinstance(event, Exception) else (index, event))
+
+    def _release(self, seconds: float) -> None:
+        self._admission.release(seconds)
+
+
+class _Worker:
+    """The thread that pulls one answer's events from the model.
+
+    deliver and released are called from the thread: with each event or an exception, and with the seconds it ran.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        job: Job,
+        deliver: Callable[[Event | Scores | Exception], None],
+        released: Callable[[float], None],
+    ) -> None:
+        self._model = model
+        self._job = job
+        self._deliver = deliver
+        self._released = released
+        self._lock = threading.Lock()
+        self._stream: Stream | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin; at most once."""
+        threading.Thread(target=self._run, name="octavo-answer", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop the model's work for this answer, now or as soon as it begins."""
+        with self._lock:
+            self._closed = True
+            stream = self._stream
+        if stream is not None:
+            stream.close()
+
+    def _run(self) -> None:
+        started = time.monotonic()
+        try:
+            if self._job.scored is not None:
+                self._deliver(self._model.score(self._job.scored, top=self._job.top))
+            self._pull()
+        except Exception as error:
+            self._deliver(error)
+        finally:
+            self._released(time.monotonic() - started)
+
+    def _pull(self) -> None:
+        stream = self._model.stream(self._job.request)
+        with self._lock:
+            self._stream = stream
+            closed = self._closed
+        if closed:
+            stream.close()
+        event = None
+        for event in stream:
+            self._deliver(event)
+        assert isinstance(event, Finished), "a stream ends with Finished"
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *values: object) -> None:
+    """Call it on the event loop; a loop that is closed belongs to a server that has ended, where nobody listens."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *values)

@@ -1,0 +1,126 @@
+"""The life of a running server: loading, ready, stopping.
+
+When told to stop it refuses new work with 503, gives running answers their grace, then ends them with an error that
+says so. A second signal ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from types import FrameType
+
+import uvicorn
+
+from octavo.generate.lm import LanguageModel
+from octavo.serve.app import create_app
+from octavo.serve.server import address_of
+from octavo.serve.serving import Serving
+from octavo.serve.settings import ServerSettings
+
+OnReady = Callable[[str, Sequence[str]], None]
+POLL_SECONDS = 0.05
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server with our own way to stop. `stop` may be called from any thread."""
+
+    def __init__(self, listener: socket.socket, settings: ServerSettings) -> None:
+        app = create_app((), settings)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                ws="none",
+                log_config=None,
+                access_log=settings.access_log,
+                server_header=False,
+                timeout_graceful_shutdown=3,
+            )
+        )
+        self.serving: Serving = app.state.serving
+        self.failure: BaseException | None = None
+        self._listener = listener
+        self._settings = settings
+        self._stops = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def stop(self) -> None:
+        """Stop gracefully; called again: at once."""
+        self._stops += 1
+        if self._stops > 1:
+            self.should_exit = self.force_exit = True
+        elif self._loop is not None:
+            self._loop.call_soon_threadsafe(self._begin_drain)
+        else:
+            self.should_exit = True
+
+    async def live(self, loading: Future[Sequence[LanguageModel]], on_ready: OnReady) -> None:
+        """Serve until stopped. Raises what loading raised."""
+        self._loop = asyncio.get_running_loop()
+        opening = asyncio.create_task(self._open(loading, on_ready))
+        try:
+            await self.serve(sockets=[self._listener])
+        finally:
+            opening.cancel()
+        if self.failure is not None:
+            raise self.failure
+
+    async def _open(self, loading: Future[Sequence[LanguageModel]], on_ready: OnReady) -> None:
+        """Wait for the models, then say that the server is ready."""
+        try:
+            for model in await asyncio.wrap_future(loading):
+                self.serving.add(model)
+            while not self.started:
+                await asyncio.sleep(0.005)
+            on_ready(address_of(self._listener, self._settings.host), list(self.serving.models))
+        except Exception as error:
+            self.failure = error
+            self.should_exit = True
+
+    def _begin_drain(self) -> None:
+        self.serving.phase = "stopping"
+        self._draining = asyncio.ensure_future(self._drain())
+
+    async def _drain(self) -> None:
+        waited = 0.0
+        while self.serving.generations and waited < self._settings.grace and not self.force_exit:
+            await asyncio.sleep(POLL_SECONDS)
+            waited += POLL_SECONDS
+        self.serving.stop_generating()
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal arrived."""
+        self.stop()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM, and end as a success: unlike uvicorn's own, it does not raise them again."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {sig: signal.signal(sig, self.handle_exit) for sig in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for sig, handler in before.items():
+                signal.signal(sig, handler)
+
+
+def serve(
+    listener: socket.socket,
+    loading: Future[Sequence[LanguageModel]],
+    settings: ServerSettings,
+    on_ready: OnReady,
+) -> None:
+    """Serve on that socket until told to stop."""
+    if settings.access_log:
+        logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+    asyncio.run(Server(listener, settings).live(loading, on_ready))

@@ -1,0 +1,154 @@
+"""What every request passes before any route: request id, Host and Origin, the key, the body's kind and size.
+
+Unusual: plain ASGI, because the framework's own middleware class hides a client's disconnect; and one door for all
+routes, shut by default: only `/health` and the page's files are open without a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import secrets
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from octavo.serve.errors import ApiError, as_api_error
+from octavo.serve.settings import ServerSettings
+
+
+class Gate:
+    """The middleware. open_paths: the paths that need no key."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings, open_paths: Collection[str]) -> None:
+        self._app = app
+        self._settings = settings
+        self._hosts = settings.hosts
+        self._open_paths = frozenset(open_paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = scope["request_id"] = f"req_{secrets.token_hex(12)}"
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            self._check(scope)
+            await self._app(scope, self._limited(scope, receive), send_with_id)
+        except Exception as error:
+            answer = as_api_error(error, request_id=request_id)
+            if started:
+                raise ConnectionError(f"request {request_id} broke off") from None
+            await answer.response()(scope, receive, send_with_id)
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        self._check_host(headers)
+        self._check_origin(headers)
+        is_open = scope["path"] in self._open_paths and scope["method"] in ("GET", "HEAD")
+        if not is_open:
+            self._check_key(headers)
+        if scope["method"] in ("POST", "PUT", "PATCH"):
+            self._check_body(headers)
+
+    def _check_host(self, headers: Headers) -> None:
+        """Refuse other names for this machine: a page on the web can make its own name point here (DNS rebinding)."""
+        values = headers.getlist("host")
+        name = _without_port(values[0]) if len(values) == 1 else ""
+        if name not in self._hosts:
+            raise ApiError(
+                403,
+                "host_not_allowed",
+                f"This server does not answer to the host {name[:100]!r}; start it with --allowed-host to let it.",
+            )
+
+    def _check_origin(self, headers: Headers) -> None:
+        """Refuse pages of other sites, also those without an origin."""
+        for origin in headers.getlist("origin"):
+            if _host_of_origin(origin) != headers["host"].lower():
+                raise ApiError(
+                    403, "origin_not_allowed", f"Pages of the origin {origin[:100]!r} may not use this server."
+                )
+
+    def _check_key(self, headers: Headers) -> None:
+        wanted = self._settings.api_key
+        if wanted is None:
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), wanted.encode()):
+            return
+        problem = "The API key is wrong" if given else "This server asks for an API key"
+        raise ApiError(
+            401,
+            "invalid_api_key",
+            f"{problem}; send it as 'Authorization: Bearer KEY'.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+    def _check_body(self, headers: Headers) -> None:
+        media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json":
+            raise ApiError(
+                415,
+                "unsupported_media_type",
+                f"The body must be JSON: send 'Content-Type: application/json', not {media_type[:100]!r}.",
+            )
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length[:20]) > self._settings.max_body:
+            raise self._too_large()
+
+    def _too_large(self) -> ApiError:
+        return ApiError(
+            413, "request_too_large", f"The body is over {self._settings.max_body} bytes, the most allowed."
+        )
+
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        """The same messages, but the body must come whole in time and stay within its limit."""
+        size = 0
+        complete = scope["method"] in ("GET", "HEAD")
+        deadline = asyncio.get_running_loop().time() + self._settings.body_seconds
+
+        async def limited() -> Message:
+            nonlocal size, complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                # The framework lets only its own exception pass while it reads a body.
+                raise HTTPException(408, f"The body did not arrive in {self._settings.body_seconds:g} s.") from None
+            if message["type"] == "http.request":
+                size += len(message.get("body", b""))
+                complete = not message.get("more_body", False)
+                if size > self._settings.max_body:
+                    raise HTTPException(413, self._too_large().message)
+            return message
+
+        return limited
+
+
+def _without_port(host: str) -> str:
+    """The Host header's name: 'localhost:8000' -> 'localhost', '[::1]:8000' -> '[::1]'."""
+    name, colon, port = host.strip().lower().rpartition(":")
+    return name if colon and port.isdigit() else host.strip().lower()
+
+
+def _host_of_origin(origin: str) -> str | None:
+    """Host and port of an origin; None where it has none, as 'null' has."""
+    try:
+        parts = urlsplit(origin.strip().lower())
+    except ValueError:
+        return None
+    return parts.netloc if parts.scheme in ("http", "https") else None

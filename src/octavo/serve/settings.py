@@ -1,0 +1,80 @@
+"""What a server is told when it starts: address, key, limits. Complete and checked when built.
+
+Unusual: an address that other machines can reach is refused without a key, because thousands of open model servers
+were found that way; the person who wants one says so with `allow_no_key`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+
+from octavo.errors import OctavoError
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How to serve.
+
+    api_key: what clients send as `Authorization: Bearer KEY`; None: no key is asked. allowed_hosts: values of the Host
+    header besides this machine's own names. max_running: generations at once, each of a request's `n` counts;
+    max_queue: how many more may wait. grace: seconds that running answers get when the server is told to stop.
+    max_body: bytes of a request; body_seconds: how long it may take to arrive. ping_seconds: between comments on a
+    silent stream. Raises OctavoError for a value outside its range and for an open address without a key.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str | None = field(default=None, repr=False)
+    allow_no_key: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    max_running: int = 32
+    max_queue: int = 64
+    grace: float = 20.0
+    max_body: int = 32 << 20
+    body_seconds: float = 30.0
+    ping_seconds: float = 15.0
+    access_log: bool = False
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("port", 0, 65535),
+            ("max_running", 1, 1024),
+            ("max_queue", 0, 1 << 20),
+            ("grace", 0, 3600),
+            ("max_body", 1, 1 << 40),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise OctavoError(f"{name} is {value}; it must be from {low} to {high}", param=name)
+        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key):
+            raise OctavoError("the API key must be printable ASCII characters, at least one", param="api_key")
+        if self.api_key is None and not self.allow_no_key and not is_loopback(self.host):
+            raise OctavoError(
+                f"host {self.host!r} can be reached from other machines, and no key is set; "
+                "set OCTAVO_API_KEY, or pass --allow-no-key if everyone who can reach it may use it",
+                param="host",
+            )
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The values of the Host header, without port and in lower case, that are answered."""
+        own = () if self.host in ("", "0.0.0.0", "::") else (bracketed(self.host),)
+        return frozenset(bracketed(host).lower() for host in (*LOCAL_HOSTS, *own, *self.allowed_hosts))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches that address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def bracketed(host: str) -> str:
+    """A host as URLs and the Host header write it: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
