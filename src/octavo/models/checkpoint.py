@@ -28,6 +28,8 @@ from octavo.nn.config import TransformerConfig
 if TYPE_CHECKING:  # its library takes a while to import, and weights do not need it
     from octavo.text.tokenizer import Tokenizer
 
+__all__ = ["Checkpoint", "GenerationDefaults", "open_checkpoint"]
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -83,8 +83,7 @@ def _scaling(rope: RopeConfig, context_length: int) -> dict[str, Any] | None:
         return {"rope_type": "linear", "factor": factor}
     for original in LLAMA3_ORIGINALS:
         made = llama3_factors(rope.theta, rope.rotary_dim, factor=factor, low=1.0, high=4.0, original=original)
-        # GGUF stores the divisors as float32, so Llama 3's own are recognised with its rounding.
-        if all(abs(a - b) <= 1e-6 * b for a, b in zip(made, factors, strict=True)):
+        if made == factors:
             return {
                 "rope_type": "llama3",
                 "factor": factor,

@@ -1,0 +1,156 @@
+"""Writes a model as a Hugging Face folder that peers load: hub names, safetensors, whole or not at all.
+
+Unusual: everything is written beside the folder and renamed when complete, so that a crash or a full disk leaves what
+was there before. No torch here: a torch model hands over `stored_tensors()`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo.errors import FormatError, OctavoError
+from octavo.models.config_reader import ConfigReader
+from octavo.models.families import find_family
+from octavo.models.family import Family
+from octavo.models.formats.folder import INDEX_NAME, WEIGHTS_NAME
+from octavo.models.formats.safetensors import write_safetensors
+from octavo.models.generation_defaults import GenerationDefaults, write_generation
+from octavo.models.keys import to_stored
+from octavo.models.tensors import DENSE_DTYPES, StoredTensor
+from octavo.nn.config import TransformerConfig
+
+if TYPE_CHECKING:  # its library takes a while to import
+    from octavo.text.tokenizer import Tokenizer
+
+MAX_SHARD_BYTES = 5_000_000_000
+DTYPE_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+MODEL_SUFFIXES = {".json", ".safetensors", ".model", ".txt", ".jinja", ".md"}
+"""Files of a model folder, which a new model may replace."""
+
+Weights = Mapping[str, StoredTensor | NDArray[np.float32] | NDArray[np.float16]]
+
+
+def save_checkpoint(
+    folder: Path,
+    config: TransformerConfig,
+    family: str,
+    tensors: Weights,
+    tokenizer: Tokenizer | None,
+    generation: GenerationDefaults,
+    *,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Write config.json, generation_config.json, the weights and the tokenizer's files into `folder`.
+
+    tensors: every parameter of `config` by canonical name; quantised ones are expanded to float32. A model that is
+    there is replaced; a folder with anything else in it is refused. Raises OctavoError where the disk does.
+    """
+    row = find_family(family, str(folder))
+    raw = hub_config(row, config, tokenizer, generation)
+    stored = {name: _dense(tensor) for name, tensor in tensors.items()}
+    raw["torch_dtype"] = DTYPE_NAMES[stored["embed_tokens.weight"].encoding]
+    with _complete_folder(folder) as partial:
+        _write_json(partial / "config.json", raw)
+        _write_json(partial / "generation_config.json", write_generation(generation))
+        _write_weights(partial, to_stored(stored, row.rules, config), max_shard_bytes)
+        if tokenizer is not None:
+            tokenizer.save(partial)
+
+
+def hub_config(
+    family: Family, config: TransformerConfig, tokenizer: Tokenizer | None, generation: GenerationDefaults
+) -> dict[str, Any]:
+    """config.json of a model. Raises FormatError for a config that the family cannot express."""
+    ids = list(generation.eos_token_ids)
+    raw = {
+        "architectures": [family.architecture],
+        "model_type": family.name,
+        **family.write_config(config),
+        "bos_token_id": None if tokenizer is None else tokenizer.bos_id,
+        "eos_token_id": ids[0] if len(ids) == 1 else ids or None,
+        "pad_token_id": None if tokenizer is None else tokenizer.pad_id,
+    }
+    if family.read_config(ConfigReader(raw, "the config to save")) != config:
+        raise FormatError(f"a {family.name} config.json cannot express this model; save it as another family")
+    return raw
+
+
+def _dense(tensor: StoredTensor | NDArray[np.float32] | NDArray[np.float16]) -> StoredTensor:
+    if isinstance(tensor, np.ndarray):
+        return StoredTensor.from_array(tensor)
+    return tensor if tensor.encoding in DENSE_DTYPES else StoredTensor.from_array(tensor.dequantize())
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_weights(folder: Path, makers: Mapping[str, Callable[[], StoredTensor]], max_shard_bytes: int) -> None:
+    """One file, or shards of at most max_shard_bytes (a larger tensor has one of its own) with their index."""
+    shards: list[dict[str, StoredTensor]] = [{}]
+    size = total = 0
+    for name, make in makers.items():
+        tensor = make()
+        if shards[-1] and size + tensor.nbytes > max_shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+        total += tensor.nbytes
+    if len(shards) == 1:
+        write_safetensors(folder / WEIGHTS_NAME, shards[0])
+        return
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        write_safetensors(folder / file, shard)
+        weight_map.update(dict.fromkeys(shard, file))
+    _write_json(folder / INDEX_NAME, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+@contextmanager
+def _complete_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to write into, which takes its place when the block ends well, and else vanishes."""
+    _refuse_foreign(folder)
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    previous = folder.with_name(f".{folder.name}.previous-{os.getpid()}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        for file in partial.rglob("*"):
+            _flush(file)
+        if folder.exists():
+            folder.rename(previous)
+        partial.rename(folder)
+        shutil.rmtree(previous, ignore_errors=True)
+    except OSError as error:
+        raise OctavoError(
+            f"the model could not be saved to {folder} ({error.strerror}); free some space or give another folder"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OctavoError(f"{folder} is a file; give a folder to save the model to")
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.suffix not in MODEL_SUFFIXES and path.name != "additional_chat_templates":
+            raise OctavoError(f"{folder} holds {path.name}, which is not of a model; give another folder to save to")
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold a file before the rename says that it is there."""
+    if path.is_file():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
