@@ -1,0 +1,65 @@
+"""`octavo train RECIPE`: from a text file to a model that runs, resumable at any moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file; recipes/shakespeare.toml shows every key.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="FILE", help="The text to train on, instead of data.path.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of the recipe; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="The run's folder. [default: runs/<recipe name>]")
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew instead of resuming.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")] = False,
+) -> None:
+    """Train a tokenizer and a model from a text file.
+
+    The run's folder keeps checkpoints, metrics.jsonl (the curve) and, at the end, model/: an ordinary Hugging Face
+    folder with the weights of the best validation. The same command resumes a run that was stopped or killed, exactly
+    where it was; Ctrl-C finishes the step, saves and exits 130.
+
+    Examples:
+
+      octavo train recipes/shakespeare.toml
+
+      octavo train recipes/shakespeare-chars.toml --data input.txt --out runs/first
+
+      octavo train recipes/shakespeare.toml --set training.steps=500 --set optimizer.learning_rate=3e-4
+
+      octavo run runs/shakespeare/model "ROMEO:"
+    """
+    from octavo.train.corpus import find_text
+    from octavo.train.recipe import load_recipe
+    from octavo.train.report import Report
+
+    given = [f"data.path={json.dumps(str(data.absolute()))}"] if data else []
+    checked = load_recipe(recipe, [*(overrides or []), *given])
+    text = find_text(checked.data, recipe.parent)
+    from octavo.train import train_recipe  # imports torch, so only once everything else is right
+
+    with Report(sys.stderr, checked.training.steps) as report:
+        result = train_recipe(checked, text, out or Path("runs") / recipe.stem, restart=restart, on_event=report)
+    if as_json:
+        fields = dataclasses.asdict(result)
+        typer.echo(json.dumps(fields | {"run": str(result.run), "model": result.model and str(result.model)}))
+    elif result.model:
+        best = f", validation loss {result.validation_loss:.4f}" if result.validation_loss is not None else ""
+        typer.echo(f"{result.model}: {result.parameters:,} parameters{best}, {result.seconds:.0f} s")
+        typer.echo(f'try: octavo run {result.model} "Once"')
+    if result.stopped_by:
+        typer.echo(f"stopped and saved at step {result.step} of {result.steps}; the same command resumes it", err=True)
+        raise typer.Exit(128 + result.stopped_by)

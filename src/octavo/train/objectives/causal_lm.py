@@ -1,0 +1,42 @@
+"""Causal language modelling: each token from those before it, by cross-entropy in nats.
+
+Rows are padded on the right and masked by their lengths, never by a token's id (a pad that is also a stop token would
+vanish from the targets, and the model would never end). Causal attention keeps real positions from seeing the padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from octavo.train.objectives.objective import Batch
+
+IGNORED = -100
+"""Target of a padded position."""
+
+
+class CausalLM:
+    """An example is (n,) token ids; its first is never a target, so it counts n - 1."""
+
+    def collate(self, examples: Sequence[NDArray[np.int32]]) -> Batch:
+        """tokens, targets: (rows, longest - 1) int64."""
+        longest = max(max((len(example) for example in examples), default=0), 2)
+        tokens = np.zeros((len(examples), longest - 1), np.int64)
+        targets = np.full_like(tokens, IGNORED)
+        for row, example in enumerate(examples):
+            size = max(len(example) - 1, 0)
+            tokens[row, :size] = example[:-1]
+            targets[row, :size] = example[1:]
+        count = sum(max(len(example) - 1, 0) for example in examples)
+        return Batch({"tokens": torch.from_numpy(tokens), "targets": torch.from_numpy(targets)}, count)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """model: (rows, tokens) int64 -> logits (rows, tokens, vocab_size)."""
+        logits = model(batch.tensors["tokens"])
+        targets = batch.tensors["targets"].flatten()
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum")

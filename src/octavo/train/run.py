@@ -1,0 +1,155 @@
+"""A run from recipe to model: tokenizer, data, weights, the trainer, and the exported Hugging Face folder.
+
+Source of the method: nanoGPT's character recipe (Karpathy, MIT) on a LLaMA shape (Touvron et al. 2023).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from octavo import settings
+from octavo.models.generation_defaults import GenerationDefaults
+from octavo.models.saving import save_checkpoint
+from octavo.models.transformer import Transformer
+from octavo.nn.config import TransformerConfig
+from octavo.text.tokenizer import Tokenizer
+from octavo.train.corpus import Corpus, read_corpus
+from octavo.train.data import Tokens, Windows, all_windows
+from octavo.train.interrupt import StopRequest
+from octavo.train.metrics import Event, Noted
+from octavo.train.objectives.causal_lm import CausalLM
+from octavo.train.recipe import Recipe
+from octavo.train.run_folder import RunFolder
+from octavo.train.trainer import Trainer
+
+DEFAULT_BPE_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run stands. model: the exported folder, None when it was stopped before the end.
+
+    validation_loss: nats a token at best_step, the step whose weights are exported (None: without validation data, the
+    last step's weights). stopped_by: number of the signal that asked to stop. seconds: of this process.
+    """
+
+    run: Path
+    model: Path | None
+    parameters: int
+    step: int
+    steps: int
+    resumed_from: int | None
+    best_step: int | None
+    validation_loss: float | None
+    stopped_by: int | None
+    seconds: float
+
+
+def train_recipe(
+    recipe: Recipe,
+    text: Path,
+    folder: Path,
+    *,
+    restart: bool = False,
+    on_event: Callable[[Event], object] = lambda event: None,
+) -> RunResult:
+    """Train as the recipe says on the text file, in a run folder; resume what is there unless `restart`.
+
+    Sets torch's threads and its global seed. Raises OctavoError for what the recipe, text, folder or machine forbid.
+    """
+    began = time.perf_counter()
+    corpus = read_corpus(text, recipe.data)
+    run = RunFolder(folder)
+    with run.opened(recipe, corpus.sha256, restart=restart), StopRequest() as stop:
+        torch.set_num_threads(settings.threads())
+        torch.manual_seed(recipe.training.seed)
+        tokenizer = _tokenizer(recipe, corpus, run, on_event)
+        config = recipe.model.transformer(tokenizer.vocab_size)
+        trainer = _trainer(recipe, corpus, run, tokenizer, config, on_event)
+        resumed_from = trainer.step or None
+        _announce(trainer, resumed_from, on_event)
+        outcome = trainer.fit(stop)
+        if outcome.finished and not (resumed_from == outcome.step and run.model.is_dir()):
+            _export(trainer, config, tokenizer, run, stops=recipe.data.document_separator is not None)
+        return RunResult(
+            run=folder,
+            model=run.model if outcome.finished else None,
+            parameters=sum(parameter.numel() for parameter in trainer.parameters.values()),
+            step=outcome.step,
+            steps=recipe.training.steps,
+            resumed_from=resumed_from,
+            best_step=outcome.best_step,
+            validation_loss=outcome.best_validation_loss,
+            stopped_by=None if outcome.finished else stop.signal_number,
+            seconds=round(time.perf_counter() - began, 1),
+        )
+
+
+def _tokenizer(recipe: Recipe, corpus: Corpus, run: RunFolder, on_event: Callable[[Event], object]) -> Tokenizer:
+    if run.tokenizer.is_dir():
+        return Tokenizer.from_folder(run.tokenizer)
+    if recipe.tokenizer.kind == "characters":
+        tokenizer = Tokenizer.train_characters(corpus.characters)
+    else:
+        tokenizer = Tokenizer.train_bpe(corpus.training, recipe.tokenizer.vocab_size or DEFAULT_BPE_SIZE)
+    partial = run.path / ".tokenizer.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    tokenizer.save(partial)
+    partial.rename(run.tokenizer)
+    on_event(Noted(f"trained a tokenizer of {tokenizer.vocab_size} tokens ({recipe.tokenizer.kind})"))
+    return tokenizer
+
+
+def encode(documents: Sequence[str], tokenizer: Tokenizer, *, end: bool) -> list[Tokens]:
+    """Token ids of each document; `end` adds the tokenizer's end-of-text token, where it has one, to each."""
+    ending = [tokenizer.eos_id] if end and tokenizer.eos_id is not None else []
+    ids = (tokenizer.encode(document, special=False, bos=False) + ending for document in documents)
+    return [np.array(document, np.int32) for document in ids]
+
+
+def _trainer(
+    recipe: Recipe,
+    corpus: Corpus,
+    run: RunFolder,
+    tokenizer: Tokenizer,
+    config: TransformerConfig,
+    on_event: Callable[[Event], object],
+) -> Trainer[Tokens]:
+    end = recipe.data.document_separator is not None
+    context, seed = config.context_length, recipe.training.seed
+    return Trainer(
+        Transformer(config, seed=seed),
+        CausalLM(),
+        Windows(encode(corpus.training, tokenizer, end=end), context, seed),
+        folder=run.path,
+        optimizer=recipe.optimizer,
+        schedule=recipe.schedule,
+        training=recipe.training,
+        validation=all_windows(encode(corpus.validation, tokenizer, end=end), context),
+        on_event=on_event,
+    )
+
+
+def _announce(trainer: Trainer[Tokens], resumed_from: int | None, on_event: Callable[[Event], object]) -> None:
+    if resumed_from == trainer.training.steps:
+        on_event(Noted(f"this run is finished (step {resumed_from}); --restart trains anew"))
+        return
+    if resumed_from:
+        on_event(Noted(f"resuming at step {resumed_from}; --restart begins anew"))
+    size = sum(parameter.numel() for parameter in trainer.parameters.values())
+    on_event(Noted(f"training {size:,} parameters for {trainer.training.steps} steps on {trainer.device}"))
+
+
+def _export(
+    trainer: Trainer[Tokens], config: TransformerConfig, tokenizer: Tokenizer, run: RunFolder, *, stops: bool
+) -> None:
+    eos = (tokenizer.eos_id,) if stops and tokenizer.eos_id is not None else ()
+    save_checkpoint(run.model, config, "llama", trainer.best_parameters(), tokenizer, GenerationDefaults(eos))
