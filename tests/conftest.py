@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +51,16 @@ def smollm2() -> Path:
         return sources.pull(DEFAULT_MODEL)
     except OctavoError as error:
         pytest.skip(f"the default model cannot be had: {error}")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Any]]:
+    """Call it with a name of `tests/parity/tiny.py`: (folder of that tiny checkpoint, the peer's model of it)."""
+    make = runpy.run_path(str(Path(__file__).parent / "parity/tiny.py"))["make_tiny"]
+
+    @cache
+    def made(name: str) -> tuple[Path, Any]:
+        folder = tmp_path_factory.mktemp(name)
+        return folder, make(name, folder)
+
+    return made

@@ -15,7 +15,7 @@ from octavo.nn.config import RopeConfig
 from octavo.nn.frequencies import linear_factors, llama3_factors
 
 KINDS = {"default": "default", "linear": "linear", "llama3": "llama3", "longrope": "longrope", "su": "longrope"}
-LLAMA3_ORIGINALS = (8192, 4096, 2048)
+LLAMA3_ORIGINALS = tuple(2**power for power in range(5, 18))
 
 
 def read_rope(reader: ConfigReader, head_dim: int, context_length: int) -> RopeConfig:

@@ -1,0 +1,168 @@
+"""Every family row against the live peer, from the peer's own folder and back into it."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
+from octavo.models.runner import Row
+from octavo.models.saving import save_checkpoint
+from octavo.models.transformer import TorchRunner, Transformer
+
+BOUND = 1e-4
+NAMES = (
+    "llama", "llama-mha", "llama-mqa", "llama-tied", "llama-biases", "llama-head-dim", "llama-eps-and-theta",
+    "llama-llama3", "llama-linear", "llama-gelu", "mistral", "mistral-wide-window", "gpt2", "gpt2-untied",
+    "gpt2-inner-gelu",
+)  # fmt: skip
+every_variant = pytest.mark.parametrize("name", NAMES)
+
+Tiny = Callable[[str], tuple[Path, PreTrainedModel]]
+
+
+def ids(batch: int = 2, tokens: int = 40, seed: int = 1) -> torch.Tensor:
+    return torch.randint(0, 160, (batch, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+def peer_logits(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        logits: torch.Tensor = model(tokens).logits
+    return logits
+
+
+def difference(ours: object, theirs: torch.Tensor) -> float:
+    return float(np.abs(np.asarray(ours, np.float64) - theirs.numpy().astype(np.float64)).max())
+
+
+def load(folder: Path) -> Transformer:
+    return Transformer.from_checkpoint(open_checkpoint(folder)).requires_grad_(False)
+
+
+def test_every_variant_is_tested() -> None:
+    assert set(NAMES) == set(runpy.run_path(str(Path(__file__).with_name("tiny.py")))["VARIANTS"])
+
+
+@every_variant
+def test_logits_equal_the_peer(name: str, tiny: Tiny) -> None:
+    folder, peer = tiny(name)
+    expected = peer_logits(peer, ids())
+    assert expected.std() > 0.5, "the tiny model says nothing"
+    assert difference(load(folder)(ids()), expected) <= BOUND
+
+
+@every_variant
+def test_cached_decoding_equals_the_peer_and_the_full_forward(name: str, tiny: Tiny) -> None:
+    folder, peer = tiny(name)
+    model = load(folder)
+    runner = TorchRunner(model, num_blocks=8)
+    tokens = ids(batch=1)[0].numpy().astype(np.int32)
+    blocks = [5, 0, 7]
+    cuts = [0, 7, 8, 9, 25, *range(26, 41)]
+    rows = [runner.step([Row(tokens[begin:end], begin, blocks, 0)]).logits for begin, end in pairwise(cuts)]
+    cached = np.concatenate(rows)
+    assert difference(cached, peer_logits(peer, ids(batch=1))[0]) <= BOUND
+    assert difference(cached, model(ids(batch=1))[0]) <= 1e-5 * 4
+
+
+@every_variant
+def test_greedy_ids_equal_the_peer(name: str, tiny: Tiny) -> None:
+    folder, peer = tiny(name)
+    prompt = ids(batch=1, tokens=6)
+    theirs = peer.generate(prompt, do_sample=False, max_new_tokens=20, eos_token_id=None, pad_token_id=0)[0].tolist()
+    runner = TorchRunner(open_checkpoint(folder), num_blocks=4)
+    ours = prompt[0].tolist()
+    begin = 0
+    while len(ours) < len(theirs):
+        step = runner.step([Row(np.array(ours[begin:], np.int32), begin, range(4), len(ours) - begin - 1)])
+        begin = len(ours)
+        ours.append(int(step.logits[0].argmax()))
+    assert ours == theirs
+
+
+@every_variant
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_padded_batch_equals_its_rows_alone(name: str, side: str, tiny: Tiny) -> None:
+    folder, _ = tiny(name)
+    model = load(folder)
+    lengths = (11, 20, 1)
+    rows = [ids(batch=1, tokens=length, seed=length)[0] for length in lengths]
+    tokens = torch.full((3, 20), 3)
+    mask = torch.zeros(3, 20, dtype=torch.long)
+    for index, row in enumerate(rows):
+        place = slice(20 - len(row), 20) if side == "left" else slice(0, len(row))
+        tokens[index, place] = row
+        mask[index, place] = 1
+    logits = model(tokens, mask)
+    for index, row in enumerate(rows):
+        assert difference(logits[index][mask[index].bool()], model(row[None])[0]) <= 2e-5
+
+
+@every_variant
+def test_a_saved_model_loads_in_the_peer_with_the_same_logits(name: str, tiny: Tiny, tmp_path: Path) -> None:
+    folder, peer = tiny(name)
+    checkpoint = open_checkpoint(folder)
+    ours = tmp_path / "saved"
+    save_checkpoint(ours, checkpoint.config, checkpoint.family, checkpoint.tensors, None, GenerationDefaults((2,)))
+    again, notes = AutoModelForCausalLM.from_pretrained(ours, attn_implementation="eager", output_loading_info=True)
+    assert not notes["missing_keys"] and not notes["unexpected_keys"]
+    assert torch.equal(peer_logits(again.eval(), ids()), peer_logits(peer, ids()))
+    second = open_checkpoint(ours)
+    assert second.config == checkpoint.config
+    for key, tensor in checkpoint.tensors.items():
+        assert np.array_equal(second.tensors[key].data, tensor.data), key
+
+
+@pytest.mark.parametrize("name", ["llama-llama3", "llama-linear", "llama-eps-and-theta", "mistral"])
+def test_the_older_spelling_of_the_rotary_config_means_the_same(name: str, tiny: Tiny, tmp_path: Path) -> None:
+    folder, _ = tiny(name)
+    raw = json.loads((folder / "config.json").read_text())
+    rope = raw.pop("rope_parameters")
+    raw["rope_theta"] = rope.pop("rope_theta")
+    kind = rope.pop("rope_type")
+    raw["rope_scaling"] = None if kind == "default" else {"type": kind, **rope}
+    raw["torch_dtype"] = raw.pop("dtype")
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    assert open_checkpoint(tmp_path).config == open_checkpoint(folder).config
+
+
+def test_original_gpt2_files_without_prefix_and_with_mask_buffers_load(tiny: Tiny, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder, peer = tiny("gpt2")
+    weights = load_file(folder / "model.safetensors")
+    old = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}
+    old["h.0.attn.bias"] = torch.ones(1, 1, 128, 128, dtype=torch.uint8)
+    old["h.0.attn.masked_bias"] = torch.tensor(-1e9)
+    save_file(old, tmp_path / "model.safetensors")
+    raw = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**raw, "n_ctx": 128, "task_specific_params": {"a": 1}}))
+    assert difference(load(tmp_path)(ids()), peer_logits(peer, ids())) <= BOUND
+
+
+def test_a_head_that_differs_unties_a_config_that_says_tied_as_in_the_peer(tiny: Tiny, tmp_path: Path) -> None:
+    folder, peer = tiny("llama")
+    raw = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**raw, "tie_word_embeddings": True}))
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    assert difference(load(tmp_path)(ids()), peer_logits(peer, ids())) <= BOUND
+
+
+def test_bfloat16_rounds_where_the_peer_rounds(tiny: Tiny) -> None:
+    folder, _ = tiny("llama")
+    peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager").eval()
+    exact = load(folder)(ids())
+    ours = Transformer.from_checkpoint(open_checkpoint(folder), dtype=torch.bfloat16)(ids()).detach().float()
+    theirs = peer_logits(peer, ids()).float()
+    error = (theirs - exact).pow(2).mean().sqrt()
+    assert (ours - exact).pow(2).mean().sqrt() <= 1.2 * error, "noisier than the peer in bfloat16"
+    assert (ours - theirs).pow(2).mean().sqrt() <= 1.2 * error
