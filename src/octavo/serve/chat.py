@@ -16,14 +16,14 @@ from pydantic import Field, field_validator, model_validator
 
 from octavo.generate import lm
 from octavo.serve.answering import Answer, serving_of
-from octavo.serve.fields import GenerationRequest, Refused, Strict, TokenCount, unsupported, wrong
+from octavo.serve.fields import GenerationRequest, Refused, Strict, Text, TokenCount, unsupported, wrong
 from octavo.serve.generation import Job
 from octavo.serve.logprobs import chat_logprobs
 
 router = APIRouter()
 
-MetadataKey = Annotated[str, Field(max_length=64)]
-MetadataValue = Annotated[str, Field(max_length=512)]
+MetadataKey = Annotated[Text, Field(max_length=64)]
+MetadataValue = Annotated[Text, Field(max_length=512)]
 
 
 class CacheBreakpoint(Strict):
@@ -39,8 +39,8 @@ class TextPart(Strict):
     refused: ClassVar[Refused] = {"image_url": (), "input_audio": (), "file": ()}
 
     type: Literal["text", "refusal"]
-    text: str | None = None
-    refusal: str | None = None
+    text: Text | None = None
+    refusal: Text | None = None
     prompt_cache_breakpoint: CacheBreakpoint | None = None
 
     @field_validator("type", mode="before")
@@ -74,11 +74,11 @@ class ChatMessage(Strict):
     }
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None = None
-    name: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
+    content: Text | list[TextPart] | None = None
+    name: Text | None = None
+    refusal: Text | None = None
+    reasoning_content: Text | None = None
+    reasoning: Text | None = None
 
     @field_validator("role", mode="before")
     @classmethod
@@ -116,7 +116,7 @@ class Prediction(Strict):
     """Accepted: a guess at the answer may make it faster, never different."""
 
     type: Literal["content"]
-    content: str | list[TextPart]
+    content: Text | list[TextPart]
 
 
 class ChatRequest(GenerationRequest):
@@ -148,8 +148,8 @@ class ChatRequest(GenerationRequest):
     store: bool = False
     metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=16)
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
-    safety_identifier: Annotated[str, Field(max_length=128)] | None = None
-    prompt_cache_key: str | None = None
+    safety_identifier: Annotated[Text, Field(max_length=128)] | None = None
+    prompt_cache_key: Text | None = None
     prompt_cache_options: PromptCacheOptions | None = None
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
     verbosity: Literal["low", "medium", "high"] = "medium"

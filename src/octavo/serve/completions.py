@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from octavo.errors import OctavoError, UnsupportedError
 from octavo.generate import lm
 from octavo.serve.answering import Answer, serving_of
-from octavo.serve.fields import GenerationRequest, Refused, wrong
+from octavo.serve.fields import GenerationRequest, Refused, check_text, wrong
 from octavo.serve.generation import Job
 from octavo.serve.logprobs import CompletionLogprobs, joined
 
@@ -37,18 +37,18 @@ PROMPT_SCHEMA = {
 
 def _as_list(value: Any) -> list[Any]:
     """All four forms of a prompt as a list of prompts."""
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, list):
+    if not isinstance(value, str | list):
         raise wrong(None, "a prompt is a string, a list of strings, token ids, or lists of token ids")
-    if not value:
+    if value == []:
         raise wrong(None, "the list of prompts is empty")
-    prompts = [value] if _is_id(value[0]) else value
+    prompts: list[Any] = [value] if isinstance(value, str) or _is_id(value[0]) else value
     kind = str if isinstance(prompts[0], str) else list
     for place, prompt in enumerate(prompts):
         if not isinstance(prompt, kind):
             raise wrong(place, "the prompts of a list are all strings or all lists of token ids")
-        if isinstance(prompt, list):
+        if isinstance(prompt, str):
+            check_text(prompt, None if isinstance(value, str) else place)
+        else:
             _check_ids(prompt, "" if prompts[0] is value else f"{place}.")
     return prompts
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from octavo.errors import nearest
@@ -19,7 +19,6 @@ from octavo.generate.lm import LanguageModel, Sampling
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 TokenCount = Annotated[int, Field(ge=1, lt=1 << 31)]
-StopText = Annotated[str, Field(min_length=1, max_length=1024)]
 
 SAMPLING_FIELDS = ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
 
@@ -57,9 +56,10 @@ def _same(value: Any, neutral: Any) -> bool:
 
 def unknown(name: str, known: tuple[str, ...]) -> PydanticCustomError:
     """A field that nobody knows; `errors.from_validation` writes the sentence."""
-    clause = nearest(name[:64], known)
+    shown = name[:64].encode("utf-8", "replace").decode()
+    clause = nearest(shown, known)
     hint = f" D{clause[3:]}" if clause else ""
-    return PydanticCustomError("unknown_parameter", "unknown parameter", {"field": name[:64], "hint": hint})
+    return PydanticCustomError("unknown_parameter", "unknown parameter", {"field": shown, "hint": hint})
 
 
 def unsupported(name: str | None, reason: str) -> PydanticCustomError:
@@ -72,6 +72,19 @@ def wrong(name: str | int | None, problem: str) -> PydanticCustomError:
     """A value that its type does not forbid and its meaning does. name None: the field under validation."""
     text = problem.replace("{", "{{").replace("}", "}}")
     return PydanticCustomError("invalid_value", text, {} if name is None else {"field": name})
+
+
+def check_text(value: str, name: int | None = None) -> str:
+    """Refuse half of a surrogate pair: JSON can spell it, but it is no character."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise wrong(name, "it holds half of a surrogate pair, which is no character") from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(check_text)]
+StopText = Annotated[Text, Field(min_length=1, max_length=1024)]
 
 
 class StreamOptions(Strict):
@@ -97,7 +110,7 @@ class GenerationRequest(Strict):
         "moderation": (),
     }
 
-    model: str | None = None
+    model: Text | None = None
     n: Annotated[int, Field(ge=1, le=16)] = 1
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -108,7 +121,7 @@ class GenerationRequest(Strict):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
-    user: str | None = None
+    user: Text | None = None
     top_k: Annotated[int, Field(ge=-1, lt=1 << 31, description="0 and -1: all tokens")] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
