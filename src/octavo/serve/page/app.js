@@ -13,6 +13,7 @@ import { Store } from "./store.js";
 
 /** @typedef {import("./api.js").ApiError} ApiError */
 
+const LOADING_WAIT = 1000; // milliseconds between questions whether the model has loaded
 const NEAR_END = 60; // pixels from the end of the log within which it follows the answer
 
 /** @param {string} id @returns {any} */
@@ -137,6 +138,7 @@ async function loadModels() {
     notify("");
   } catch (error) {
     const { kind, message } = /** @type {ApiError} */ (error);
+    if (kind === "busy") setTimeout(loadModels, LOADING_WAIT);
     if (kind === "key") await askForKey(() => {});
     else notify(message, { label: "Try again", act: loadModels });
   }

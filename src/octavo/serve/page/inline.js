@@ -14,6 +14,7 @@ import { h } from "./dom.js";
 const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0" };
 const MAX_ADDRESS = 4000;
 const MAX_DEPTH = 16; // of emphasis in emphasis; deeper marks are dropped, so that no text can exhaust the stack
+const MAX_OPENERS = 64; // marks that wait for their partner; the oldest of more stays text
 
 /**
  * @param {string} text
@@ -38,7 +39,7 @@ class Inline {
   #plain = "";
   #pieces = /** @type {Piece[]} */ ([]);
   #brackets = /** @type {{piece: number, image: boolean}[]} */ ([]);
-  #unclosedCode = new Set(); // lengths of backtick runs that have no partner further on
+  #lastTicks = /** @type {Map<number, number> | null} */ (null); // where the last run of backticks of a length starts
 
   /**
    * @param {string} text
@@ -143,9 +144,10 @@ class Inline {
   #code() {
     const length = runLength(this.#text, this.#at);
     const start = this.#at + length;
-    let end = this.#unclosedCode.has(length) ? -1 : closingRun(this.#text, start, length);
+    this.#lastTicks ??= new Map(Array.from(this.#text.matchAll(/`+/g), (run) => [run[0].length, run.index]));
+    const closes = (this.#lastTicks.get(length) ?? 0) >= start;
+    let end = closes ? closingRun(this.#text, start, length) : -1;
     if (end < 0) {
-      this.#unclosedCode.add(length);
       if (!this.#open || length > 2) {
         this.#plain += "`".repeat(length);
         this.#at = start;
@@ -154,7 +156,8 @@ class Inline {
       end = this.#text.length;
     }
     const code = this.#text.slice(start, end).replace(/\n/g, " ");
-    this.#add(h("code", {}, /^ .*[^ ].* $/.test(code) ? code.slice(1, -1) : code));
+    const padded = code.startsWith(" ") && code.endsWith(" ") && code.trim() !== "";
+    this.#add(h("code", {}, padded ? code.slice(1, -1) : code));
     this.#at = Math.min(end + length, this.#text.length);
     return true;
   }
@@ -250,6 +253,10 @@ function emphasise(pieces, open) {
     if (run) piece.node = new Text(run.mark.repeat(run.length));
     if (run && run.length === 0) continue;
     if (run?.opens) openers.push(result.length);
+    if (openers.length > MAX_OPENERS) {
+      openers.shift();
+      for (const [key, known] of bottom) bottom.set(key, Math.max(0, known - 1));
+    }
     result.push(piece);
   }
   while (open && openers.length > 0) {

@@ -57,7 +57,8 @@ export class MessageView {
     this.#error.hidden = !error;
     if (error && !this.#error.hasChildNodes()) {
       const again = () => this.#actions.again(this.#message);
-      this.#error.append(h("p", {}, error), h("button", { type: "button", class: "text", onclick: again }, "Try again"));
+      const button = h("button", { type: "button", class: "text", onclick: again }, "Try again");
+      this.#error.append(h("p", {}, error), button);
     }
     setText(this.#stats, stats ? describe(stats) : "");
   }

@@ -26,9 +26,9 @@ export const SAMPLING = [
   { name: "top_p", label: "Top p", min: 0, max: 1, step: "any", hint: "Keeps the likeliest words up to this share." },
   { name: "top_k", label: "Top k", min: 0, max: 1e6, step: 1, hint: "Keeps this many words; 0 keeps all." },
   { name: "min_p", label: "Min p", min: 0, max: 1, step: "any", hint: "Drops words below this share of the best." },
-  { name: "repetition_penalty", label: "Repetition penalty", min: 0.01, max: 100, step: "any", hint: "Above 1 repeats less." },
+  { name: "repetition_penalty", label: "Repetition penalty", min: 0.01, max: 100, step: "any", hint: "1 is off." },
   { name: "max_completion_tokens", label: "Longest answer", min: 1, max: 1e6, step: 1, hint: "In tokens." },
-  { name: "seed", label: "Seed", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, hint: "The same seed, the same answer." },
+  { name: "seed", label: "Seed", min: 0, max: 2 ** 53 - 1, step: 1, hint: "The same seed, the same answer." },
 ];
 
 /** @returns {Settings} */
