@@ -1,0 +1,198 @@
+// Rotary embedding, the KV cache's layout, and attention of a few queries over one KV head.
+//
+// Included once a level. A block (16 positions) holds its keys as [feature][position] and its values as
+// [position][feature], in bf16 with features and positions in pairs, or in fp32. Each query's maximum, sum and output run
+// over the blocks in one order; blocks past its position add exact zeros, so tiles of any width give the same bits.
+static void rotate(float *head, const float *cos_sin, int rotary_dim) {
+    const int half = rotary_dim / 2;
+    for (int i = 0; i < half; i++) {
+        const float x = head[i], y = head[i + half], c = cos_sin[i], s = cos_sin[i + half];
+        head[i] = x * c - y * s;
+        head[i + half] = y * c + x * s;
+    }
+}
+
+INLINE uint16_t bf16_of(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static void store_position(uint8_t *block, const float *key, const float *value, int slot, int head_dim, int padded_dim,
+                           int f32) {
+    const size_t count = (size_t)padded_dim * BLOCK;  // of keys, and of values
+    if (slot == 0) memset(block, 0, 2 * count * (f32 ? 4 : 2));  // what an earlier owner left could be infinite
+    if (f32) {
+        float *keys = (float *)(void *)block, *values = keys + count;
+        for (int i = 0; i < head_dim; i++) keys[i * BLOCK + slot] = key[i];
+        memcpy(values + (size_t)slot * padded_dim, value, (size_t)head_dim * 4);
+        return;
+    }
+    uint16_t *keys = (uint16_t *)(void *)block, *values = keys + count + (size_t)(slot / 2) * padded_dim * 2 + slot % 2;
+    for (int i = 0; i < head_dim; i++) keys[i / 2 * 2 * BLOCK + slot * 2 + i % 2] = bf16_of(key[i]);
+    for (int i = 0; i < head_dim; i++) values[2 * i] = bf16_of(value[i]);
+}
+
+enum { MAX_HEAD_DIM = 512 };
+
+typedef struct { float f32[MAX_HEAD_DIM]; uint16_t bf16[MAX_HEAD_DIM]; } scaled_query;
+
+INLINE vec score_block(const uint8_t *block, const scaled_query *q, int padded_dim, int f32, vec score) {
+    if (f32) {
+        for (int i = 0; i < padded_dim; i++)
+            score = fma16(load((const float *)(const void *)block + i * BLOCK), splat(q->f32[i]), score);
+        return score;
+    }
+    for (int i = 0; i < padded_dim / 2; i++) {
+        const ivec pairs = load_bytes(block + 64 * i);
+#if defined(BF16_PRODUCTS)
+        score = dot_bf16(score, pairs, two_columns(q->bf16 + 2 * i));
+#else
+        score = fma16(second_of_pairs(pairs), splat(q->f32[2 * i + 1]),
+                      fma16(first_of_pairs(pairs), splat(q->f32[2 * i]), score));
+#endif
+    }
+    return score;
+}
+
+INLINE void scores_of(attention_tile *tile, int first, const int count, const int f32, const scaled_query *q, int blocks,
+                      vec *largest) {
+    for (int b = 0; b < blocks; b++) {
+        const uint8_t *block = tile->cache + (size_t)tile->blocks[b] * tile->block_bytes;
+        vec score[4];
+        for (int i = 0; i < count; i++) score[i] = splat(0.0f);
+        if (f32 || count == 1) {
+            for (int i = 0; i < count; i++) score[i] = score_block(block, q + i, tile->padded_dim, f32, score[i]);
+        } else {
+            for (int f = 0; f < tile->padded_dim / 2; f++) {  // one load of the keys serves all queries
+                const ivec pairs = load_bytes(block + 64 * f);
+                for (int i = 0; i < count; i++) {
+#if defined(BF16_PRODUCTS)
+                    score[i] = dot_bf16(score[i], pairs, two_columns(q[i].bf16 + 2 * f));
+#else
+                    score[i] = fma16(second_of_pairs(pairs), splat(q[i].f32[2 * f + 1]),
+                                     fma16(first_of_pairs(pairs), splat(q[i].f32[2 * f]), score[i]));
+#endif
+                }
+            }
+        }
+        for (int i = 0; i < count; i++) {
+            const vec masked = mask_after(score[i], tile->position[first + i] - b * BLOCK, -1e30f);
+            largest[i] = maximum(largest[i], masked);
+            store(tile->scores + (size_t)(first + i) * tile->score_stride + (size_t)b * BLOCK, masked);
+        }
+    }
+}
+
+INLINE vec exp2_or_zero(vec x) {  // x <= 0; exactly 0 below 2^-100, masked positions among them
+    const vec e = exp2_of(x);
+    return sub(maximum(e, splat(0x1p-100f)), splat(0x1p-100f));
+}
+
+INLINE float softmax_of(float *scores, int blocks, vec largest, int as_bf16) {  // unnormalised; returns 1 / sum
+    const vec shift = splat(max_lanes(largest));
+    vec sum = splat(0.0f);
+    for (int b = 0; b < blocks; b++) {
+        const vec e = exp2_or_zero(sub(load(scores + (size_t)b * BLOCK), shift));
+        sum = add(sum, e);
+        if (as_bf16) store_bf16((uint16_t *)(void *)scores + (size_t)b * BLOCK, e);  // half as wide: behind the reads
+        else store(scores + (size_t)b * BLOCK, e);
+    }
+    return 1.0f / sum_lanes(sum);
+}
+
+INLINE void mix_columns(attention_tile *tile, int query, const int count, const int columns, int column, const int f32,
+                        int blocks, vec (*mixed)[4]) {
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < columns; j++) mixed[i][j] = splat(0.0f);
+    for (int b = 0; b < blocks; b++) {
+        const uint8_t *block = tile->cache + (size_t)tile->blocks[b] * tile->block_bytes;
+        const uint8_t *values = block + (size_t)tile->padded_dim * BLOCK * (f32 ? 4 : 2);
+        for (int p = 0; p < (f32 ? BLOCK : BLOCK / 2); p++) {
+            const uint8_t *line = values + ((size_t)p * tile->padded_dim + (size_t)column * 16) * 4;
+            for (int j = 0; j < columns; j++) {
+                for (int i = 0; i < count; i++) {
+                    const float *weights = tile->scores + (size_t)(query + i) * tile->score_stride;
+                    if (f32) {
+                        mixed[i][j] = fma16(load((const float *)(const void *)(line + 64 * j)),
+                                            splat(weights[(size_t)b * BLOCK + p]), mixed[i][j]);
+                        continue;
+                    }
+                    const ivec pairs = load_bytes(line + 64 * j);
+#if defined(BF16_PRODUCTS)
+                    const uint16_t *pair = (const uint16_t *)(const void *)weights + (size_t)b * BLOCK + 2 * p;
+                    mixed[i][j] = dot_bf16(mixed[i][j], pairs, two_columns(pair));
+#else
+                    const float *pair = weights + (size_t)b * BLOCK + 2 * p;
+                    mixed[i][j] = fma16(second_of_pairs(pairs), splat(pair[1]),
+                                        fma16(first_of_pairs(pairs), splat(pair[0]), mixed[i][j]));
+#endif
+                }
+            }
+        }
+    }
+}
+
+INLINE void mix_values(attention_tile *tile, int query, const int count, const int columns, int column, const int f32,
+                       int blocks, const float *inverse) {
+    vec mixed[4][4];
+    mix_columns(tile, query, count, columns, column, f32, blocks, mixed);
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < columns; j++) {
+            const vec y = mul(mixed[i][j], splat(inverse[i]));
+            const int at = (column + j) * 16, rest = tile->head_dim - at;
+            if (rest >= 16) {
+                store(tile->out[query + i] + at, y);
+            } else if (rest > 0) {
+                float last[16];
+                store(last, y);
+                memcpy(tile->out[query + i] + at, last, (size_t)rest * 4);
+            }
+        }
+}
+
+INLINE void attend_some(attention_tile *tile, int first, const int count, const int f32) {
+    scaled_query q[4];
+    vec largest[4];
+    float inverse[4];
+    int last = 0;
+    for (int i = 0; i < count; i++) {
+        const float scale = tile->scale * 1.44269504f;  // scores in powers of two
+        memset(q[i].f32 + tile->head_dim, 0, (size_t)(tile->padded_dim - tile->head_dim) * 4);
+        for (int f = 0; f < tile->head_dim; f++) q[i].f32[f] = tile->query[first + i][f] * scale;
+        for (int f = 0; f < tile->padded_dim; f += 16) store_bf16(q[i].bf16 + f, load(q[i].f32 + f));
+        largest[i] = splat(-1e30f);
+        if (tile->position[first + i] > last) last = tile->position[first + i];
+    }
+    const int blocks = last / BLOCK + 1, columns = tile->padded_dim / 16;
+    scores_of(tile, first, count, f32, q, blocks, largest);
+#if defined(BF16_PRODUCTS)
+    const int as_bf16 = !f32;
+#else
+    const int as_bf16 = 0;
+#endif
+    for (int i = 0; i < count; i++)
+        inverse[i] = softmax_of(tile->scores + (size_t)(first + i) * tile->score_stride, blocks, largest[i], as_bf16);
+    int column = 0;
+    for (; column + 4 <= columns; column += 4) mix_values(tile, first, count, 4, column, f32, blocks, inverse);
+    for (; column < columns; column++) mix_values(tile, first, count, 1, column, f32, blocks, inverse);
+}
+
+INLINE void attend_as(attention_tile *tile, const int f32) {
+    int i = 0;
+    for (; i + 4 <= tile->count; i += 4) attend_some(tile, i, 4, f32);
+    if (tile->count - i == 3) attend_some(tile, i, 3, f32);
+    else if (tile->count - i == 2) attend_some(tile, i, 2, f32);
+    else if (tile->count - i == 1) attend_some(tile, i, 1, f32);
+}
+
+static void attend(attention_tile *tile) {
+    if (tile->f32) attend_as(tile, 1);
+    else attend_as(tile, 0);
+}
+
+#define LEVEL_TABLE(NAME, BF16_FORM)                                                                            \
+    {.name = NAME,                                                                                              \
+     .forms = {[F32] = AS_F32, [BF16] = BF16_FORM, [Q8_0] = AS_INT8, [Q4_0] = AS_INT8, [Q4_1] = AS_INT8},       \
+     .normalize = normalize, .prepare = prepare, .multiply = multiply, .gate = gate, .rotate = rotate,          \
+     .store = store_position, .attend = attend}

@@ -1,0 +1,130 @@
+"""ctypes over the kernels' library: found beside this file, checked, its functions typed once.
+
+Unusual: nothing here raises when the library is missing or the processor is unknown; `available()` says so in words,
+and `library()` and `choose_level()` raise for those who need it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from octavo import settings
+from octavo.errors import MissingDependencyError, OctavoError
+
+LEVELS = {"c": 1, "avx2": 2, "avx512": 4}
+"""The instruction sets, slowest first, with the library's bit for each."""
+ENCODINGS = {"f32": 0, "bf16": 1, "q8_0": 2, "q4_0": 3, "q4_1": 4}
+"""Weight encodings that have kernels; the others are expanded at load."""
+MATRICES = {"q": 0, "k": 1, "v": 2, "o": 3, "gate": 4, "up": 5, "down": 6, "embed": 7, "positions": 8, "head": 9}
+NORMS = {"attention_norm": 0, "mlp_norm": 1, "norm": 2}
+MAX_HEAD_DIM = 512
+INT32, POINTER = ctypes.c_int32, ctypes.c_void_p
+
+
+class Shape(ctypes.Structure):
+    """model_shape in kernels.h."""
+
+    _fields_ = (
+        *((name, INT32) for name in ("vocab_size", "hidden_size", "num_layers", "context_length", "num_heads")),
+        *((name, INT32) for name in ("num_kv_heads", "head_dim", "intermediate_size", "gated", "activation")),
+        *((name, INT32) for name in ("norm_kind", "rotary_dim", "num_blocks", "threads", "level", "cache_f32")),
+        ("norm_eps", ctypes.c_float),
+    )
+
+
+class Step(ctypes.Structure):
+    """step in step.c."""
+
+    _fields_ = (
+        *((name, INT32) for name in ("tokens", "wanted", "table_width")),
+        *((name, POINTER) for name in ("token", "row", "position", "tables", "wanted_tokens", "logits", "hidden")),
+    )
+
+
+SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "octavo_levels": (INT32,),
+    "octavo_max_tokens": (INT32,),
+    "octavo_shape_bytes": (INT32,),
+    "octavo_create": (POINTER, ctypes.POINTER(Shape), POINTER),
+    "octavo_destroy": (None, POINTER),
+    "octavo_set_matrix": (INT32, POINTER, INT32, INT32, INT32, INT32, INT32, POINTER),
+    "octavo_set_bias": (INT32, POINTER, INT32, INT32, POINTER, INT32),
+    "octavo_set_norm": (INT32, POINTER, INT32, INT32, INT32, POINTER, INT32),
+    "octavo_step": (INT32, POINTER, ctypes.POINTER(Step)),
+}
+"""Result and arguments of each function."""
+
+
+@dataclass(frozen=True)
+class KernelStatus:
+    """built: the library is there and loads. path: where it is. level: the chosen instruction set, or None.
+
+    levels: those of this machine. reason: in words, why this level, or why none.
+    """
+
+    built: bool
+    path: Path | None
+    level: str | None
+    levels: tuple[str, ...]
+    reason: str
+
+
+def library_path() -> Path | None:
+    """The built library, or None."""
+    found = sorted(Path(__file__).parent.glob("_kernels*.so"))
+    return found[0] if found else None
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The loaded library. Raises MissingDependencyError when it is not built or does not load."""
+    path = library_path()
+    if path is None:
+        raise MissingDependencyError(
+            "the C kernels are not built; install a C compiler and reinstall octavo, or install octavo[torch]"
+        )
+    try:
+        loaded = ctypes.CDLL(str(path))
+        for name, (result, *arguments) in SIGNATURES.items():
+            function = getattr(loaded, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError) as error:
+        raise MissingDependencyError(f"the C kernels at {path} do not load ({error}); reinstall octavo") from None
+    if loaded.octavo_shape_bytes() != ctypes.sizeof(Shape):
+        raise MissingDependencyError(f"the C kernels at {path} are of another version; reinstall octavo")
+    return loaded
+
+
+def machine_levels() -> tuple[str, ...]:
+    """The levels that this processor runs, slowest first."""
+    bits = library().octavo_levels()
+    return tuple(name for name, bit in LEVELS.items() if bits & bit)
+
+
+def choose_level(forced: str | None) -> str:
+    """The level to run: `forced`, else the best of this machine. Raises OctavoError when the machine lacks it."""
+    levels = machine_levels()
+    if forced is None:
+        return levels[-1]
+    if forced not in levels:
+        raise OctavoError(f"OCTAVO_KERNELS={forced!r} needs a processor that has it; this one has {', '.join(levels)}")
+    return forced
+
+
+def available() -> KernelStatus:
+    """Whether the kernels can run here, and at which level; never raises for what is missing."""
+    path = library_path()
+    try:
+        levels = machine_levels()
+    except MissingDependencyError as error:
+        return KernelStatus(False, path, None, (), str(error))
+    forced = settings.kernels()
+    if forced == "torch":
+        return KernelStatus(True, path, None, levels, "OCTAVO_KERNELS=torch asks for the torch runner")
+    if forced is not None:
+        return KernelStatus(True, path, choose_level(forced), levels, f"OCTAVO_KERNELS={forced} asks for it")
+    return KernelStatus(True, path, levels[-1], levels, f"the best of what this processor has: {', '.join(levels)}")

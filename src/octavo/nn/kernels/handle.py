@@ -1,0 +1,148 @@
+"""`KernelModel`: one model inside the kernels' library, with every size and range checked before C sees it.
+
+A wrong argument is a ValueError here, never a crash there. Two models share nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo.errors import OctavoError
+from octavo.nn.kernels.binding import ENCODINGS, LEVELS, MATRICES, NORMS, Shape, Step, library
+
+SOURCE_BYTES = {"f32": (1, 4), "bf16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18), "q4_1": (32, 20)}
+"""Columns and bytes of a source block."""
+Int32s = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+
+class KernelModel:
+    """Weights packed for one instruction set, KV memory, threads. Not thread-safe; `close()` frees it all.
+
+    shape: every field of `binding.Shape` but level. level: a key of LEVELS that this machine has.
+    frequencies: (rotary_dim / 2,) float64, radians a position. Raises OctavoError when memory or threads are refused.
+    """
+
+    def __init__(self, level: str, frequencies: NDArray[np.float64], **shape: float) -> None:
+        self._library = library()
+        self._shape: Any = Shape(level=LEVELS[level], **shape)
+        self._handle: int | None = None
+        expected = (self._shape.rotary_dim // 2,)
+        if frequencies.shape != expected or frequencies.dtype != np.float64 or not frequencies.flags.c_contiguous:
+            raise ValueError(f"frequencies must be float64 of shape {expected}")
+        self._handle = self._library.octavo_create(ctypes.byref(self._shape), frequencies.ctypes.data)
+        if self._handle is None:
+            raise OctavoError(
+                f"the system refused memory or threads for a model with {self._shape.num_blocks} KV blocks and "
+                f"{self._shape.threads} threads; shorten the context or set OCTAVO_THREADS lower"
+            )
+        self.max_tokens: int = self._library.octavo_max_tokens()
+
+    def close(self) -> None:
+        """Join the threads and free the memory. Idempotent."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._library.octavo_destroy(handle)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            self.close()
+
+    def set_matrix(
+        self, layer: int, slot: str, encoding: str, rows: int, columns: int, data: NDArray[np.uint8]
+    ) -> None:
+        """Pack a matrix. data: (rows, bytes of a row) in `encoding`. layer is ignored for embed, positions and head."""
+        self._check_layer(layer)
+        weights, size = SOURCE_BYTES[encoding]
+        if columns % weights or data.shape != (rows, columns // weights * size):
+            raise ValueError(f"{data.shape} bytes are no {rows} x {columns} matrix in {encoding}")
+        if data.dtype != np.uint8 or not data.flags.c_contiguous:
+            raise ValueError("data must be contiguous bytes")
+        if (rows, columns) != self._matrix_shape(slot):
+            raise ValueError(f"{slot} must be {self._matrix_shape(slot)}, not {(rows, columns)}")
+        code, number = ENCODINGS[encoding], MATRICES[slot]
+        self._done(
+            self._library.octavo_set_matrix(self._open(), layer, number, code, rows, columns, data.ctypes.data), slot
+        )
+
+    def set_bias(self, layer: int, slot: str, values: Floats) -> None:
+        """The bias (out,) of a matrix."""
+        self._check_layer(layer)
+        self._check_floats(values, self._matrix_shape(slot)[0])
+        number = MATRICES[slot]
+        self._done(self._library.octavo_set_bias(self._open(), layer, number, values.ctypes.data, values.size), slot)
+
+    def set_norm(self, layer: int, slot: str, values: Floats, *, bias: bool) -> None:
+        """The weight or the bias (hidden_size,) of a norm. layer is ignored for the final one, `norm`."""
+        self._check_layer(layer)
+        self._check_floats(values, self._shape.hidden_size)
+        number = NORMS[slot]
+        self._done(
+            self._library.octavo_set_norm(self._open(), layer, number, bias, values.ctypes.data, values.size), slot
+        )
+
+    def step(
+        self, tokens: Int32s, rows: Int32s, positions: Int32s, tables: Int32s, wanted: Int32s, *, hidden: bool
+    ) -> tuple[Floats, Floats | None]:
+        """Run tokens and return the logits (wanted, vocab_size), and the hidden states after the final norm if asked.
+
+        tokens, rows, positions: (n,): ids; each token's row of `tables`; places in the sequence, one row's tokens
+        together and ascending. tables: (rows, width) block ids. wanted: ascending indices into the tokens.
+        """
+        shape = self._shape
+        for array, dimensions in ((tokens, 1), (rows, 1), (positions, 1), (tables, 2), (wanted, 1)):
+            if array.dtype != np.int32 or array.ndim != dimensions or not array.flags.c_contiguous:
+                raise ValueError(f"expected a contiguous int32 array of {dimensions} dimensions")
+        if not len(tokens) == len(rows) == len(positions) or not 1 <= len(tokens) <= self.max_tokens:
+            raise ValueError(f"a step takes 1 to {self.max_tokens} tokens with a row and a position each")
+        _check_range("token id", tokens, shape.vocab_size)
+        _check_range("row", rows, len(tables))
+        _check_range("position", positions, min(shape.context_length, tables.shape[1] * 16))
+        _check_range("block id", tables, shape.num_blocks)
+        _check_range("wanted index", wanted, len(tokens))
+        logits = np.empty((len(wanted), shape.vocab_size), np.float32)
+        states = np.empty((len(wanted), shape.hidden_size), np.float32) if hidden else None
+        arrays = (tokens, rows, positions, tables, wanted, logits)
+        pointers = [array.ctypes.data for array in arrays]
+        step = Step(
+            len(tokens), len(wanted), tables.shape[1], *pointers, None if states is None else states.ctypes.data
+        )
+        self._done(self._library.octavo_step(self._open(), ctypes.byref(step)), "the step's threads")
+        return logits, states
+
+    def _matrix_shape(self, slot: str) -> tuple[int, int]:
+        shape = self._shape
+        width, mlp = shape.hidden_size, shape.intermediate_size
+        queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
+        shapes = {"q": (queries, width), "k": (keys, width), "v": (keys, width), "o": (width, queries)}
+        shapes |= {"gate": (mlp, width), "up": (mlp, width), "down": (width, mlp)}
+        shapes |= {"embed": (shape.vocab_size, width), "head": (shape.vocab_size, width)}
+        return {**shapes, "positions": (shape.context_length, width)}[slot]
+
+    def _check_layer(self, layer: int) -> None:
+        if not 0 <= layer < self._shape.num_layers:
+            raise ValueError(f"layer {layer} of {self._shape.num_layers}")
+
+    def _check_floats(self, values: Floats, count: int) -> None:
+        if values.dtype != np.float32 or values.shape != (count,) or not values.flags.c_contiguous:
+            raise ValueError(f"expected {count} contiguous float32, got {values.dtype} of shape {values.shape}")
+
+    def _open(self) -> int:
+        if self._handle is None:
+            raise ValueError("the model is closed")
+        return self._handle
+
+    def _done(self, status: int, what: str) -> None:
+        if status:
+            raise OctavoError(f"the system refused memory or threads for {what}; close programs and try again")
+
+
+def _check_range(what: str, values: Int32s, end: int) -> None:
+    if values.size and not (0 <= int(values.min()) and int(values.max()) < end):
+        wrong: Sequence[int] = [value for value in values.ravel().tolist() if not 0 <= value < end]
+        raise ValueError(f"{what} {wrong[0]} is not in 0 .. {end - 1}")

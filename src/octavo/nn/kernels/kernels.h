@@ -1,0 +1,135 @@
+// What the kernel files share: packed matrices, prepared activations, the table of one instruction set, a model.
+//
+// Words: a panel is 16 output rows side by side, a group is 32 columns of it; every width is padded with zeros to whole
+// panels and groups. A level is one instruction set (c, avx2, avx512); all levels read the same packed weights.
+#ifndef OCTAVO_KERNELS_H
+#define OCTAVO_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "packed weights are little-endian"
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define EXPORT __attribute__((visibility("default")))
+
+enum { PANEL = 16, GROUP = 32, BLOCK = 16 };              // rows, columns, positions of a KV block
+enum { MAX_TOKENS = 512, OWN_ROWS = 8, MAX_QUERIES = 12 };  // of a step; prepared by each thread itself; of an attention tile
+
+typedef enum { F32, BF16, Q8_0, Q4_0, Q4_1, ENCODINGS } encoding;
+typedef enum { NORM_RMS, NORM_LAYER } norm_kind;
+typedef enum { SILU, GELU, GELU_TANH, RELU } activation_kind;
+enum { AS_INT8 = 1, AS_BF16 = 2, AS_F32 = 4 };  // forms of an activation row, a bit each
+
+// ------------------------------------------------------------------------------------------------ memory (memory.c)
+typedef struct region { struct region *next; void *base; size_t bytes, used; int mapped; } region;
+typedef struct { region *first; int huge; } arena;  // huge: ask for 2 MiB pages
+
+void *arena_take(arena *a, size_t bytes);  // zeroed, aligned to 64 bytes, untouched until used; NULL when there is none
+void arena_free(arena *a);
+
+// ------------------------------------------------------------------------------------------- packed weights (packing.c)
+typedef struct {
+    encoding encoding;
+    int rows, columns;   // without padding
+    int panels, groups;
+    uint8_t *data;       // panels x groups x group_bytes(encoding)
+    float *bias;         // panels x PANEL, or NULL
+} matrix;
+
+size_t group_bytes(encoding e);
+size_t source_row_bytes(encoding e, int columns);
+void pack_panels(const matrix *m, const uint8_t *source, int first, int end);
+void lookup_row(const matrix *m, int row, float *out);  // writes `columns` floats
+
+// --------------------------------------------------------------------------------------------- activations, levels
+typedef struct {  // rows of `width` features (whole groups), each in the forms that its matrices read
+    int width;
+    int8_t *int8;            // absmax / 127 a group
+    float *scale, *scaled_sum;  // a group: the scale, and scale x sum
+    int32_t *sum;            // a group: the sum of its int8
+    uint16_t *bf16;
+    float *f32;
+} activations;
+
+typedef struct { norm_kind kind; float eps; const float *weight, *bias; } norm;
+
+typedef struct {  // up to MAX_QUERIES queries that share one KV head of one row
+    int count, head_dim, padded_dim, f32;  // f32: the cache holds fp32 instead of bf16
+    float scale;
+    const float *query[MAX_QUERIES];
+    float *out[MAX_QUERIES];
+    int position[MAX_QUERIES];
+    const uint8_t *cache;   // this layer's and head's keys and values in block 0; block b lies b * block_bytes further
+    size_t block_bytes;
+    const int32_t *blocks;  // the row's block table
+    float *scores;          // MAX_QUERIES x score_stride
+    size_t score_stride;    // a multiple of BLOCK
+} attention_tile;
+
+typedef struct {
+    const char *name;
+    int forms[ENCODINGS];  // which form of the activations a matrix of each encoding reads
+    void (*normalize)(const norm *n, const float *x, int width, float *out);
+    void (*prepare)(activations *a, int row, const float *x, int forms);
+    void (*multiply)(const matrix *m, const activations *a, int tokens, float *y, size_t stride, int add, int first, int end);
+    void (*gate)(float *gate, const float *up, int count, activation_kind kind);  // up may be NULL: act(gate)
+    void (*rotate)(float *head, const float *cos_sin, int rotary_dim);
+    void (*store)(uint8_t *block, const float *key, const float *value, int slot, int head_dim, int padded_dim, int f32);
+    void (*attend)(attention_tile *tile);
+} level;
+
+extern const level level_c;
+#if defined(__x86_64__)
+extern const level level_avx2, level_avx512;
+#endif
+
+// -------------------------------------------------------------------------------------------------- threads (threads.c)
+typedef struct pool pool;
+typedef void (*pool_work)(void *argument, int thread);
+
+pool *pool_create(int threads);
+int pool_run(pool *p, pool_work work, void *argument);  // on all threads, the caller's is 0; 0 unless threads are missing
+void pool_barrier(pool *p);
+int pool_threads(const pool *p);
+void pool_destroy(pool *p);
+
+// ---------------------------------------------------------------------------------------------------- the model (model.c)
+typedef struct {  // the same fields in the same order as binding.Shape
+    int32_t vocab_size, hidden_size, num_layers, context_length, num_heads, num_kv_heads, head_dim;
+    int32_t intermediate_size, gated, activation, norm_kind, rotary_dim, num_blocks, threads, level, cache_f32;
+    float norm_eps;
+} model_shape;
+
+typedef enum { Q, K, V, O, GATE, UP, DOWN, EMBED, POSITIONS, HEAD } matrix_slot;
+typedef enum { ATTENTION_NORM, MLP_NORM, FINAL_NORM } norm_slot;
+enum { MATRICES_OF_LAYER = 7 };
+
+typedef struct { matrix matrices[MATRICES_OF_LAYER]; norm attention_norm, mlp_norm; } layer;
+
+typedef struct {
+    model_shape shape;
+    const level *level;
+    pool *pool;
+    arena weights, work;
+    layer *layers;
+    matrix embed, positions, head;  // head.data is embed.data when tied; positions.data NULL: rotary
+    norm final_norm;
+    double *frequencies;            // rotary_dim / 2 radians a position
+    float *rotations;               // context x (rotary_dim / 2 cosines, then sines), filled up to `rotations_filled`
+    int rotations_filled;
+    int padded_dim;                 // head_dim in whole vectors
+    uint8_t *cache;                 // [block][layer][KV head][keys, values]
+    arena cache_arena;
+    size_t head_bytes, block_bytes;
+    int hidden_width, q_width, kv_width, mlp_width;  // padded
+    float *x, *q, *k, *v, *attended, *gate, *up;     // MAX_TOKENS rows each
+    activations shared;             // MAX_TOKENS rows
+    activations *own;               // OWN_ROWS rows a thread
+    float **scratch, **scores;      // a thread
+    size_t score_stride;
+} model;
+
+#endif

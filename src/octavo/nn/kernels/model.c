@@ -1,0 +1,171 @@
+// A model's life: create it by its shape, give it matrices and vectors, run steps (step.c), destroy it.
+//
+// Callers check sizes, names and completeness; here only memory and threads can fail. No state outside the handle.
+#include "kernels.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+EXPORT int32_t octavo_levels(void) {  // bits: 1 c, 2 avx2, 4 avx512
+    int32_t levels = 1;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    unsigned a, b, c, d;
+    const int f16c = __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c) levels |= 2;
+    if ((levels & 2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
+        __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1))  // bf16: leaf 7.1, bit 5 of eax
+        levels |= 4;
+#endif
+    return levels;
+}
+
+static const level *level_of(int32_t bit) {
+#if defined(__x86_64__)
+    if (bit == 4) return &level_avx512;
+    if (bit == 2) return &level_avx2;
+#endif
+    return bit == 1 ? &level_c : NULL;
+}
+
+static int whole(int n, int unit) { return (n + unit - 1) / unit * unit; }
+
+static int take_activations(model *m, activations *a, int rows, int width) {
+    const size_t n = (size_t)rows * (size_t)width, groups = n / GROUP;
+    a->width = width;
+    a->int8 = arena_take(&m->work, n);
+    a->scale = arena_take(&m->work, groups * 4);
+    a->scaled_sum = arena_take(&m->work, groups * 4);
+    a->sum = arena_take(&m->work, groups * 4);
+    a->bf16 = arena_take(&m->work, n * 2);
+    a->f32 = arena_take(&m->work, n * 4);
+    return a->int8 && a->scale && a->scaled_sum && a->sum && a->bf16 && a->f32;
+}
+
+static float *take_rows(model *m, int width) { return arena_take(&m->work, (size_t)MAX_TOKENS * (size_t)width * 4); }
+
+static int take_of_thread(model *m, int thread, int widest) {
+    m->scratch[thread] = arena_take(&m->work, (size_t)widest * 4);
+    m->scores[thread] = arena_take(&m->work, m->score_stride * MAX_QUERIES * 4);
+    return m->scratch[thread] && m->scores[thread] && take_activations(m, &m->own[thread], OWN_ROWS, widest);
+}
+
+static int take_work(model *m) {
+    const model_shape *s = &m->shape;
+    int widest = m->hidden_width > m->mlp_width ? m->hidden_width : m->mlp_width;
+    if (m->q_width > widest) widest = m->q_width;
+    m->x = take_rows(m, m->hidden_width);
+    m->q = take_rows(m, m->q_width);
+    m->k = take_rows(m, m->kv_width);
+    m->v = take_rows(m, m->kv_width);
+    m->attended = take_rows(m, m->q_width);
+    m->gate = take_rows(m, m->mlp_width);
+    m->up = take_rows(m, m->mlp_width);
+    m->frequencies = arena_take(&m->work, (size_t)(s->rotary_dim / 2 + 1) * sizeof(double));
+    m->rotations = arena_take(&m->work, (size_t)s->context_length * (size_t)s->rotary_dim * 4);
+    m->own = arena_take(&m->work, (size_t)s->threads * sizeof *m->own);
+    m->scratch = arena_take(&m->work, (size_t)s->threads * sizeof *m->scratch);
+    m->scores = arena_take(&m->work, (size_t)s->threads * sizeof *m->scores);
+    m->layers = arena_take(&m->work, (size_t)s->num_layers * sizeof *m->layers);
+    if (!m->x || !m->q || !m->k || !m->v || !m->attended || !m->gate || !m->up || !m->frequencies || !m->rotations ||
+        !m->own || !m->scratch || !m->scores || !m->layers || !take_activations(m, &m->shared, MAX_TOKENS, widest))
+        return 0;
+    for (int i = 0; i < s->threads; i++)
+        if (!take_of_thread(m, i, widest)) return 0;
+    return 1;
+}
+
+EXPORT void octavo_destroy(model *m) {
+    if (!m) return;
+    pool_destroy(m->pool);
+    arena_free(&m->weights);
+    arena_free(&m->work);
+    arena_free(&m->cache_arena);
+    free(m);
+}
+
+EXPORT model *octavo_create(const model_shape *shape, const double *frequencies) {
+    model *m = calloc(1, sizeof *m);
+    if (!m) return NULL;
+    m->shape = *shape;
+    m->level = level_of(shape->level);
+    m->weights.huge = m->cache_arena.huge = 1;
+    m->padded_dim = whole(shape->head_dim, 16);
+    m->hidden_width = whole(shape->hidden_size, GROUP);
+    m->q_width = whole(shape->num_heads * shape->head_dim, GROUP);
+    m->kv_width = whole(shape->num_kv_heads * shape->head_dim, GROUP);
+    m->mlp_width = whole(shape->intermediate_size, GROUP);
+    const size_t positions = (size_t)shape->num_blocks * BLOCK;
+    const size_t context = (size_t)whole(shape->context_length, BLOCK);
+    m->score_stride = context < positions ? context : positions;
+    m->head_bytes = (size_t)2 * m->padded_dim * BLOCK * (shape->cache_f32 ? 4 : 2);
+    m->block_bytes = m->head_bytes * (size_t)shape->num_kv_heads * (size_t)shape->num_layers;
+    m->cache = arena_take(&m->cache_arena, m->block_bytes * (size_t)shape->num_blocks);
+    if (!m->level || !m->cache || !take_work(m) || !(m->pool = pool_create(shape->threads))) {
+        octavo_destroy(m);
+        return NULL;
+    }
+    if (shape->rotary_dim) memcpy(m->frequencies, frequencies, (size_t)(shape->rotary_dim / 2) * sizeof(double));
+    m->final_norm = (norm){.kind = (norm_kind)shape->norm_kind, .eps = shape->norm_eps};
+    for (int i = 0; i < shape->num_layers; i++) m->layers[i].attention_norm = m->layers[i].mlp_norm = m->final_norm;
+    return m;
+}
+
+static matrix *matrix_at(model *m, int layer, int slot) {
+    if (slot < MATRICES_OF_LAYER) return &m->layers[layer].matrices[slot];
+    return slot == EMBED ? &m->embed : slot == POSITIONS ? &m->positions : &m->head;
+}
+
+typedef struct { const matrix *matrix; const uint8_t *source; int threads; } packing;
+
+static void pack_share(void *argument, int thread) {
+    const packing *p = argument;
+    const int panels = p->matrix->panels;
+    pack_panels(p->matrix, p->source, (int)((int64_t)panels * thread / p->threads),
+                (int)((int64_t)panels * (thread + 1) / p->threads));
+}
+
+EXPORT int32_t octavo_set_matrix(model *m, int32_t layer, int32_t slot, int32_t encoding_of, int32_t rows,
+                                 int32_t columns, const uint8_t *source) {
+    matrix *target = matrix_at(m, layer, slot);
+    matrix packed = {.encoding = (encoding)encoding_of, .rows = rows, .columns = columns, .data = target->data, .bias = target->bias};
+    packed.panels = (rows + PANEL - 1) / PANEL;
+    packed.groups = (columns + GROUP - 1) / GROUP;
+    const size_t bytes = (size_t)packed.panels * packed.groups * group_bytes(packed.encoding);
+    if (!target->data || target->encoding != packed.encoding) packed.data = arena_take(&m->weights, bytes);
+    if (!packed.data) return -1;
+    *target = packed;
+    packing job = {target, source, m->shape.threads};
+    if (pool_run(m->pool, pack_share, &job)) return -1;
+    if (slot == EMBED && m->head.data == NULL) m->head = m->embed;  // tied unless a head comes later
+    return 0;
+}
+
+static float *set_padded(model *m, const float *old, const float *values, int32_t count) {
+    float *taken = old ? (float *)(uintptr_t)old : arena_take(&m->weights, (size_t)whole(count, GROUP) * 4);
+    if (taken) memcpy(taken, values, (size_t)count * 4);
+    return taken;
+}
+
+EXPORT int32_t octavo_set_bias(model *m, int32_t layer, int32_t slot, const float *values, int32_t count) {
+    matrix *target = matrix_at(m, layer, slot);
+    target->bias = set_padded(m, target->bias, values, count);
+    return target->bias ? 0 : -1;
+}
+
+EXPORT int32_t octavo_set_norm(model *m, int32_t layer, int32_t slot, int32_t is_bias, const float *values, int32_t count) {
+    norm *target = slot == FINAL_NORM ? &m->final_norm : slot == MLP_NORM ? &m->layers[layer].mlp_norm
+                                                                          : &m->layers[layer].attention_norm;
+    const float **field = is_bias ? &target->bias : &target->weight;
+    *field = set_padded(m, *field, values, count);
+    return *field ? 0 : -1;
+}
+
+EXPORT int32_t octavo_max_tokens(void) { return MAX_TOKENS; }
+EXPORT int32_t octavo_shape_bytes(void) { return (int32_t)sizeof(model_shape); }

@@ -1,0 +1,92 @@
+// What happens to one row of activations: norms, the forms that products read, the MLP's activation function.
+//
+// Included once a level. A row is padded with zeros to whole groups, and its result depends on nothing but itself.
+INLINE vec exp2_of(vec x) {  // relative error below 3e-7
+    x = maximum(x, splat(-126.0f));
+    x = sub(splat(0.0f), maximum(sub(splat(0.0f), x), splat(-126.0f)));
+    const vec n = nearest(x), r = sub(x, n);
+    vec p = splat(1.5403530e-4f);
+    p = fma16(p, r, splat(1.3333558e-3f));
+    p = fma16(p, r, splat(9.6181291e-3f));
+    p = fma16(p, r, splat(5.5504109e-2f));
+    p = fma16(p, r, splat(2.4022651e-1f));
+    p = fma16(p, r, splat(6.9314718e-1f));
+    return times_power(fma16(p, r, splat(1.0f)), n);
+}
+
+static void normalize(const norm *n, const float *x, int width, float *out) {
+    float last[16] = {0}, mean = 0;
+    const int whole = width & ~15;
+    memcpy(last, x + whole, (size_t)(width - whole) * 4);
+    if (n->kind == NORM_LAYER) {
+        vec sum = load(last);
+        for (int i = 0; i < whole; i += 16) sum = add(sum, load(x + i));
+        mean = sum_lanes(sum) / (float)width;
+        for (int i = width - whole; i < 16; i++) last[i] = mean;  // so that padding adds nothing to the variance
+    }
+    vec d = sub(load(last), splat(mean)), squares = mul(d, d);
+    for (int i = 0; i < whole; i += 16) {
+        d = sub(load(x + i), splat(mean));
+        squares = fma16(d, d, squares);
+    }
+    const vec scale = splat(1.0f / sqrtf(sum_lanes(squares) / (float)width + n->eps));
+    for (int i = 0; i < width; i += 16) {  // weight and bias are padded with zeros
+        const vec centred = sub(i < whole ? load(x + i) : load(last), splat(mean));
+        const vec y = mul(mul(centred, scale), load(n->weight + i));
+        store(out + i, n->bias ? add(y, load(n->bias + i)) : y);
+    }
+}
+
+INLINE void prepare_int8(activations *a, int row, const float *x) {
+    const int groups = a->width / GROUP;
+    int8_t *q = a->int8 + (size_t)row * a->width;
+    for (int g = 0; g < groups; g++, x += GROUP, q += GROUP) {
+        const vec first = load(x), second = load(x + 16);
+        const float largest = max_lanes(maximum(absolute(first), absolute(second)));
+        // A group too small for a normal scale is zero. Not finite: the scale carries it to the result.
+        const vec inverse = splat(largest > 1e-35f && largest < INFINITY ? 127.0f / largest : 0.0f);
+        const int32_t sum = store_int8(q, mul(first, inverse)) + store_int8(q + 16, mul(second, inverse));
+        const size_t at = (size_t)row * groups + g;
+        a->scale[at] = largest / 127.0f;
+        a->sum[at] = sum;
+        a->scaled_sum[at] = a->scale[at] * (float)sum;
+    }
+}
+
+static void prepare(activations *a, int row, const float *x, int forms) {
+    if (forms & AS_INT8) prepare_int8(a, row, x);
+    if (forms & AS_BF16)
+        for (int i = 0; i < a->width; i += 16) store_bf16(a->bf16 + (size_t)row * a->width + i, load(x + i));
+    if (forms & AS_F32) memcpy(a->f32 + (size_t)row * a->width, x, (size_t)a->width * 4);
+}
+
+INLINE vec sigmoid_times(vec x, vec u) {  // x / (1 + exp(-u))
+    return divide(x, add(splat(1.0f), exp2_of(mul(u, splat(-1.44269504f)))));
+}
+
+INLINE vec activation(vec x, activation_kind kind) {
+    if (kind == SILU) return sigmoid_times(x, x);
+    if (kind == RELU) return maximum(x, splat(0.0f));
+    if (kind == GELU_TANH) {  // 0.5 x (1 + tanh u) = x sigmoid(2u)
+        const vec cubic = fma16(mul(mul(x, x), x), splat(0.044715f), x);
+        return sigmoid_times(x, mul(cubic, splat(1.5957691216f)));
+    }
+    float y[16];
+    store(y, x);
+    for (int i = 0; i < 16; i++) y[i] = 0.5f * y[i] * (1.0f + erff(y[i] * 0.70710678f));
+    return load(y);
+}
+
+INLINE void gate_as(float *gate, const float *up, int count, const activation_kind kind) {
+    for (int i = 0; i < count; i += 16) {
+        const vec y = activation(load(gate + i), kind);
+        store(gate + i, up ? mul(y, load(up + i)) : y);
+    }
+}
+
+static void gate(float *gate, const float *up, int count, activation_kind kind) {
+    if (kind == SILU) gate_as(gate, up, count, SILU);
+    else if (kind == GELU) gate_as(gate, up, count, GELU);
+    else if (kind == GELU_TANH) gate_as(gate, up, count, GELU_TANH);
+    else gate_as(gate, up, count, RELU);
+}
