@@ -1,0 +1,111 @@
+"""The real SmolLM2 in a real server process, through the official client: the golden texts, token by token."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from octavo.models.checkpoint import open_checkpoint
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+SCRIPT = f"""
+import sys
+sys.path.insert(0, {str(SOURCE)!r})
+from octavo.serve.server import run
+from octavo.serve.settings import ServerSettings
+
+def load():
+    from octavo.generate.local import load
+    return [load(sys.argv[1])]
+
+run(load, ServerSettings(port=0), on_ready=lambda address, names: print(address, *names, flush=True))
+"""
+DECIDED = 0.5
+"""Where the two likeliest tokens are nearer than this, a runner with rounded activations may choose the other."""
+
+
+@pytest.fixture(scope="module")
+def client(smollm2: Path) -> Iterator[openai.OpenAI]:
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(smollm2)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    address = process.stdout.readline().split()[0]
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="-", max_retries=0) as client:
+        yield client
+    process.terminate()
+    assert process.wait(15) == 0
+    process.stdout.close()
+
+
+@pytest.fixture
+def name(client: openai.OpenAI) -> str:
+    (model,) = client.models.list()
+    assert model.context_length == 8192
+    return model.id
+
+
+@pytest.mark.parametrize("conversation", ["chat", "chat_multi"])
+def test_the_golden_answer_comes_token_by_token(client, name, golden, conversation):
+    expected = golden["greedy"][conversation]
+    options: Any = {"model": name, "messages": expected["messages"], "temperature": 0, "max_tokens": 40}
+    chunks = list(client.chat.completions.create(stream=True, stream_options={"include_usage": True}, **options))
+    texts = [chunk.choices[0].delta.content for chunk in chunks[:-1] if chunk.choices[0].delta.content]
+    assert "".join(texts) == expected["text_until_eos"]
+    assert len(texts) == expected["first_eos_index"]
+    assert chunks[-1].usage.prompt_tokens == len(expected["prompt_ids"])
+    assert client.chat.completions.create(**options).choices[0].message.content == expected["text_until_eos"]
+
+
+def test_text_and_its_ids_continue_alike_and_as_the_golden_text(client, name, golden, smollm2):
+    expected = golden["greedy"]["raw"]
+    options: Any = {"model": name, "temperature": 0, "max_tokens": 32, "extra_body": {"ignore_eos": True}}
+    texts = {
+        client.completions.create(prompt=prompt, **options).choices[0].text
+        for prompt in (expected["text"], expected["prompt_ids"])
+    }
+    assert len(texts) == 1
+    undecided = [place for place, gap in enumerate(expected["gaps"][:32]) if gap <= DECIDED]
+    ids = expected["new_ids_40_no_stop"][: undecided[0] if undecided else 32]
+    assert texts.pop().startswith(open_checkpoint(smollm2).tokenizer().decode(ids))
+
+
+def test_echoed_logprobs_are_those_of_the_golden_perplexity(client, name, golden):
+    expected = golden["perplexity"]
+    answer = client.completions.create(
+        model=name, prompt=expected["ids"], echo=True, logprobs=1, max_tokens=1, temperature=0
+    )
+    logprobs = answer.choices[0].logprobs
+    prompt = logprobs.token_logprobs[: expected["n_tokens"]]
+    assert prompt[0] is None
+    assert -sum(prompt[1:]) / expected["n_scored"] == pytest.approx(expected["mean_nll"], abs=0.03)
+    assert answer.choices[0].text.startswith(expected["text"])
+    for token, logprob, top in zip(logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True):
+        assert top is None or (logprob is not None and logprob <= top[token] <= max(top.values()))
+
+
+def test_answers_made_together_are_those_made_alone(client, name):
+    prompts = [f"{number} plus {number} is" for number in range(1, 5)]
+    options: Any = {"model": name, "temperature": 0, "max_tokens": 6}
+    alone = [client.completions.create(prompt=prompt, **options).choices[0].text for prompt in prompts]
+
+    async def ask() -> list[str]:
+        async with openai.AsyncOpenAI(base_url=client.base_url, api_key="-") as together:
+            answers = await asyncio.gather(*(together.completions.create(prompt=p, **options) for p in prompts))
+            return [answer.choices[0].text for answer in answers]
+
+    assert asyncio.run(ask()) == alone
+
+
+def test_a_prompt_longer_than_the_context_is_refused_with_both_counts(client, name):
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(model=name, prompt=[5] * 8193)
+    assert refused.value.code == "context_length_exceeded" and refused.value.param == "prompt"
+    assert "8192" in refused.value.message and "8193" in refused.value.message
+    with pytest.raises(openai.BadRequestError, match="token id"):
+        client.completions.create(model=name, prompt=[49152])
