@@ -44,7 +44,6 @@ def fetch_from_hub(
     when there are only pickled weights, RemoteError when the hub cannot be reached.
     """
     try:
-        import huggingface_hub
         from huggingface_hub import errors
     except ImportError as error:
         raise MissingDependencyError("hf: references need huggingface_hub; run `pip install 'octavo[hf]'`") from error
@@ -82,7 +81,11 @@ def _fetch(project: str, revision: str | None, file: str | None, offline: bool) 
 
 @contextlib.contextmanager
 def _bars(show: bool) -> Iterator[None]:
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
     if show or are_progress_bars_disabled():
         yield
@@ -99,11 +102,10 @@ def _licence(project: str, offline: bool) -> str | None:
     if offline:
         return None
     import huggingface_hub
-    from huggingface_hub import errors
 
     try:
         card = huggingface_hub.model_info(project).card_data
-    except (errors.HfHubHTTPError, OSError):
+    except Exception:  # a courtesy: whatever the hub's client raises, the model itself is here
         return None
     licence = getattr(card, "license", None)
     return licence if isinstance(licence, str) else None

