@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +50,7 @@ def train(
     text = find_text(checked.data, recipe.parent)
     from octavo.train import train_recipe  # imports torch, so only once everything else is right
 
-    with Report(sys.stderr, checked.training.steps) as report:
+    with Report(checked.training.steps) as report:
         result = train_recipe(checked, text, out or Path("runs") / recipe.stem, restart=restart, on_event=report)
     if as_json:
         fields = dataclasses.asdict(result)

@@ -1,0 +1,153 @@
+"""Claim: Octavo's Trainer trains a small LLaMA shape at no less than `transformers`' tokens a second, on the same CPU.
+
+Same shape, batch, learning rate, decay, clipping and AdamW settings; both from text windows to the optimizer's step.
+The peer is LlamaForCausalLM with torch.optim.AdamW as a script of its documentation would have it. The two take turns,
+a block of steps each, in one process; the figure is the median ratio of neighbouring blocks, with its quartiles.
+
+    python benchmarks/training.py [--shape small|medium] [--blocks 12] [--steps 20] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from octavo import settings
+from octavo.models.transformer import Transformer
+from octavo.train.data import Tokens, Windows
+from octavo.train.objectives.causal_lm import CausalLM
+from octavo.train.recipe import ModelSettings, OptimizerSettings, ScheduleSettings, TrainingSettings
+from octavo.train.trainer import Trainer
+
+SHAPES = {  # settings, vocabulary, batch
+    "small": (ModelSettings(num_layers=4, hidden_size=128, num_heads=4, context_length=64), 65, 12),
+    "medium": (ModelSettings(num_layers=6, hidden_size=384, num_heads=6, context_length=256), 4096, 4),
+}
+OPTIMIZER = OptimizerSettings(betas=(0.9, 0.99))
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = _arguments()
+    torch.set_num_threads(settings.threads())
+    shape, vocabulary, batch = SHAPES[arguments.shape]
+    tokens = np.random.default_rng(0).integers(0, vocabulary, 300_000).astype(np.int32)
+    with tempfile.TemporaryDirectory() as folder:
+        sides = {
+            "octavo": octavo_steps(shape, vocabulary, batch, tokens, Path(folder)),
+            "transformers": transformers_steps(shape, vocabulary, batch, tokens),
+        }
+        blocks = [
+            {name: timed(advance, arguments.steps) for name, advance in sides.items()}
+            for _ in range(arguments.blocks + 1)
+        ]
+    report(blocks[1:], arguments, batch * shape.context_length)  # the first warms up
+
+
+def timed(advance: Callable[[int], object], steps: int) -> tuple[float, float]:
+    """Wall and processor seconds a step."""
+    wall, processor = time.perf_counter(), time.process_time()
+    advance(steps)
+    return (time.perf_counter() - wall) / steps, (time.process_time() - processor) / steps
+
+
+def report(blocks: list[dict[str, tuple[float, float]]], arguments: argparse.Namespace, tokens: int) -> None:
+    """Print medians, and ratios with their quartiles: by the clock, and by processor time (for a busy machine)."""
+    speeds = {name: tokens / statistics.median(block[name][0] for block in blocks) for name in blocks[0]}
+    figures: dict[str, float] = dict(speeds)
+    for place, kind in enumerate(("ratio", "ratio_of_processor_time")):
+        ratios = [block["transformers"][place] / block["octavo"][place] for block in blocks]
+        quartiles = statistics.quantiles(ratios, n=4)
+        figures |= {kind: quartiles[1], f"{kind}_low": quartiles[0], f"{kind}_high": quartiles[2]}
+    if arguments.json:
+        print(json.dumps({"shape": arguments.shape, "threads": torch.get_num_threads()} | figures))
+        return
+    print(
+        f"training, {arguments.shape}, {torch.get_num_threads()} threads, {len(blocks)} blocks of {arguments.steps} steps"
+    )
+    for name, speed in speeds.items():
+        print(f"  {name:>12}: {speed:>9,.0f} tokens/s")
+    for kind in ("ratio", "ratio_of_processor_time"):
+        spread = f"(quartiles {figures[kind + '_low']:.2f} to {figures[kind + '_high']:.2f})"
+        print(f"  {kind.replace('_', ' ')}: {figures[kind]:.2f} {spread}")
+
+
+def octavo_steps(
+    shape: ModelSettings, vocabulary: int, batch: int, tokens: Tokens, folder: Path
+) -> Callable[[int], object]:
+    """Our Trainer, through its public way: `fit` until so many steps later."""
+    trainer = Trainer(
+        Transformer(shape.transformer(vocabulary)),
+        CausalLM(),
+        Windows([tokens], shape.context_length, seed=0),
+        folder=folder,
+        optimizer=OPTIMIZER,
+        schedule=ScheduleSettings(kind="constant", warmup_steps=0),
+        training=TrainingSettings(steps=10**9, batch_size=batch, device="cpu", checkpoint_every=10**9),
+    )
+
+    def advance(steps: int) -> None:
+        for _ in range(steps):
+            trainer._advance()
+
+    return advance
+
+
+def transformers_steps(shape: ModelSettings, vocabulary: int, batch: int, tokens: Tokens) -> Callable[[int], object]:
+    """The plain loop around LlamaForCausalLM."""
+    config = shape.transformer(vocabulary)
+    model = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.mlp.intermediate_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.attention.num_heads,
+            max_position_embeddings=config.context_length,
+            tie_word_embeddings=config.tie_embeddings,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    ).train()
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": OPTIMIZER.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=OPTIMIZER.learning_rate, betas=OPTIMIZER.betas, eps=OPTIMIZER.eps)
+    ids = torch.from_numpy(tokens.astype(np.int64))
+    generator = torch.Generator().manual_seed(0)
+
+    def advance(steps: int) -> None:
+        for _ in range(steps):
+            starts = torch.randint(len(ids) - shape.context_length - 1, (batch,), generator=generator)
+            rows = torch.stack([ids[start : start + shape.context_length + 1] for start in starts.tolist()])
+            logits = model(input_ids=rows[:, :-1], use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), OPTIMIZER.clip_norm)
+            optimizer.step()
+            loss.item()
+
+    return advance
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="small")
+    parser.add_argument("--blocks", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
