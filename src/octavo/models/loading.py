@@ -36,11 +36,9 @@ def make_runner(
         from octavo.models.compiled import CompiledRunner
 
         return CompiledRunner(checkpoint, num_blocks=num_blocks)
-    except (MissingDependencyError, UnsupportedError, ModuleNotFoundError) as error:
-        if runner == "kernels":
+    except (MissingDependencyError, UnsupportedError):
+        if runner == "kernels" or find_spec("torch") is None:
             raise
-        if find_spec("torch") is None:
-            raise type(error)(f"{error}; or install torch: pip install 'octavo[torch]'") from None
         return _torch_runner(checkpoint, num_blocks)
 
 

@@ -7,8 +7,6 @@ seven zero bytes that every short length ends with, and the cut is then proved a
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ TEXT, ARRAY = 8, 9
 MAX_DEPTH = 4
 """Arrays in arrays that are followed; files in the wild have none."""
 WINDOW = 1 << 16
+SLOW_TEXTS = 64
 HIGH_BYTES = b"\0" * 7
 
 
@@ -90,30 +89,31 @@ class ValueReader:
     def _texts(self, count: int, what: str) -> list[str]:
         texts: list[str] = []
         while len(texts) < count:
-            run = list(islice(self._short_texts(), count - len(texts)))
-            if run:
-                self.position += sum(map(len, run)) + 8 * len(run)
-                texts += self._decode_run(run, what)
-            else:
-                texts.append(self.text(what))
+            run = self._short_texts()[: count - len(texts)]
+            self.position += sum(map(len, run)) + 8 * len(run)
+            texts += self._decode_run(run, what)
+            # Read on one by one, for so long that a file of empty texts does not pay for a window at each.
+            texts += [self.text(what) for _ in range(min(SLOW_TEXTS, count - len(texts)))]
         return texts
 
-    def _short_texts(self) -> Iterator[bytes]:
+    def _short_texts(self) -> list[bytes]:
         """The texts ahead, within one window, that are 1 to 255 bytes long and hold no run of seven zero bytes.
 
         Splitting gives the first length byte, then each text followed by the next one's length byte. If the piece
         before ends with the byte n and this piece has n + 1 bytes, the text is exactly where its length says.
         """
         pieces = self.file.data[self.position : self.position + WINDOW].split(HIGH_BYTES)
-        length = pieces[0][0] if len(pieces[0]) == 1 else -1
-        for piece in pieces[1:-1]:
-            if len(piece) - 1 != length:
-                return
-            yield piece[:-1]
-            length = piece[-1]
+        if len(pieces[0]) != 1:
+            return []
+        texts = pieces[1:-1]
+        claimed = [piece[-1] + 1 if piece else 0 for piece in pieces[:-2]]
+        if claimed != list(map(len, texts)):
+            end = next(index for index, text in enumerate(texts) if len(text) != claimed[index])
+            texts = texts[:end]
+        return [text[:-1] for text in texts]
 
     def _decode_run(self, run: list[bytes], what: str) -> list[str]:
         joined = b"\0".join(run)
-        if joined.count(b"\0") == len(run) - 1:  # no text holds a zero: one decode for all
+        if run and joined.count(b"\0") == len(run) - 1:  # no text holds a zero: one decode for all
             return self.decode(joined, what).split("\0")
         return [self.decode(text, what) for text in run]
