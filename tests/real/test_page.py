@@ -323,3 +323,30 @@ def test_an_answer_cut_off_by_the_server_says_so_and_keeps_its_words(serve: Any,
     server.stop()
     expect(page.get_by_role("alert")).to_be_visible()
     expect(answers(page)).to_contain_text("word3.")
+
+
+def test_the_real_models_golden_answer_grows_on_the_page(
+    serve: Any, visit: Any, smollm2: Path, golden: dict[str, Any]
+) -> None:
+    from octavo.generate.local import load
+
+    expected = golden["greedy"]["chat"]
+    with load(str(smollm2)) as model:
+        server = serve(model)
+        window = visit()
+        page = window.go(server.url)
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_role("spinbutton", name="Temperature").fill("0")
+        page.keyboard.press("Escape")
+        page.evaluate("""() => {
+          window.seen = new Set();
+          const note = () => seen.add(document.querySelector("article.assistant .prose")?.textContent ?? "");
+          new MutationObserver(note).observe(document.body, { childList: true, characterData: true, subtree: true });
+        }""")
+        ask(page, expected["messages"][0]["content"])
+        expect(answers(page).locator(".stats")).to_contain_text("of 8,192")
+        assert answers(page).locator(".prose").inner_text() == expected["text_until_eos"]
+        seen = page.evaluate("Array.from(seen)")
+        assert len(seen) > 3 and all(expected["text_until_eos"].startswith(text) for text in seen)
+        window.check(server.url)
+        server.stop()

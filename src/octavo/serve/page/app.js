@@ -236,6 +236,12 @@ function listen() {
     },
   };
   for (const [id, act] of Object.entries(clicks)) part(id).addEventListener("click", act);
+  document.addEventListener("keydown", onkey);
+  listenToFields();
+  listenToTheBrowser();
+}
+
+function listenToFields() {
   part("search").addEventListener("input", showHistory);
   part("file").addEventListener("change", async () => {
     await importFile(part("file").files[0]);
@@ -253,8 +259,6 @@ function listen() {
     following = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_END;
     part("latest").hidden = following || chat.conversation.messages.length === 0;
   });
-  document.addEventListener("keydown", onkey);
-  listenToTheBrowser();
 }
 
 function listenToTheBrowser() {
