@@ -89,21 +89,25 @@ def extract_member(archive: Path, member: str, target: Path, *, show: bool = Tru
     Raises FormatError for an archive that is broken or lies about sizes, OctavoError when the disk is full.
     """
     digest = hashlib.sha256()
-    try:
-        with zipfile.ZipFile(archive) as opened, opened.open(member) as source, target.open("wb") as sink:
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = stack.enter_context(zipfile.ZipFile(archive))
             size = opened.getinfo(member).file_size
-            check_space(target.parent, size)
-            with track(size, f"Unpacking {target.name}", unit="B", show=show) as work:
-                for chunk in _chunks(source):
+            source = stack.enter_context(opened.open(member))
+        except Exception as error:  # a broken archive raises OSError, BadZipFile, NotImplementedError, KeyError …
+            raise FormatError(f"{archive.name} is not a sound archive: {error}") from error
+        check_space(target.parent, size)
+        work = stack.enter_context(track(size, f"Unpacking {target.name}", unit="B", show=show))
+        try:
+            with target.open("wb") as sink:
+                for chunk in _chunks(source, archive):
                     if work.done + len(chunk) > size:
                         raise FormatError(f"{archive.name}: {member} is larger than the archive says ({size} bytes)")
                     sink.write(chunk)
                     digest.update(chunk)
                     work.advance(len(chunk))
-    except (zipfile.BadZipFile, EOFError, KeyError, ValueError, NotImplementedError) as error:
-        raise FormatError(f"{archive.name} is not a sound archive: {error}") from error
-    except OSError as error:
-        raise disk_error(error, target.parent) from error
+        except OSError as error:
+            raise disk_error(error, target.parent) from error
     return digest.hexdigest()
 
 
@@ -173,7 +177,7 @@ def _append(client: httpx2.Client, fetch: Fetch) -> bool:
             fetch.part.open("ab" if have else "wb") as sink,
             track(total, f"Downloading {fetch.target.name}", unit="B", done=have, show=fetch.show) as work,
         ):
-            for chunk in response.iter_raw(_CHUNK):
+            for chunk in response.iter_raw():
                 sink.write(chunk)
                 work.advance(len(chunk))
     return total is None or fetch.part.stat().st_size >= total
@@ -198,8 +202,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _chunks(source: IO[bytes]) -> Iterator[bytes]:
-    while chunk := source.read(_CHUNK):
+def _chunks(source: IO[bytes], archive: Path) -> Iterator[bytes]:
+    while True:
+        try:
+            chunk = source.read(_CHUNK)
+        except Exception as error:  # a broken archive raises OSError, zlib.error, EOFError …
+            raise FormatError(f"{archive.name} is not a sound archive: {error}") from error
+        if not chunk:
+            return
         yield chunk
 
 

