@@ -85,5 +85,4 @@ def start_server() -> Iterator[Callable[..., Running]]:
 
     yield start
     for running in started:
-        if running.thread.is_alive():
-            running.stop()
+        running.stop()
