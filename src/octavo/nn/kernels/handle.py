@@ -143,6 +143,6 @@ class KernelModel:
 
 
 def _check_range(what: str, values: Int32s, end: int) -> None:
-    if values.size and not (0 <= int(values.min()) and int(values.max()) < end):
+    if values.size and (int(values.min()) < 0 or int(values.max()) >= end):
         wrong: Sequence[int] = [value for value in values.ravel().tolist() if not 0 <= value < end]
         raise ValueError(f"{what} {wrong[0]} is not in 0 .. {end - 1}")

@@ -1,0 +1,290 @@
+"""The kernel runner against torch on the same weights, and its law: a row's bits depend on nothing but the row."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from octavo.errors import FormatError, MissingDependencyError, UnsupportedError
+from octavo.models.compiled import CompiledRunner
+from octavo.models.runner import BLOCK_SIZE, Row
+from octavo.models.tensors import StoredTensor
+from octavo.models.transformer import TorchRunner, Transformer
+from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, RopeConfig, TransformerConfig
+from octavo.nn.encodings import Encoding
+from octavo.nn.kernels import binding
+
+try:
+    LEVELS = binding.machine_levels()
+except MissingDependencyError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+NUM_BLOCKS = 24
+NATIVE: tuple[Encoding, ...] = ("f32", "bf16", "q8_0", "q4_0", "q4_1")
+LLAMA = TransformerConfig(
+    vocab_size=65,
+    hidden_size=64,
+    num_layers=2,
+    context_length=128,
+    norm=NormConfig("rms", 1e-5),
+    attention=AttentionConfig(6, 2, 16),
+    mlp=MlpConfig(96, "silu", gated=True),
+    rope=RopeConfig(1e4, 16),
+    tie_embeddings=True,
+)
+GPT2 = TransformerConfig(
+    vocab_size=131,
+    hidden_size=60,
+    num_layers=2,
+    context_length=100,
+    norm=NormConfig("layer", 1e-5),
+    attention=AttentionConfig(4, 4, 15, qkv_bias=True, output_bias=True),
+    mlp=MlpConfig(172, "gelu_tanh", gated=False, bias=True),
+    rope=None,
+    tie_embeddings=True,
+)
+CONFIGS = {
+    "llama": LLAMA,
+    "gpt2": GPT2,
+    "untied": replace(LLAMA, tie_embeddings=False),
+    "tiny heads": replace(LLAMA, attention=AttentionConfig(8, 4, 8), rope=RopeConfig(1e4, 8)),
+    "wide heads": replace(LLAMA, attention=AttentionConfig(2, 1, 144), rope=RopeConfig(1e4, 144)),
+    "multi-query": replace(LLAMA, attention=AttentionConfig(13, 1, 16)),
+    "partial rotary": replace(LLAMA, rope=RopeConfig(1e4, 10, (1.0, 1.5, 2.0, 4.0, 8.0))),
+    "biases": replace(
+        LLAMA,
+        attention=AttentionConfig(6, 2, 16, qkv_bias=True, output_bias=True),
+        mlp=MlpConfig(83, "gelu", gated=True, bias=True),
+    ),
+    "layer norm": replace(LLAMA, norm=NormConfig("layer", 1e-3), hidden_size=61),
+    "relu": replace(GPT2, mlp=MlpConfig(33, "relu", gated=False), rope=RopeConfig(500.0, 4)),
+}
+
+
+@dataclass
+class Source:
+    """Weights in memory, as a checkpoint would give them."""
+
+    config: TransformerConfig
+    tensors: Mapping[str, StoredTensor]
+
+    def release(self) -> None:
+        """Nothing is mapped."""
+
+
+def loud_model(config: TransformerConfig) -> Transformer:
+    model = Transformer(config).requires_grad_(False)
+    for index, parameter in enumerate(model.parameters()):
+        noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index))
+        parameter.copy_(1.5 * noise / parameter.shape[-1] ** 0.5 if parameter.ndim > 1 else 1 + 0.3 * noise)
+    return model
+
+
+def stored(array: NDArray[np.float32], encoding: Encoding) -> StoredTensor:
+    if encoding == "f32" or array.ndim == 1:
+        return StoredTensor.from_array(array)
+    if encoding == "f16":
+        return StoredTensor.from_array(array.astype(np.float16))
+    data = gguf.quants.quantize(array, gguf.GGMLQuantizationType[encoding.upper()])
+    return StoredTensor(encoding, array.shape, np.ascontiguousarray(data).view(np.uint8))
+
+
+def encoded(model: Transformer, encoding: Encoding) -> Source:
+    parameters = {name: value.detach().numpy() for name, value in model.named_parameters()}
+    return Source(model.config, {name: stored(array, encoding) for name, array in parameters.items()})
+
+
+def dequantized(source: Source) -> Transformer:
+    model = Transformer(source.config).requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        parameter.copy_(torch.from_numpy(source.tensors[name].dequantize()))
+    return model
+
+
+@contextmanager
+def kernels(source: Source, level: str, *, threads: int = 2) -> Iterator[CompiledRunner]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OCTAVO_KERNELS", level)
+        runner = CompiledRunner(source, num_blocks=NUM_BLOCKS, threads=threads)
+    yield runner
+    runner.close()
+
+
+def sequence(config: TransformerConfig, length: int, seed: int = 0) -> NDArray[np.int32]:
+    return np.random.default_rng(seed).integers(0, config.vocab_size, length).astype(np.int32)
+
+
+def whole(runner: CompiledRunner | TorchRunner, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+    return runner.step([Row(tokens, 0, range(NUM_BLOCKS), 0)]).logits
+
+
+every_level = pytest.mark.parametrize("level", LEVELS)
+
+
+@every_level
+@pytest.mark.parametrize("name", CONFIGS)
+def test_fp32_weights_equal_torch_on_every_shape(name: str, level: str) -> None:
+    model = loud_model(CONFIGS[name])
+    tokens = sequence(model.config, 90)
+    rows = [Row(tokens[:70], 0, range(6), 0)], [Row(tokens[70:], 70, range(6), 0)]
+    reference = TorchRunner(model, num_blocks=NUM_BLOCKS)
+    with kernels(encoded(model, "f32"), level) as runner:
+        for row in rows:
+            got, expected = runner.step(row, hidden=True), reference.step(row, hidden=True)
+            assert got.hidden is not None and expected.hidden is not None
+            assert np.abs(got.logits - expected.logits).max() <= 1e-4
+            assert np.abs(got.hidden - expected.hidden).max() <= 1e-4
+
+
+@every_level
+@pytest.mark.parametrize(
+    ("encoding", "bound"),
+    [("f16", 1e-5), ("bf16", 0.02), ("q8_0", 0.06), ("q4_0", 0.06), ("q4_1", 0.06), ("q5_0", 0.02), ("q5_1", 0.02)],
+)
+def test_each_encoding_equals_torch_on_the_expanded_weights(encoding: Encoding, bound: float, level: str) -> None:
+    source = encoded(loud_model(LLAMA), encoding)
+    tokens = sequence(LLAMA, 60)
+    expected = whole(TorchRunner(dequantized(source), num_blocks=NUM_BLOCKS), tokens)
+    with kernels(source, level) as runner:
+        error = whole(runner, tokens) - expected
+    assert np.linalg.norm(error) <= bound * np.linalg.norm(expected)
+
+
+def test_a_table_of_another_encoding_than_the_blocks_serves_as_embedding_and_head() -> None:
+    model = loud_model(LLAMA)
+    source = encoded(model, "q4_1")
+    source.tensors = {**source.tensors, "embed_tokens.weight": encoded(model, "q8_0").tensors["embed_tokens.weight"]}
+    tokens = sequence(LLAMA, 20)
+    expected = whole(TorchRunner(dequantized(source), num_blocks=NUM_BLOCKS), tokens)
+    with kernels(source, LEVELS[-1]) as runner:
+        assert np.linalg.norm(whole(runner, tokens) - expected) <= 0.06 * np.linalg.norm(expected)
+
+
+def cut(data: st.DataObject, tokens: NDArray[np.int32], blocks: Sequence[int]) -> list[Row]:
+    ends = sorted(data.draw(st.sets(st.integers(1, len(tokens) - 1), max_size=6)) | {0, len(tokens)})
+    return [Row(tokens[start:end], start, blocks, 0) for start, end in itertools.pairwise(ends)]
+
+
+Open = Callable[[Source, int], CompiledRunner]
+
+
+@every_level
+@pytest.mark.parametrize("encoding", NATIVE)
+@pytest.mark.parametrize("config", [LLAMA, GPT2], ids=["llama", "gpt2"])
+def test_a_row_has_the_same_bits_however_it_is_cut_and_whoever_is_beside_it(
+    config: TransformerConfig, encoding: Encoding, level: str
+) -> None:
+    if config is GPT2 and encoding.startswith("q"):
+        encoding, config = "q8_0", replace(config, hidden_size=64, mlp=replace(config.mlp, intermediate_size=160))
+        config = replace(config, attention=replace(config.attention, head_dim=24, num_heads=4))
+    source = encoded(loud_model(config), encoding)
+    with kernels(source, level, threads=1) as alone, kernels(source, level, threads=3) as shared:
+        check_law(config, alone, shared)
+
+
+def check_law(config: TransformerConfig, alone: CompiledRunner, shared: CompiledRunner) -> None:
+    @settings(max_examples=8, deadline=None)
+    @given(data=st.data())
+    def law(data: st.DataObject) -> None:
+        count = data.draw(st.integers(1, 11))
+        sequences = [sequence(config, data.draw(st.integers(2, 32)), seed=index) for index in range(count)]
+        free = data.draw(st.permutations(range(NUM_BLOCKS)))
+        cuts = [cut(data, tokens, free[2 * index : 2 * index + 2]) for index, tokens in enumerate(sequences)]
+        got: list[list[NDArray[np.float32]]] = [[] for _ in sequences]
+        for together in itertools.zip_longest(*cuts):
+            present = [(index, row) for index, row in enumerate(together) if row is not None]
+            logits = shared.step([row for _, row in present]).logits
+            parts = np.split(logits, np.cumsum([len(row.tokens) for _, row in present])[:-1])
+            for (index, _), part in zip(present, parts, strict=True):
+                got[index].append(part)
+        for tokens, parts in zip(sequences, got, strict=True):
+            assert np.array_equal(np.concatenate(parts), whole(alone, tokens))
+
+    law()
+
+
+def test_only_the_wanted_positions_come_back() -> None:
+    tokens = sequence(LLAMA, 30)
+    with kernels(encoded(loud_model(LLAMA), "f32"), LEVELS[-1]) as runner:
+        everything = whole(runner, tokens)
+        rows = [Row(tokens, 0, (0, 1), 28), Row(tokens, 0, (2, 3), 30), Row(tokens[:5], 0, (4,), 4)]
+        out = runner.step(rows)
+        assert out.hidden is None
+        assert np.array_equal(out.logits, everything[[28, 29, 4]])
+        assert runner.step(rows[1:2]).logits.shape == (0, LLAMA.vocab_size)
+
+
+def test_refresh_takes_over_changed_weights() -> None:
+    source, tokens = encoded(loud_model(LLAMA), "f32"), sequence(LLAMA, 9)
+    with kernels(source, LEVELS[-1]) as runner:
+        before = whole(runner, tokens)
+        source.tensors = {
+            **source.tensors,
+            "blocks.1.mlp.up.weight": stored(source.tensors["blocks.0.mlp.up.weight"].dequantize(), "f32"),
+            "norm.weight": stored(2 * source.tensors["norm.weight"].dequantize(), "f32"),
+        }
+        assert np.array_equal(whole(runner, tokens), before)
+        runner.refresh()
+        expected = whole(TorchRunner(dequantized(source), num_blocks=NUM_BLOCKS), tokens)
+        assert np.abs(whole(runner, tokens) - expected).max() <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (Row(np.array([65], np.int32), 0, [0], 0), "token id 65 is not in 0 .. 64"),
+        (Row(np.array([-1], np.int32), 0, [0], 0), "token id -1"),
+        (Row(np.array([1], np.int32), 128, range(9), 0), "position 128 is not in 0 .. 127"),
+        (Row(np.array([1], np.int32), -1, [0], 0), "position -1"),
+        (Row(np.array([1], np.int32), 16, [0], 0), "17 positions need 2 blocks, not 1"),
+        (Row(np.array([1], np.int32), 0, [NUM_BLOCKS], 0), "block id 24"),
+        (Row(np.array([1], np.int32), 0, [0], 2), "logits_from 2"),
+        (Row(np.array([1.0]), 0, [0], 0), "int32"),  # type: ignore[arg-type]
+        (Row(np.array([], np.int32), 0, [0], 0), "at least one"),
+        (Row(np.zeros(513, np.int32), 0, range(33), 0), "1 to 512 tokens, not 513"),
+    ],
+)
+def test_what_is_out_of_range_is_an_error_before_it_reaches_c(row: Row, message: str) -> None:
+    with kernels(encoded(loud_model(LLAMA), "f32"), "c") as runner, pytest.raises(ValueError, match=message):
+        runner.step([row])
+
+
+def test_a_closed_runner_says_so_and_closes_again() -> None:
+    with kernels(encoded(loud_model(LLAMA), "f32"), "c") as runner:
+        runner.close()
+        with pytest.raises(ValueError, match="closed"):
+            whole(runner, sequence(LLAMA, 3))
+
+
+def test_a_missing_or_misshapen_tensor_is_named() -> None:
+    source = encoded(loud_model(LLAMA), "f32")
+    name = "blocks.1.mlp.down.weight"
+    tensors = dict(source.tensors)
+    for wrong in (None, StoredTensor.from_array(np.zeros((64, 64), np.float32))):
+        tensors.pop(name, None)
+        if wrong is not None:
+            tensors[name] = wrong
+        with pytest.raises(FormatError, match=name):
+            CompiledRunner(Source(LLAMA, tensors), num_blocks=1)
+
+
+def test_shapes_without_kernels_are_refused_by_value() -> None:
+    wide = replace(LLAMA, attention=AttentionConfig(1, 1, 520))
+    uneven = replace(LLAMA, attention=AttentionConfig(5, 2, 16))
+    for config, words in ((wide, "520"), (uneven, "5 heads")):
+        with pytest.raises(UnsupportedError, match=words):
+            CompiledRunner(Source(config, {}), num_blocks=1)
+
+
+def test_blocks_are_the_kernels_blocks() -> None:
+    assert BLOCK_SIZE == 16
