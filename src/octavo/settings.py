@@ -1,7 +1,7 @@
 """Every environment variable and folder that Octavo reads, in one place; nothing else reads `os.environ`.
 
 Variables: OCTAVO_HOME (moves all folders), OCTAVO_OFFLINE, OCTAVO_KERNELS (c|avx2|avx512|torch), OCTAVO_THREADS,
-OCTAVO_API_KEY.
+OCTAVO_API_KEY; and NO_COLOR and TERM, which all programs share.
 """
 
 from __future__ import annotations
@@ -57,3 +57,8 @@ def threads() -> int:
 def api_key() -> str | None:
     """The key that the server asks of its clients (OCTAVO_API_KEY); None: no key."""
     return os.environ.get("OCTAVO_API_KEY") or None
+
+
+def colours() -> bool:
+    """Whether a terminal may be shown colours (NO_COLOR unset or empty, and TERM not dumb)."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

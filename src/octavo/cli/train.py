@@ -20,16 +20,18 @@ def train(
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of the recipe; may be repeated."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="The run's folder. [default: runs/<recipe name>]")
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="The run's folder.", show_default="runs/<recipe name>"),
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew instead of resuming.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")] = False,
 ) -> None:
     """Train a tokenizer and a model from a text file.
 
-    The run's folder keeps checkpoints, metrics.jsonl (the curve) and, at the end, model/: an ordinary Hugging Face
-    folder with the weights of the best validation. The same command resumes a run that was stopped or killed, exactly
-    where it was; Ctrl-C finishes the step, saves and exits 130.
+    The run's folder keeps checkpoints, metrics.jsonl (the curve) and, at the
+    end, model/: an ordinary Hugging Face folder with the weights of the best
+    validation. The same command resumes a run that was stopped or killed,
+    exactly where it was; Ctrl-C finishes the step, saves and exits 130.
 
     Examples:
 
@@ -37,7 +39,7 @@ def train(
 
       octavo train recipes/shakespeare-chars.toml --data input.txt --out runs/first
 
-      octavo train recipes/shakespeare.toml --set training.steps=500 --set optimizer.learning_rate=3e-4
+      octavo train recipes/shakespeare.toml --set training.steps=500
 
       octavo run runs/shakespeare/model "ROMEO:"
     """

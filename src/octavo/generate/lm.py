@@ -162,9 +162,11 @@ class LanguageModel(Protocol):
     """
 
     name: str
-    tokenizer: Tokenizer | None
     context_length: int
     sampling: Sampling
+
+    @property
+    def tokenizer(self) -> Tokenizer | None: ...
 
     def stream(self, request: Request) -> Stream:
         """Start a request. Errors of the request itself are raised here, before the first event."""

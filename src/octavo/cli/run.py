@@ -1,0 +1,123 @@
+"""`octavo run MODEL PROMPT`: one answer, alone on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from octavo.cli import arguments as given
+
+if TYPE_CHECKING:
+    from octavo.generate.lm import Stream
+    from octavo.generate.local import LocalModel
+
+
+def run(
+    model: given.Model,
+    prompt: Annotated[str | None, typer.Argument(metavar="PROMPT", help="What to ask; stdin is added to it.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Continue the text; no chat template.")] = False,
+    system: given.System = None,
+    max_tokens: given.MaxTokens = None,
+    temperature: given.Temperature = None,
+    top_k: given.TopK = None,
+    top_p: given.TopP = None,
+    min_p: given.MinP = None,
+    repetition_penalty: given.RepetitionPenalty = None,
+    presence_penalty: given.PresencePenalty = None,
+    frequency_penalty: given.FrequencyPenalty = None,
+    seed: given.Seed = None,
+    stop: Annotated[list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before TEXT.")] = None,
+    runner: given.Runner = None,
+    context: given.Context = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; the last has it all.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Say on stderr how fast it was.")] = False,
+) -> None:
+    """Answer one prompt: the answer on stdout, all else on stderr.
+
+    What is piped in is added to the prompt. A model without a chat template
+    continues the text. Sampling values that are not given are the model's own.
+
+    Examples:
+
+      octavo run smollm2-135m-instruct "Why is the sky blue?"
+
+      cat notes.txt | octavo run smollm2-135m-instruct "Summarise this:"
+
+      octavo run smollm2-135m-instruct --raw "Once upon a time" -n 50 -t 0
+
+      octavo run ./model.gguf "Name a colour" --json | tail -n 1 | jq -r .text
+    """
+    text = _whole_prompt(prompt)
+    from octavo.generate.lm import Request
+    from octavo.generate.local import load
+
+    with load(str(given.obtain(model)), runner=runner, context=context) as loaded:
+        sampling = given.adjusted(
+            loaded.sampling,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            seed=seed,
+        )
+        asked = _messages_or_text(loaded, text, system, raw)
+        stream = loaded.stream(Request(asked, max_tokens, sampling, tuple(stop or ())))
+        _show(loaded, stream, as_json, stats)
+
+
+def _whole_prompt(prompt: str | None) -> str:
+    """The prompt with what is piped in."""
+    from octavo.errors import OctavoError
+
+    parts = [] if prompt is None else [prompt]
+    if not sys.stdin.isatty():
+        try:
+            piped = sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise OctavoError(f"what is piped in is not text: {error}") from None
+        parts += [piped] if piped else []
+    if not parts:
+        raise OctavoError("there is no prompt; give it after the model, or pipe it in")
+    return "\n\n".join(parts)
+
+
+def _messages_or_text(model: LocalModel, text: str, system: str | None, raw: bool) -> str | list[dict[str, Any]]:
+    from octavo.errors import OctavoError
+
+    if raw or model.tokenizer.chat_template is None:
+        if system is not None:
+            why = "--raw" if raw else f"{model.name} has no chat template, and"
+            raise OctavoError(f"{why} leaves no place for a system message; put it into the prompt")
+        return text
+    opening = [] if system is None else [{"role": "system", "content": system}]
+    return [*opening, {"role": "user", "content": text}]
+
+
+def _show(model: LocalModel, stream: Stream, as_json: bool, stats: bool) -> None:
+    from octavo.cli.terminal import Reading, show_answer
+
+    if as_json:
+        reading = Reading(stream)
+        for delta in reading:
+            if delta:
+                typer.echo(json.dumps({"delta": delta}))
+        answer = reading.answer()
+    else:
+        answer = show_answer(stream)
+    if answer.finished is None:
+        raise KeyboardInterrupt
+    if as_json:
+        end = answer.finished
+        counts = {"prompt_tokens": end.prompt_tokens, "completion_tokens": end.completion_tokens}
+        timing = {"seconds": round(answer.first + answer.seconds, 4)}
+        typer.echo(
+            json.dumps({"model": model.name, "text": answer.text, "finish_reason": end.reason, **counts, **timing})
+        )
+    if stats:
+        typer.echo(f"{model.name} on {model.engine.runner.name}: {answer.speed()}", err=True)
