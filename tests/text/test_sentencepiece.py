@@ -110,6 +110,22 @@ def test_the_gguf_kind_llama_equals_sentencepiece(stories: Path) -> None:
         Tokenizer.from_gguf({**metadata, "tokenizer.ggml.scores": [0.0]})
 
 
+def test_merges_follow_the_scores_whatever_the_order_of_ids(stories: Path, stories_tokenizer: Tokenizer) -> None:
+    model = read_model(stories / "tokenizer.model")
+    order = [*range(3), *reversed(range(3, len(model.pieces)))]
+    ours = Tokenizer.from_gguf(
+        {
+            "tokenizer.ggml.model": "llama",
+            "tokenizer.ggml.tokens": [model.pieces[place] for place in order],
+            "tokenizer.ggml.scores": [model.scores[place] for place in order],
+            "tokenizer.ggml.token_type": [model.types[place] for place in order],
+            "tokenizer.ggml.remove_extra_whitespaces": True,
+        }
+    )
+    for text in TEXTS:
+        assert [order[i] for i in ours.encode(text, bos=False)] == stories_tokenizer.encode(text, bos=False)
+
+
 def test_user_defined_symbols_are_whole_words(tmp_path: Path, shared: Path) -> None:
     folder = train(
         tmp_path, shared, model_type="bpe", user_defined_symbols=["<tool>"], add_dummy_prefix=False,
