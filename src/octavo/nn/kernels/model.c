@@ -138,12 +138,14 @@ EXPORT int32_t octavo_set_matrix(model *m, int32_t layer, int32_t slot, int32_t 
     packed.panels = (rows + PANEL - 1) / PANEL;
     packed.groups = (columns + GROUP - 1) / GROUP;
     const size_t bytes = (size_t)packed.panels * packed.groups * group_bytes(packed.encoding);
-    if (!target->data || target->encoding != packed.encoding) packed.data = arena_take(&m->weights, bytes);
+    const uint8_t *embed = m->embed.data;  // the head's too, until it gets its own
+    if (!target->data || target->encoding != packed.encoding || (slot == HEAD && target->data == embed))
+        packed.data = arena_take(&m->weights, bytes);
     if (!packed.data) return -1;
     *target = packed;
     packing job = {target, source, m->shape.threads};
     if (pool_run(m->pool, pack_share, &job)) return -1;
-    if (slot == EMBED && m->head.data == NULL) m->head = m->embed;  // tied unless a head comes later
+    if (slot == EMBED && m->head.data == embed) m->head = m->embed;
     return 0;
 }
 
