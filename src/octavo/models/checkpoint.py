@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octavo.errors import FormatError, ModelNotFoundError
-from octavo.models.config_reader import ConfigReader
 from octavo.models.families import find_family, find_gguf
-from octavo.models.family import Family
 from octavo.models.formats.folder import read_folder, read_json, refuse_pickle
 from octavo.models.formats.gguf import read_gguf
 from octavo.models.formats.mapped import MappedFile, TensorEntry
-from octavo.models.generation_defaults import GenerationDefaults, gguf_generation, read_generation
-from octavo.models.gguf_config import hub_config
-from octavo.models.keys import KeyRule, expand, to_canonical
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.family import Family
+from octavo.models.mapping.generation import GenerationDefaults, gguf_generation, read_generation
+from octavo.models.mapping.gguf import hub_config
+from octavo.models.mapping.keys import KeyRule, expand, to_canonical
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
 

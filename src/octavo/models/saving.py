@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import FormatError, OctavoError
-from octavo.models.config_reader import ConfigReader
 from octavo.models.families import find_family
-from octavo.models.family import Family
 from octavo.models.formats.folder import INDEX_NAME, WEIGHTS_NAME
 from octavo.models.formats.safetensors import write_safetensors
-from octavo.models.generation_defaults import GenerationDefaults, write_generation
-from octavo.models.keys import to_stored
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.family import Family
+from octavo.models.mapping.generation import GenerationDefaults, write_generation
+from octavo.models.mapping.keys import to_stored
 from octavo.models.tensors import DENSE_DTYPES, StoredTensor
 from octavo.nn.config import TransformerConfig
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from octavo.models.tensors import StoredTensor
 from octavo.nn.encodings import Encoding
 
-CHUNK_WEIGHTS = 1 << 22
+CHUNK_WEIGHTS = 1 << 20
 
 ENCODINGS: dict[torch.dtype, Encoding] = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
 BITS = {torch.float32: torch.float32, torch.float16: torch.float16, torch.bfloat16: torch.uint16}

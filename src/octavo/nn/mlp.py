@@ -36,8 +36,6 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., hidden_size) -> (..., hidden_size)."""
-        if self.gate is None:
-            wide = self.activation(self.up(x))
-        else:
-            wide = self.activation(self.gate(x)) * self.up(x)
+        up = self.up(x)
+        wide = self.activation(up) if self.gate is None else self.activation(self.gate(x)) * up
         return self.down(wide)  # type: ignore[no-any-return]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from octavo import settings
-from octavo.models.generation_defaults import GenerationDefaults
+from octavo.models.checkpoint import GenerationDefaults
 from octavo.models.saving import save_checkpoint
 from octavo.models.transformer import Transformer
 from octavo.nn.config import TransformerConfig

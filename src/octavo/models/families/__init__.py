@@ -6,7 +6,7 @@ from octavo.errors import UnknownNameError, UnsupportedError, nearest
 from octavo.models.families.gpt2 import GPT2
 from octavo.models.families.llama import LLAMA
 from octavo.models.families.mistral import MISTRAL
-from octavo.models.family import Family, GgufLayout
+from octavo.models.mapping.family import Family, GgufLayout
 
 FAMILIES: dict[str, Family] = {family.name: family for family in (GPT2, LLAMA, MISTRAL)}
 

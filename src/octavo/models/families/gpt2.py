@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from octavo.errors import FormatError
-from octavo.models.config_reader import ConfigReader
 from octavo.models.families.llama import ACTIVATIONS
-from octavo.models.family import HARMLESS_KEYS, NEUTRAL_VALUES, Family, GgufLayout
-from octavo.models.gguf_config import rounded
-from octavo.models.keys import KeyRule, linear_rules
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.family import HARMLESS_KEYS, NEUTRAL_VALUES, Family, GgufLayout
+from octavo.models.mapping.gguf import rounded
+from octavo.models.mapping.keys import KeyRule, linear_rules
 from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, TransformerConfig
 
 

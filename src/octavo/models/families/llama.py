@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from octavo.errors import FormatError
-from octavo.models.config_reader import ConfigReader
-from octavo.models.family import HARMLESS_KEYS, NEUTRAL_VALUES, Family, GgufLayout
-from octavo.models.gguf_config import rope_scaling, rounded
-from octavo.models.keys import KeyRule, linear_rules
-from octavo.models.rope_spellings import read_rope, write_rope
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.family import HARMLESS_KEYS, NEUTRAL_VALUES, Family, GgufLayout
+from octavo.models.mapping.gguf import rope_scaling, rounded
+from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.rope import read_rope, write_rope
 from octavo.nn.config import Activation, AttentionConfig, MlpConfig, NormConfig, TransformerConfig
 
 ACTIVATIONS: dict[str, Activation] = {

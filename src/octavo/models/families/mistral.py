@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from octavo.errors import UnsupportedError
-from octavo.models.config_reader import ConfigReader
 from octavo.models.families import llama
-from octavo.models.family import HARMLESS_KEYS, NEUTRAL_VALUES, Family
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.family import HARMLESS_KEYS, NEUTRAL_VALUES, Family
 from octavo.nn.config import TransformerConfig
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from octavo.errors import FormatError
-from octavo.models.config_reader import ConfigReader
-from octavo.models.family import GgufLayout
 from octavo.models.formats.gguf import GgufFile
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.family import GgufLayout
 
 OTHER_PREFIXES = ("general.", "tokenizer.", "quantize.", "split.")
 """Where the file comes from, its tokenizer, and how it was quantised or cut: nothing of the graph."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from octavo.errors import UnsupportedError
-from octavo.models.config_reader import ConfigReader
+from octavo.models.mapping.config_reader import ConfigReader
 from octavo.nn.config import RopeConfig
 from octavo.nn.frequencies import linear_factors, llama3_factors
 

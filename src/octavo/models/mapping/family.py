@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from octavo.models.config_reader import ConfigReader
-from octavo.models.keys import KeyRule
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.keys import KeyRule
 from octavo.nn.config import TransformerConfig
 
 HARMLESS_KEYS: Mapping[str, str] = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo.errors import FormatError
-from octavo.models.config_reader import ConfigReader
+from octavo.models.mapping.config_reader import ConfigReader
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,53 @@
+"""A checkpoint on the torch runner of this machine's CPU, in the widest type that the free memory holds.
+
+A model is expanded to float32, or to bfloat16 where float32 would not fit; where neither does, it is refused before
+anything is read.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from octavo import settings
+from octavo.errors import OctavoError
+from octavo.models.checkpoint import Checkpoint
+from octavo.models.runner import BLOCK_SIZE
+from octavo.models.transformer import TorchRunner
+from octavo.nn.shapes import parameter_shapes
+
+MEMORY_FILE = Path("/proc/meminfo")
+
+
+def fitting_runner(checkpoint: Checkpoint, num_blocks: int) -> TorchRunner:
+    """Raises OctavoError when weights and KV memory are more than the free memory, at two bytes a number."""
+    torch.set_num_threads(settings.threads())
+    dtype = torch.float32 if _float32_fits(checkpoint, num_blocks) else torch.bfloat16
+    return TorchRunner(checkpoint, num_blocks=num_blocks, dtype=dtype)
+
+
+def _float32_fits(checkpoint: Checkpoint, num_blocks: int) -> bool:
+    config, attention = checkpoint.config, checkpoint.config.attention
+    numbers = sum(math.prod(shape) for shape in parameter_shapes(config).values())
+    numbers += 2 * config.num_layers * attention.num_kv_heads * attention.head_dim * BLOCK_SIZE * num_blocks
+    free = free_memory()
+    if free is None or 4 * numbers <= free:
+        return True
+    if 2 * numbers > free:
+        raise OctavoError(
+            f"{checkpoint.name} needs {2 * numbers / 1e9:.1f} GB in bfloat16 on the torch runner and "
+            f"{free / 1e9:.1f} GB are free; close programs, shorten the context, or take a smaller model"
+        )
+    return False
+
+
+def free_memory() -> int | None:
+    """Bytes that can be taken without swapping; None where the system does not say so in a file."""
+    if not MEMORY_FILE.is_file():
+        return None
+    for line in MEMORY_FILE.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
