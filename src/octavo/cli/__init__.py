@@ -104,6 +104,8 @@ def _execute(given: list[str], flags: dict[str, Any]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
+    except SystemExit:  # only how typer reports a broken pipe here
+        return EXIT_PIPE
 
 
 def _usage_problem(error: typer.TyperException) -> str:

@@ -122,7 +122,7 @@ def _print_description(description: dict[str, Any]) -> None:
         "parameters": f"{description['parameters']:,}",
         "weights": f"{_size(description['weight_bytes'])} in {', '.join(description['encodings'])}",
         "layers": f"{config['num_layers']} of width {config['hidden_size']}",
-        "heads": f"{attention['num_heads']} of {attention['head_dim']}, {attention['num_kv_heads']} for keys and values",
+        "heads": f"{attention['num_heads']} of {attention['head_dim']}, {attention['num_kv_heads']} for keys, values",
         "context": f"{config['context_length']:,} tokens",
         "vocabulary": f"{config['vocab_size']:,} tokens",
         "chat template": "yes" if description["chat_template"] else "no; `octavo run` continues the text",
