@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from octavo.errors import FormatError, ModelNotFoundError, OctavoError, UnknownNameError, UnsupportedError
 from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
@@ -247,3 +249,34 @@ def test_opening_and_reading_a_model_imports_neither_torch_nor_the_tokenizer_lib
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 70), st.sampled_from([10**12, 10**400, -(10**400), 1e308, 5e-324, 1e-40]),
+    st.floats(), st.text(max_size=5), st.lists(st.integers(0, 3), max_size=3),
+    st.sampled_from(["linear", "llama3", "longrope", "default", "silu"]),
+)  # fmt: skip
+ROPE_KEYS = (
+    "rope_type", "type", "factor", "rope_theta", "low_freq_factor", "high_freq_factor", "short_factor", "long_factor",
+    "attention_factor", "original_max_position_embeddings", "partial_rotary_factor",
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), family=st.sampled_from(sorted(FAMILIES)))
+def test_any_config_is_read_or_refused_with_our_errors_only(data: st.DataObject, family: str, folder: Path) -> None:
+    raw = json.loads((folder / "config.json").read_text()) | {"model_type": family}
+    for key in data.draw(st.lists(st.sampled_from(sorted(raw)), max_size=3)):
+        raw[key] = data.draw(ODD)
+    if data.draw(st.booleans()):
+        raw["rope_scaling"] = data.draw(st.dictionaries(st.sampled_from(ROPE_KEYS), ODD, max_size=5))
+    path = folder.parent / "fuzzed"
+    path.mkdir(exist_ok=True)
+    (path / "config.json").write_text(json.dumps(raw))
+    if not (path / "model.safetensors").exists():
+        (path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    try:
+        checkpoint = open_checkpoint(path)
+        assert all(tensor.dequantize().size for tensor in checkpoint.tensors.values())
+    except OctavoError as error:
+        assert str(path) in str(error) and "\n" not in str(error)

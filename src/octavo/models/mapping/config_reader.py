@@ -6,7 +6,6 @@ model's answers in silence.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -46,9 +45,9 @@ class ConfigReader:
         return value
 
     def number(self, *keys: str, default: float | Required = REQUIRED) -> float:
-        """A finite number above 0."""
+        """A number above 0, within what float32 holds."""
         key, value = self._find(keys, default)
-        if type(value) not in (int, float) or not 0 < value < math.inf:
+        if not _positive(value):
             raise self._refuse(key, value, "a number above 0")
         return float(value)
 
@@ -73,10 +72,9 @@ class ConfigReader:
         return table[value]
 
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
-        """A list of `count` finite numbers above 0."""
+        """A list of `count` numbers above 0."""
         _, value = self._find((key,), REQUIRED)
-        fits = isinstance(value, list) and len(value) == count
-        if not fits or not all(type(item) in (int, float) and 0 < item < math.inf for item in value):
+        if not isinstance(value, list) or len(value) != count or not all(map(_positive, value)):
             raise self._refuse(key, value, f"a list of {count} numbers above 0")
         return tuple(float(item) for item in value)
 
@@ -134,6 +132,10 @@ class ConfigReader:
 
     def _refuse(self, key: str, value: Any, wanted: str) -> FormatError:
         return FormatError(f"{self.source} has {self._prefix}{key} {_brief(value)}; it must be {wanted}", param=key)
+
+
+def _positive(value: Any) -> bool:
+    return type(value) in (int, float) and 1e-30 <= value <= 1e30
 
 
 def _brief(value: Any) -> str:

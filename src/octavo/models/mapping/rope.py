@@ -26,7 +26,8 @@ def read_rope(reader: ConfigReader, head_dim: int, context_length: int) -> RopeC
         reader.number("rope_theta")  # both spellings, as some exporters write: the section wins in peers
     theta = theta_at.number("rope_theta", default=10000.0)
     partial_at = section if section is not None and section.has("partial_rotary_factor") else reader
-    rotary_dim = int(head_dim * partial_at.number("partial_rotary_factor", default=1.0) + 1e-6)
+    partial = partial_at.number("partial_rotary_factor", default=1.0)
+    rotary_dim = int(head_dim * partial + 1e-6)  # as peers cut it, but for the rounding of the product
     if rotary_dim % 2 or not 2 <= rotary_dim <= head_dim:
         raise UnsupportedError(
             f"{reader.source} asks for rotary embedding of {rotary_dim} of a head's {head_dim} features; "
