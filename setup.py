@@ -4,7 +4,8 @@ Without a compiler the package installs all the same, and runs on torch. Environ
 OCTAVO_REQUIRE_KERNELS=1 makes a failed compilation fatal (continuous integration, releases).
 OCTAVO_SANITIZE=1 builds with AddressSanitizer and UBSan; to run the kernels' tests under them:
     OCTAVO_SANITIZE=1 python setup.py build_ext --inplace --force
-    LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 pytest tests/nn/kernels
+    LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \\
+        pytest tests/nn/kernels tests/models/test_compiled.py
 """
 
 from __future__ import annotations

@@ -8,14 +8,16 @@ typedef float fpiece __attribute__((vector_size(PIECE)));
 typedef int32_t ipiece __attribute__((vector_size(PIECE)));
 typedef uint32_t upiece __attribute__((vector_size(PIECE)));
 typedef int16_t spiece __attribute__((vector_size(PIECE)));
+typedef fpiece loose_fpiece __attribute__((aligned(4), may_alias));  // in memory: at any float, any byte
+typedef ipiece loose_ipiece __attribute__((aligned(1), may_alias));
 typedef struct { fpiece p[PIECES]; } vec;
 typedef struct { ipiece p[PIECES]; } ivec;  // 16 int32, or 64 bytes
 
 INLINE ivec ints(int32_t x) { ivec r; EACH r.p[i] = (ipiece){0} + x; return r; }
 INLINE vec splat(float x) { vec r; EACH r.p[i] = (fpiece){0} + x; return r; }
-INLINE vec load(const float *x) { vec r; memcpy(&r, x, 64); return r; }
-INLINE void store(float *x, vec v) { memcpy(x, &v, 64); }
-INLINE ivec load_bytes(const void *x) { ivec r; memcpy(&r, x, 64); return r; }
+INLINE vec load(const float *x) { vec r; EACH r.p[i] = ((const loose_fpiece *)x)[i]; return r; }
+INLINE void store(float *x, vec v) { EACH ((loose_fpiece *)x)[i] = v.p[i]; }
+INLINE ivec load_bytes(const void *x) { ivec r; EACH r.p[i] = ((const loose_ipiece *)x)[i]; return r; }
 INLINE vec add(vec a, vec b) { EACH a.p[i] = a.p[i] + b.p[i]; return a; }
 INLINE vec sub(vec a, vec b) { EACH a.p[i] = a.p[i] - b.p[i]; return a; }
 INLINE vec mul(vec a, vec b) { EACH a.p[i] = a.p[i] * b.p[i]; return a; }

@@ -106,7 +106,9 @@ EXPORT model *octavo_create(const model_shape *shape, const double *frequencies)
     m->score_stride = context < positions ? context : positions;
     m->head_bytes = (size_t)2 * m->padded_dim * BLOCK * (shape->cache_f32 ? 4 : 2);
     m->block_bytes = m->head_bytes * (size_t)shape->num_kv_heads * (size_t)shape->num_layers;
-    m->cache = arena_take(&m->cache_arena, m->block_bytes * (size_t)shape->num_blocks);
+    size_t cache_bytes;
+    if (!__builtin_mul_overflow(m->block_bytes, (size_t)shape->num_blocks, &cache_bytes))
+        m->cache = arena_take(&m->cache_arena, cache_bytes);
     if (!m->level || !m->cache || !take_work(m) || !(m->pool = pool_create(shape->threads))) {
         octavo_destroy(m);
         return NULL;
