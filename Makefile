@@ -11,7 +11,7 @@ TORCH = torch==2.13.0
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
-INSTALL_TORCH = $(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
+INSTALL_TORCH = $(subst --quiet,,$(PIP)) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
 # distutils knows only the compiler that Python itself was built with; any of these will do.
 FIND_COMPILER = if [ -z "$$CC" ]; then for name in cc gcc clang; do \
   if command -v $$name >/dev/null 2>&1; then CC=$$name; export CC; break; fi; done; fi;
@@ -58,9 +58,9 @@ $(VENV)/.ready-venv:
 # What running needs. The kernels are built here; where they cannot be (no C compiler), torch computes instead.
 $(VENV)/.ready-run: $(VENV)/.ready-venv $(SOURCES)
 	@$(FIND_COMPILER) $(PIP) --editable .
-	@$(BIN)/octavo doctor --json >/dev/null 2>&1 || { \
+	@$(BIN)/octavo doctor --json >/dev/null 2>&1; if [ $$? = 2 ]; then \
 	  echo "octavo: no kernels could be built (no C compiler?), so the torch runner is installed instead: a large download" >&2; \
-	  $(INSTALL_TORCH); }
+	  $(INSTALL_TORCH) || exit 1; fi
 	@touch $@
 
 # Torch first and pinned, so that no other requirement chooses another build of it.
