@@ -44,15 +44,16 @@ Runner = Annotated[
 Context = Annotated[int | None, typer.Option("--context", metavar="N", help="A shorter context, to save memory.")]
 
 
-def obtain(reference: str) -> Path:
-    """The folder or file of a model, fetched now where it can be and is not installed."""
+def obtain(reference: str) -> str:
+    """The same reference, of a model that is now at hand: fetched where it can be and was not installed."""
     from octavo.errors import ModelNotFoundError
     from octavo.models import sources
 
     try:
-        return sources.resolve(reference)
+        sources.resolve(reference)
     except ModelNotFoundError:
-        return sources.pull(reference)
+        sources.pull(reference)
+    return reference
 
 
 def adjusted(sampling: Sampling, **given: float | None) -> Sampling:

@@ -81,7 +81,7 @@ def _open(
     if url is None:
         from octavo.generate.local import load
 
-        return load(str(given.obtain(model)), runner=runner, context=context)
+        return load(given.obtain(model), runner=runner, context=context)
     from octavo.generate.remote import RemoteModel
 
     return RemoteModel(url, None if model == given.DEFAULT_MODEL else model, api_key=given.api_key(api_key_file))

@@ -54,7 +54,7 @@ def run(
     from octavo.generate.lm import Request
     from octavo.generate.local import load
 
-    with load(str(given.obtain(model)), runner=runner, context=context) as loaded:
+    with load(given.obtain(model), runner=runner, context=context) as loaded:
         sampling = given.adjusted(
             loaded.sampling,
             temperature=temperature,

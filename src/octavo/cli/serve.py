@@ -63,7 +63,7 @@ def serve(
     def load_model() -> Sequence[LanguageModel]:
         from octavo.generate.local import load
 
-        loaded = load(str(given.obtain(model)), runner=runner, context=context)
+        loaded = load(given.obtain(model), runner=runner, context=context)
         running.append(loaded.engine.runner.name)
         return [loaded]
 

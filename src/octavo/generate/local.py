@@ -14,7 +14,7 @@ from octavo.generate.scoring import Scoring
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.loading import make_runner
 from octavo.models.runner import BLOCK_SIZE
-from octavo.models.sources import resolve
+from octavo.models.sources import installed, resolve
 from octavo.text.tokenizer import Tokenizer
 
 KV_BUDGET = 1 << 30
@@ -28,7 +28,10 @@ def load(
 
     runner None: kernels where they are built, else torch. context: a shorter context than the model's own.
     """
-    checkpoint = open_checkpoint(resolve(reference))
+    path = resolve(reference)
+    checkpoint = open_checkpoint(path)
+    name = next((model.name for model in installed() if model.path == path), checkpoint.name)
+    checkpoint = replace(checkpoint, name=name)
     longest = checkpoint.config.context_length
     if context is not None and not 1 <= context <= longest:
         raise OctavoError(f"context is {context}; this model takes 1 to {longest}", param="context")
