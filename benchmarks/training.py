@@ -71,9 +71,8 @@ def report(blocks: list[dict[str, tuple[float, float]]], arguments: argparse.Nam
     if arguments.json:
         print(json.dumps({"shape": arguments.shape, "threads": torch.get_num_threads()} | figures))
         return
-    print(
-        f"training, {arguments.shape}, {torch.get_num_threads()} threads, {len(blocks)} blocks of {arguments.steps} steps"
-    )
+    threads = torch.get_num_threads()
+    print(f"training, {arguments.shape}, {threads} threads, {len(blocks)} blocks of {arguments.steps} steps")
     for name, speed in speeds.items():
         print(f"  {name:>12}: {speed:>9,.0f} tokens/s")
     for kind in ("ratio", "ratio_of_processor_time"):

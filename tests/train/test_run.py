@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +49,6 @@ validate_every = 20
 checkpoint_every = 10
 seed = 3
 """
-COMMAND = """
-import sys, typer
-from octavo.cli.train import train
-app = typer.Typer(pretty_exceptions_enable=False)
-app.command()(train)
-app()
-"""
 
 
 @pytest.fixture
@@ -74,7 +66,7 @@ def run(recipe: Path, folder: Path, *overrides: str, **options: Any) -> RunResul
 
 def start(recipe: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, str(recipe), "--out", str(folder), *arguments],
+        [sys.executable, "-m", "octavo", "train", str(recipe), "--out", str(folder), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -280,29 +272,22 @@ def _ours_of(peer: transformers.LlamaForCausalLM) -> tuple[Any, dict[str, str]]:
     return config, names
 
 
-def refusal(recipe: Path, arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
-    import typer
-    from typer.testing import CliRunner
-
-    from octavo.cli.train import train
-
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(train)
-    result = CliRunner().invoke(app, [str(recipe), *arguments])
-    assert isinstance(result.exception, OctavoError), result.output
-    return str(result.exception)
-
-
-def test_the_command_refuses_before_it_computes(
-    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--set", "training.step=3"], "did you mean 'steps'?"),
+        (["--data", "nowhere.txt"], "--data FILE"),
+        (["--set", "data.sha256=" + "0" * 64], "has sha256"),
+    ],
+)
+def test_the_command_refuses_in_one_line_and_leaves_nothing(
+    recipe: Path, tmp_path: Path, arguments: list[str], part: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert "did you mean 'steps'?" in refusal(recipe, ["--set", "training.step=3"], capsys)
-    assert "--data FILE" in refusal(recipe, ["--data", "nowhere.txt"], capsys)
-    assert "no recipe at" in refusal(tmp_path / "other.toml", [], capsys)
-    (tmp_path / "text.txt").write_bytes(b"")
-    assert "too few to train on" in refusal(recipe, [], capsys)
-    assert not (tmp_path / "runs").exists()
+    process = start(recipe, tmp_path / "run", *arguments)
+    out, err = process.communicate()
+    assert process.returncode == 2 and not out
+    assert part in err and err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
