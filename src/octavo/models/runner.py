@@ -1,6 +1,6 @@
 """The `Runner` seam: one step of a model for many rows at once, whatever computes it.
 
-A row is one sequence's next tokens. The runner owns the KV memory, in blocks of `block_size` positions; which row may
+A row is one sequence's next tokens. The runner owns the KV memory, in blocks of `BLOCK_SIZE` positions; which row may
 use which block is the engine's business (`generate/blocks.py`). A row's result is bitwise independent of the other rows
 in the step and of how its tokens were cut into steps.
 """
@@ -24,7 +24,7 @@ class Row:
     """Tokens to run for one sequence.
 
     tokens: (n,) int32, n >= 1, at positions start .. start + n - 1; keys and values of all positions before `start` are
-    already in the row's blocks. blocks: block ids, position p lives in blocks[p // block_size]; long enough for the last.
+    already in the row's blocks. blocks: block ids, position p lives in blocks[p // BLOCK_SIZE]; enough for the last one.
     logits_from: logits are wanted for tokens[logits_from:]; n - 1 is the last only, n is none.
     """
 
