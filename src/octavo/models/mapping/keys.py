@@ -101,11 +101,12 @@ def to_stored(
     tensors: Mapping[str, StoredTensor], rules: tuple[KeyRule, ...], config: TransformerConfig
 ) -> dict[str, Callable[[], StoredTensor]]:
     """The inverse: a file's tensor name -> what makes it. Raises FormatError when `tensors` does not fit `config`."""
+    assert all(rule.layout != "pairs" for rule in rules), "hub files have the half layout"
     shapes = parameter_shapes(config)
     if set(tensors) != set(shapes):
         odd = sorted(set(tensors) ^ set(shapes))[0]
         raise FormatError(f"the tensor {odd!r} {'is missing' if odd in shapes else 'does not belong to the config'}")
-    return {rule.stored: _inverse(tensors, rule, config) for rule in expand(rules, config)}
+    return {rule.stored: _inverse(tensors, rule) for rule in expand(rules, config)}
 
 
 def expand(rules: tuple[KeyRule, ...], config: TransformerConfig) -> list[KeyRule]:
@@ -147,14 +148,9 @@ def _maker(
     return make
 
 
-def _inverse(
-    tensors: Mapping[str, StoredTensor], rule: KeyRule, config: TransformerConfig
-) -> Callable[[], StoredTensor]:
+def _inverse(tensors: Mapping[str, StoredTensor], rule: KeyRule) -> Callable[[], StoredTensor]:
     def make() -> StoredTensor:
         parts = [tensors[name] for name in rule.canonical]
-        if rule.layout == "pairs":
-            orders = [pair_order(config, name, part.shape[0]) for name, part in zip(rule.canonical, parts, strict=True)]
-            parts = [part.rows(np.argsort(order)) for part, order in zip(parts, orders, strict=True)]
         tensor = parts[0] if len(parts) == 1 else concatenate_rows(parts)
         return tensor.transposed() if rule.layout == "transposed" else tensor
 
