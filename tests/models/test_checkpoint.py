@@ -199,6 +199,13 @@ def test_generation_defaults_are_read_and_what_would_decode_differently_is_refus
         change(folder, "generation_config.json", **{"num_beams": 1, "top_p": 0.9, key: ...})
 
 
+def test_advice_beside_a_gguf_file_is_taken_and_its_end_tokens_stay(smollm2: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").symlink_to(smollm2)
+    assert open_checkpoint(tmp_path / "model.gguf").generation == GenerationDefaults((2,))
+    (tmp_path / "generation_config.json").write_text('{"temperature": 0.2, "top_p": 0.9}')
+    assert open_checkpoint(tmp_path / "model.gguf").generation == GenerationDefaults((2,), temperature=0.2, top_p=0.9)
+
+
 @pytest.mark.parametrize(
     "defaults", [GenerationDefaults(), GenerationDefaults((1,)), GenerationDefaults((1, 2), 0.0, 0, 0.5, 1.2)]
 )

@@ -333,7 +333,7 @@ def test_a_known_model_must_have_the_pinned_checksums(index: Index, monkeypatch:
     content = hashlib.sha256(GGUF).hexdigest()
 
     def known(wheel: str, file: str) -> None:
-        model = sources.KnownModel(REFERENCE, "MIT", wheel, file, len(GGUF))
+        model = sources.KnownModel(REFERENCE, "MIT", wheel, file, len(GGUF), {"top_p": 0.5})
         monkeypatch.setattr(sources, "KNOWN", {sources.DEFAULT_MODEL: model})
 
     known("1" * 64, content)
@@ -343,7 +343,9 @@ def test_a_known_model_must_have_the_pinned_checksums(index: Index, monkeypatch:
     with pytest.raises(FormatError, match="is expected"):
         sources.pull(sources.DEFAULT_MODEL)
     known(digest, content)
-    assert sources.pull(sources.DEFAULT_MODEL).read_bytes() == GGUF
+    pulled = sources.pull(sources.DEFAULT_MODEL)
+    assert pulled.read_bytes() == GGUF
+    assert json.loads(pulled.with_name("generation_config.json").read_text()) == {"top_p": 0.5}
     assert [(model.name, model.licence) for model in sources.installed()] == [(sources.DEFAULT_MODEL, "MIT")]
 
 

@@ -103,6 +103,10 @@ def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
     config = _read_config(family, raw, str(path), ignore)
     tensors = to_canonical(file.tensors, layout.rules, config, harmless=layout.harmless_tensors, source=str(path))
     generation = gguf_generation(file.metadata, str(path))
+    advice = path.with_name("generation_config.json")  # the format has no place for it
+    if advice.is_file():
+        ids = {"eos_token_id": list(generation.eos_token_ids)}
+        generation = read_generation(read_json(advice), ids, str(advice), ignore=ignore)
     name, files = path.stem, _files(file.tensors)
     return Checkpoint(path, name, family.name, config, raw, tensors, generation, file.metadata, files)
 

