@@ -11,7 +11,6 @@ import typer
 if TYPE_CHECKING:
     from octavo.generate.lm import Sampling
 
-DEFAULT_MODEL = "smollm2-135m-instruct"
 RunnerName = Literal["kernels", "torch"]
 
 

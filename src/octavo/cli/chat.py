@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from octavo.cli import arguments as given
+from octavo.models.sources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from octavo.cli.conversation import Conversation
@@ -30,7 +31,7 @@ COMMANDS = ("/new", "/system", "/retry", "/undo", "/help", "/exit", "/quit", "/b
 
 
 def chat(
-    model: given.OptionalModel = given.DEFAULT_MODEL,
+    model: given.OptionalModel = DEFAULT_MODEL,
     url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Talk to this server instead.")] = None,
     api_key_file: Annotated[
         str | None, typer.Option("--api-key-file", metavar="FILE", help="The server's key; else OCTAVO_API_KEY.")
@@ -84,7 +85,7 @@ def _open(
         return load(given.obtain(model), runner=runner, context=context)
     from octavo.generate.remote import RemoteModel
 
-    return RemoteModel(url, None if model == given.DEFAULT_MODEL else model, api_key=given.api_key(api_key_file))
+    return RemoteModel(url, None if model == DEFAULT_MODEL else model, api_key=given.api_key(api_key_file))
 
 
 def _answer(talk: Conversation, said: str) -> None:

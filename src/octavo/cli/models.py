@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octavo.cli.arguments import DEFAULT_MODEL, AsJson, Model, OptionalModel
+from octavo.cli.arguments import AsJson, Model, OptionalModel
+from octavo.models.sources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from octavo.models.tensors import StoredTensor

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from octavo.cli import arguments as given
+from octavo.models.sources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from octavo.generate.lm import LanguageModel
 
 
 def serve(
-    model: given.OptionalModel = given.DEFAULT_MODEL,
+    model: given.OptionalModel = DEFAULT_MODEL,
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="The port; 0: any free one.")] = 8000,
     api_key_file: Annotated[
