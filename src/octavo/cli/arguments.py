@@ -41,6 +41,10 @@ Runner = Annotated[
     typer.Option("--runner", help="What computes; default: kernels where they are built, else torch."),
 ]
 Context = Annotated[int | None, typer.Option("--context", metavar="N", help="A shorter context, to save memory.")]
+IgnoreConfigKey = Annotated[
+    list[str] | None,
+    typer.Option("--ignore-config-key", metavar="KEY", help="Load the model without this key of its config."),
+]
 
 
 def obtain(reference: str) -> str:

@@ -46,6 +46,7 @@ def chat(
     seed: given.Seed = None,
     runner: given.Runner = None,
     context: given.Context = None,
+    ignore_config_key: given.IgnoreConfigKey = None,
 ) -> None:
     """Talk with a model. /help inside shows what else can be said.
 
@@ -60,7 +61,8 @@ def chat(
     from octavo.cli.conversation import Conversation
     from octavo.generate.lm import Request
 
-    with contextlib.closing(_open(model, url, api_key_file, runner, context)) as opened:
+    opened = _remote(model, url, api_key_file) if url else _local(model, runner, context, ignore_config_key)
+    with contextlib.closing(opened):
         sampling = given.adjusted(
             opened.sampling,
             temperature=temperature,
@@ -76,13 +78,15 @@ def chat(
             _answer(talk, said)
 
 
-def _open(
-    model: str, url: str | None, api_key_file: str | None, runner: given.RunnerName | None, context: int | None
-) -> LocalModel | RemoteModel:
-    if url is None:
-        from octavo.generate.local import load
+def _local(
+    model: str, runner: given.RunnerName | None, context: int | None, ignore_config_key: list[str] | None
+) -> LocalModel:
+    from octavo.generate.local import load
 
-        return load(given.obtain(model), runner=runner, context=context)
+    return load(given.obtain(model), runner=runner, context=context, ignore_config_keys=ignore_config_key or ())
+
+
+def _remote(model: str, url: str, api_key_file: str | None) -> RemoteModel:
     from octavo.generate.remote import RemoteModel
 
     return RemoteModel(url, None if model == DEFAULT_MODEL else model, api_key=given.api_key(api_key_file))

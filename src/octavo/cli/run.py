@@ -32,6 +32,7 @@ def run(
     stop: Annotated[list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before TEXT.")] = None,
     runner: given.Runner = None,
     context: given.Context = None,
+    ignore_config_key: given.IgnoreConfigKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; the last has it all.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Say on stderr how fast it was.")] = False,
 ) -> None:
@@ -54,7 +55,9 @@ def run(
     from octavo.generate.lm import Request
     from octavo.generate.local import load
 
-    with load(given.obtain(model), runner=runner, context=context) as loaded:
+    with load(
+        given.obtain(model), runner=runner, context=context, ignore_config_keys=ignore_config_key or ()
+    ) as loaded:
         sampling = given.adjusted(
             loaded.sampling,
             temperature=temperature,

@@ -31,6 +31,7 @@ def serve(
     max_queue: Annotated[int, typer.Option("--max-queue", metavar="N", help="Requests that may wait.")] = 64,
     runner: given.Runner = None,
     context: given.Context = None,
+    ignore_config_key: given.IgnoreConfigKey = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="A line on stderr for each request.")] = False,
 ) -> None:
     """Serve a model: a chat page, and OpenAI's API under /v1.
@@ -64,7 +65,7 @@ def serve(
     def load_model() -> Sequence[LanguageModel]:
         from octavo.generate.local import load
 
-        loaded = load(given.obtain(model), runner=runner, context=context)
+        loaded = load(given.obtain(model), runner=runner, context=context, ignore_config_keys=ignore_config_key or ())
         running.append(loaded.engine.runner.name)
         return [loaded]
 

