@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from octavo.errors import OctavoError
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.transformer import Transformer
 from octavo.text.tokenizer import Tokenizer
-from octavo.train.metrics import Event, Noted
+from octavo.train.metrics import Event, MetricsLog, Noted, Stepped, Validated
 from octavo.train.recipe import load_recipe
 from octavo.train.run import RunResult, train_recipe
 
@@ -64,13 +66,23 @@ def run(recipe: Path, folder: Path, *overrides: str, **options: Any) -> RunResul
     return train_recipe(checked, recipe.parent / checked.data.path, folder, **options)
 
 
-def start(recipe: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "octavo", "train", str(recipe), "--out", str(folder), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts `octavo train RECIPE --out FOLDER …`; what still runs after the test is killed."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def begin(recipe: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "octavo", "train", str(recipe), "--out", str(folder), *arguments]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -89,7 +101,9 @@ def wait_for_step(process: subprocess.Popen[str], folder: Path, step: int) -> No
         time.sleep(0.005)
 
 
-def test_a_run_killed_in_the_middle_resumes_to_the_identical_curve_and_model(recipe: Path, tmp_path: Path) -> None:
+def test_a_run_killed_in_the_middle_resumes_to_the_identical_curve_and_model(
+    recipe: Path, tmp_path: Path, start: Start
+) -> None:
     whole = start(recipe, tmp_path / "whole")
     killed = start(recipe, tmp_path / "killed")
     wait_for_step(killed, tmp_path / "killed", 23)
@@ -106,7 +120,9 @@ def test_a_run_killed_in_the_middle_resumes_to_the_identical_curve_and_model(rec
     assert weights[0] == weights[1]
 
 
-def test_ctrl_c_finishes_the_step_saves_exits_130_and_says_how_to_go_on(recipe: Path, tmp_path: Path) -> None:
+def test_ctrl_c_finishes_the_step_saves_exits_130_and_says_how_to_go_on(
+    recipe: Path, tmp_path: Path, start: Start
+) -> None:
     process = start(recipe, tmp_path / "run", "--set", "training.steps=100000")
     wait_for_step(process, tmp_path / "run", 3)
     process.send_signal(signal.SIGINT)
@@ -191,6 +207,27 @@ def test_an_export_that_is_missing_is_made_again_from_the_checkpoints(recipe: Pa
     result.model.rmdir()
     run(recipe, tmp_path / "run")
     assert weights.read_bytes() == content
+
+
+def test_a_disk_that_fills_up_is_told_and_the_run_goes_on_once_there_is_room(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(recipe, tmp_path / "whole")
+    honest, appended = MetricsLog.append, []
+
+    def full(log: MetricsLog, event: Stepped | Validated) -> None:
+        appended.append(event)
+        if len(appended) > 30:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        honest(log, event)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsLog, "append", full)
+        with pytest.raises(OctavoError, match=r"cannot be written \(No space left on device\)"):
+            run(recipe, tmp_path / "full")
+    resumed = run(recipe, tmp_path / "full")
+    assert resumed.resumed_from == 20 and resumed.validation_loss == whole.validation_loss
+    assert lines(tmp_path / "full") == lines(tmp_path / "whole")
 
 
 def test_validation_text_is_never_trained_on(recipe: Path, tmp_path: Path) -> None:
@@ -281,7 +318,7 @@ def _ours_of(peer: transformers.LlamaForCausalLM) -> tuple[Any, dict[str, str]]:
     ],
 )
 def test_the_command_refuses_in_one_line_and_leaves_nothing(
-    recipe: Path, tmp_path: Path, arguments: list[str], part: str
+    recipe: Path, tmp_path: Path, start: Start, arguments: list[str], part: str
 ) -> None:
     process = start(recipe, tmp_path / "run", *arguments)
     out, err = process.communicate()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from octavo import settings
+from octavo.errors import OctavoError
 from octavo.models.checkpoint import GenerationDefaults
 from octavo.models.saving import save_checkpoint
 from octavo.models.transformer import Transformer
@@ -67,7 +69,7 @@ def train_recipe(
     began = time.perf_counter()
     corpus = read_corpus(text, recipe.data)
     run = RunFolder(folder)
-    with run.opened(recipe, corpus.sha256, restart=restart), StopRequest() as stop:
+    with _told(folder), run.opened(recipe, corpus.sha256, restart=restart), StopRequest() as stop:
         torch.set_num_threads(settings.threads())
         torch.manual_seed(recipe.training.seed)
         tokenizer = _tokenizer(recipe, corpus, run, on_event)
@@ -90,6 +92,18 @@ def train_recipe(
             stopped_by=None if outcome.finished else stop.signal_number,
             seconds=round(time.perf_counter() - began, 1),
         )
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """A disk that refuses is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise OctavoError(
+            f"the run folder {folder} cannot be written ({error.strerror or error}); mend that, and the same command "
+            "goes on from the last checkpoint"
+        ) from error
 
 
 def _tokenizer(recipe: Recipe, corpus: Corpus, run: RunFolder, on_event: Callable[[Event], object]) -> Tokenizer:
