@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from octavo.generate.lm import LanguageModel
-from octavo.serve.lifecycle import Server
-from octavo.serve.server import bind
-from octavo.serve.settings import ServerSettings
+from octavo.serve.http.lifecycle import Server
+from octavo.serve.http.server import bind
+from octavo.serve.http.settings import ServerSettings
 
 CHROMIUM = Path("/usr/bin/chromium")
 

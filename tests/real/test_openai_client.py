@@ -18,8 +18,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 SCRIPT = f"""
 import sys
 sys.path.insert(0, {str(SOURCE)!r})
-from octavo.serve.server import run
-from octavo.serve.settings import ServerSettings
+from octavo.serve.http.server import run
+from octavo.serve.http.settings import ServerSettings
 
 def load():
     from octavo.generate.local import load

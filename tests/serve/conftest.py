@@ -15,9 +15,9 @@ import openai
 import pytest
 
 from octavo.generate.lm import LanguageModel
-from octavo.serve import server
-from octavo.serve.lifecycle import Server
-from octavo.serve.settings import ServerSettings
+from octavo.serve.http import server
+from octavo.serve.http.lifecycle import Server
+from octavo.serve.http.settings import ServerSettings
 
 
 @dataclass

@@ -10,8 +10,8 @@ import pytest
 
 from octavo.errors import OctavoError
 from octavo.generate.scripted import ScriptedModel
-from octavo.serve.page_files import page_files
-from octavo.serve.settings import ServerSettings
+from octavo.serve.http.page_files import page_files
+from octavo.serve.http.settings import ServerSettings
 
 KEY = "sk-octavo-test"
 

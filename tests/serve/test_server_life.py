@@ -17,8 +17,8 @@ import pytest
 
 from octavo.errors import OctavoError
 from octavo.generate.scripted import ScriptedModel
-from octavo.serve.server import bind, run
-from octavo.serve.settings import ServerSettings
+from octavo.serve.http.server import bind, run
+from octavo.serve.http.settings import ServerSettings
 
 SLOW = "word " * 1000
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -26,8 +26,8 @@ SCRIPT = f"""
 import sys
 sys.path.insert(0, {str(SOURCE)!r})
 from octavo.generate.scripted import ScriptedModel
-from octavo.serve.server import run
-from octavo.serve.settings import ServerSettings
+from octavo.serve.http.server import run
+from octavo.serve.http.settings import ServerSettings
 run(lambda: [ScriptedModel(["word " * 1000], delay=0.02)], ServerSettings(port=0, grace=float(sys.argv[1])),
     on_ready=lambda address, names: print(address, *names, flush=True))
 print("ended", flush=True)

@@ -47,8 +47,8 @@ def serve(
 
       octavo serve --host 0.0.0.0 --api-key-file key.txt
     """
-    from octavo.serve.server import run
-    from octavo.serve.settings import ServerSettings
+    from octavo.serve.http.server import run
+    from octavo.serve.http.settings import ServerSettings
 
     settings = ServerSettings(
         host=host,

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from fastapi import FastAPI, Request
 
 from octavo.generate.lm import LanguageModel
-from octavo.serve import chat, completions, errors, models, page_files
+from octavo.serve import chat, completions, errors, models
 from octavo.serve.answering import serving_of
-from octavo.serve.middleware import Gate
+from octavo.serve.http import page_files
+from octavo.serve.http.middleware import Gate
+from octavo.serve.http.settings import ServerSettings
 from octavo.serve.serving import Serving
-from octavo.serve.settings import ServerSettings
 
 
 def create_app(served: Iterable[LanguageModel], settings: ServerSettings | None = None) -> FastAPI:

@@ -11,7 +11,7 @@ from octavo.generate.lm import LanguageModel
 from octavo.serve.admission import Admission
 from octavo.serve.errors import ApiError
 from octavo.serve.generation import Generation
-from octavo.serve.settings import ServerSettings
+from octavo.serve.http.settings import ServerSettings
 
 Phase = Literal["loading", "ready", "stopping"]
 

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.serve.errors import ApiError, as_api_error
-from octavo.serve.settings import ServerSettings
+from octavo.serve.http.settings import ServerSettings
 
 
 class Gate:

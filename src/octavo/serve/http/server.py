@@ -15,7 +15,7 @@ from threading import Thread
 
 from octavo.errors import OctavoError
 from octavo.generate.lm import LanguageModel
-from octavo.serve.settings import ServerSettings, bracketed
+from octavo.serve.http.settings import ServerSettings, bracketed
 
 Load = Callable[[], Sequence[LanguageModel]]
 
@@ -36,7 +36,7 @@ def run(
     loading = _begin_loading(models)
     try:
         # The framework is most of a second start's time; the model loads meanwhile.
-        from octavo.serve.lifecycle import serve
+        from octavo.serve.http.lifecycle import serve
 
         serve(listener, loading, settings, on_ready)
     finally:

@@ -20,9 +20,9 @@ import uvicorn
 
 from octavo.generate.lm import LanguageModel
 from octavo.serve.app import create_app
-from octavo.serve.server import address_of
+from octavo.serve.http.server import address_of
+from octavo.serve.http.settings import ServerSettings
 from octavo.serve.serving import Serving
-from octavo.serve.settings import ServerSettings
 
 OnReady = Callable[[str, Sequence[str]], None]
 POLL_SECONDS = 0.05
