@@ -23,6 +23,7 @@ from octavo.models.checkpoint import open_checkpoint
 from octavo.models.transformer import Transformer
 from octavo.text.tokenizer import Tokenizer
 from octavo.train.metrics import Event, MetricsLog, Noted, Stepped, Validated
+from octavo.train.objectives.causal_lm import CausalLM
 from octavo.train.recipe import load_recipe
 from octavo.train.run import RunResult, train_recipe
 
@@ -244,8 +245,6 @@ def test_validation_text_is_never_trained_on(recipe: Path, tmp_path: Path) -> No
 
 
 def test_one_training_step_has_the_loss_and_gradients_of_transformers() -> None:
-    from octavo.train.objectives.causal_lm import CausalLM
-
     theirs = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
             vocab_size=50,

@@ -5,26 +5,36 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from octavo.cli.arguments import AsJson
+
+if TYPE_CHECKING:
+    from octavo.train.run import RunResult
+
+RecipePath = Annotated[
+    Path, typer.Argument(help="The recipe, a TOML file; recipes/shakespeare.toml shows every key.", metavar="RECIPE")
+]
+Data = Annotated[Path | None, typer.Option("--data", metavar="FILE", help="The text, instead of data.path.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of the recipe; may be repeated."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FOLDER", help="The run's folder.", show_default="runs/<recipe name>")
+]
+Restart = Annotated[bool, typer.Option("--restart", help="Begin anew instead of resuming.")]
+
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file; recipes/shakespeare.toml shows every key.")],
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="FILE", help="The text to train on, instead of data.path.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of the recipe; may be repeated."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FOLDER", help="The run's folder.", show_default="runs/<recipe name>"),
-    ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew instead of resuming.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")] = False,
+    recipe: RecipePath,
+    data: Data = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    restart: Restart = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a tokenizer and a model from a text file.
 
@@ -47,13 +57,19 @@ def train(
     from octavo.train.recipe import load_recipe
     from octavo.train.report import Report
 
-    given = [f"data.path={json.dumps(str(data.absolute()))}"] if data else []
+    given = [f"data.path={json.dumps(str(data.absolute()), ensure_ascii=False)}"] if data else []
     checked = load_recipe(recipe, [*(overrides or []), *given])
     text = find_text(checked.data, recipe.parent)
     from octavo.train import train_recipe  # imports torch, so only once everything else is right
 
     with Report(checked.training.steps) as report:
         result = train_recipe(checked, text, out or Path("runs") / recipe.stem, restart=restart, on_event=report)
+    _tell(result, as_json=as_json)
+    if result.stopped_by:
+        raise typer.Exit(128 + result.stopped_by)
+
+
+def _tell(result: RunResult, *, as_json: bool) -> None:
     if as_json:
         fields = dataclasses.asdict(result)
         typer.echo(json.dumps(fields | {"run": str(result.run), "model": result.model and str(result.model)}))
@@ -63,4 +79,3 @@ def train(
         typer.echo(f'try: octavo run {result.model} "Once"')
     if result.stopped_by:
         typer.echo(f"stopped and saved at step {result.step} of {result.steps}; the same command resumes it", err=True)
-        raise typer.Exit(128 + result.stopped_by)
