@@ -18,6 +18,7 @@ from setuptools import Extension, setup
 FOLDER = Path("src/octavo/nn/kernels")
 FLAGS = [
     "-std=c11",
+    "-g0",
     "-O3",
     "-ffp-contract=off",
     "-fvisibility=hidden",
