@@ -53,7 +53,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path: Path, te
         ("optimizer.betas=[0.9]", ["optimizer.betas"]),
         ("optimizer.betas=[0.9, 1.5]", ["optimizer.betas.1 is 1.5", "less than 1"]),
         ("schedule.kind=cosin", ["schedule.kind is 'cosin'", "'cosine', 'linear' or 'constant'"]),
-        ("schedule.warmup_steps=5000", ["warmup_steps 5000", "less than training.steps 2000"]),
+        ("schedule.warmup_steps=-1", ["schedule.warmup_steps is -1", "greater than or equal to 0"]),
         ("model.num_heads=3", ["[model]", "hidden_size 128 over num_heads 3"]),
         ("model.num_kv_heads=3", ["[model]", "num_kv_heads 3 must divide num_heads 4"]),
         ("training.accumulation=17", ["accumulation 17 is more than batch_size 16"]),

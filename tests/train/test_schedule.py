@@ -39,3 +39,8 @@ def test_cosine_is_half_way_between_peak_and_end_in_the_middle() -> None:
     assert learning_rate(1100, peak=1e-3, total=2100, schedule=schedule) == pytest.approx(0.55e-3)
     quarter = 1e-3 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4)))
     assert learning_rate(600, peak=1e-3, total=2100, schedule=schedule) == pytest.approx(quarter)
+
+
+def test_a_run_shorter_than_its_warm_up_only_rises() -> None:
+    schedule = ScheduleSettings(kind="cosine", warmup_steps=100)
+    assert [learning_rate(step, peak=1.0, total=3, schedule=schedule) for step in (1, 2, 3)] == [0.01, 0.02, 0.03]

@@ -152,15 +152,6 @@ class Recipe(Section):
     schedule: ScheduleSettings = ScheduleSettings()
     training: TrainingSettings = TrainingSettings()
 
-    @model_validator(mode="after")
-    def _warmup_ends(self) -> Self:
-        if self.schedule.warmup_steps >= self.training.steps:
-            raise ValueError(
-                f"schedule.warmup_steps {self.schedule.warmup_steps} must be less than "
-                f"training.steps {self.training.steps}"
-            )
-        return self
-
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe; `overrides` are `section.key=value`, the value in TOML or a bare word.

@@ -158,6 +158,8 @@ def _announce(trainer: Trainer[Tokens], resumed_from: int | None, on_event: Call
         return
     if resumed_from:
         on_event(Noted(f"resuming at step {resumed_from}; --restart begins anew"))
+    if trainer.schedule.warmup_steps > trainer.training.steps:
+        on_event(Noted("schedule.warmup_steps is over training.steps: the learning rate never reaches its peak"))
     size = sum(parameter.numel() for parameter in trainer.parameters.values())
     on_event(Noted(f"training {size:,} parameters for {trainer.training.steps} steps on {trainer.device}"))
 
