@@ -76,6 +76,6 @@ def _tell(result: RunResult, *, as_json: bool) -> None:
     elif result.model:
         best = f", validation loss {result.validation_loss:.4f}" if result.validation_loss is not None else ""
         typer.echo(f"{result.model}: {result.parameters:,} parameters{best}, {result.seconds:.0f} s")
-        typer.echo(f'try: octavo run {result.model} "Once"')
+        typer.echo(f"try: octavo run {result.model} PROMPT")
     if result.stopped_by:
         typer.echo(f"stopped and saved at step {result.step} of {result.steps}; the same command resumes it", err=True)
