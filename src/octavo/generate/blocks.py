@@ -1,35 +1,105 @@
 """Accounting of KV memory in blocks, in pure Python; the memory itself belongs to the runner.
 
-A freed block is the next one given out, so that a runner touches as little memory as its busiest moment needs.
+Full blocks are remembered by a hash chain over their tokens, so that requests that begin alike share them (Kwon et al.
+2023, arXiv 2309.06180). A block without an owner keeps its content until the memory is needed; the longest unused goes
+first, the end of a text before its beginning. Shared blocks are full, so nobody ever writes to them.
 """
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from octavo.models.runner import BLOCK_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a full block holds: its tokens, after all those that the key `before` stands for."""
+
+    before: int
+    tokens: tuple[int, ...]
 
 
 class BlockPool:
-    """Hands out block ids 0 .. num_blocks - 1, each to one owner at a time."""
+    """Hands out block ids 0 .. num_blocks - 1. A block has no owner, one, or several that share its content."""
 
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
         self._free = list(range(num_blocks - 1, -1, -1))
+        self._kept: OrderedDict[int, None] = OrderedDict()  # without owner, content known, longest unused first
+        self._owners = [0] * num_blocks
+        self._key_of: dict[int, int] = {}  # of full blocks; two blocks may hold the same
+        self._contents: dict[int, tuple[int, Content]] = {}  # key -> the block that is shared, and what it holds
 
     @property
     def available(self) -> int:
-        """How many blocks are free."""
-        return len(self._free)
+        """How many blocks can be allocated."""
+        return len(self._free) + len(self._kept)
 
     def allocate(self, count: int) -> list[int]:
-        """Take `count` blocks; the caller has asked `available` first."""
-        assert 0 <= count <= len(self._free), "allocation beyond what is free"
-        return [self._free.pop() for _ in range(count)]
+        """Take `count` blocks for writing; the caller has asked `available` first."""
+        assert 0 <= count <= self.available, "allocation beyond what is free"
+        blocks = [self._free.pop() if self._free else self._evict() for _ in range(count)]
+        for block in blocks:
+            self._owners[block] = 1
+        return blocks
+
+    def share(self, tokens: Sequence[int], most: int) -> list[int]:
+        """Take the blocks that already hold a beginning of `tokens`, of at most `most` tokens, to read them."""
+        blocks: list[int] = []
+        key = 0
+        for start in range(0, most - BLOCK_SIZE + 1, BLOCK_SIZE):
+            content = Content(key, tuple(tokens[start : start + BLOCK_SIZE]))
+            key = hash(content)
+            block, held = self._contents.get(key, (-1, None))
+            if held != content:  # also when another content has the same hash
+                break
+            blocks.append(block)
+        for block in blocks:
+            self._owners[block] += 1
+            self._kept.pop(block, None)
+        return blocks
+
+    def remember(self, tokens: Sequence[int], blocks: Sequence[int], computed: int) -> None:
+        """The first `computed` of `tokens` now lie in `blocks`; the full ones among them may be shared."""
+        full = computed // BLOCK_SIZE
+        first = full
+        while first and blocks[first - 1] not in self._key_of:
+            first -= 1
+        for at in range(first, full):
+            before = self._key_of[blocks[at - 1]] if at else 0
+            content = Content(before, tuple(tokens[at * BLOCK_SIZE : (at + 1) * BLOCK_SIZE]))
+            key = self._key_of[blocks[at]] = hash(content)
+            self._contents.setdefault(key, (blocks[at], content))
 
     def release(self, blocks: Sequence[int]) -> None:
-        """Give blocks back."""
-        self._free.extend(reversed(blocks))
+        """Give blocks back; content that others could share is kept."""
+        for block in reversed(blocks):
+            self._owners[block] -= 1
+            if self._owners[block]:
+                continue
+            if self._is_shared(block):
+                self._kept[block] = None
+            else:
+                self._key_of.pop(block, None)
+                self._free.append(block)
 
     def check(self, owned: Sequence[Sequence[int]]) -> None:
-        """Assert that free and owned blocks together are each block exactly once."""
-        every = sorted([*self._free, *(block for blocks in owned for block in blocks)])
-        assert every == list(range(self.num_blocks)), "blocks leaked or shared"
+        """Assert that every block is free, kept or owned, and that its owners are counted."""
+        counts = Counter(block for blocks in owned for block in blocks)
+        assert self._owners == [counts[block] for block in range(self.num_blocks)], "owners are miscounted"
+        every = sorted([*self._free, *self._kept, *counts])
+        assert every == list(range(self.num_blocks)), "a block is lost, or free and in use"
+        assert all(self._is_shared(block) for block in self._kept), "a kept block cannot be found"
+        assert not self._key_of.keys() & set(self._free), "a free block has content"
+
+    def _is_shared(self, block: int) -> bool:
+        key = self._key_of.get(block)
+        return key is not None and self._contents.get(key, (-1, None))[0] == block
+
+    def _evict(self) -> int:
+        block, _ = self._kept.popitem(last=False)
+        del self._contents[self._key_of.pop(block)]
+        return block

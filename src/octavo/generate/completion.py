@@ -45,9 +45,20 @@ class Completion:
         self._sampler = Sampler(request.sampling, self.tokens)
         self._stops = StopMatcher(request.stop)
         self._detokenizer = tokenizer.detokenizer()
-        self.events.put(Started(self._num_prompt))
+        self._started = False
         if limits.max_tokens == 0:
             self._finish("length")
+
+    @property
+    def unread(self) -> int:
+        """All tokens but the last need no logits."""
+        return len(self.tokens) - 1
+
+    def admitted(self) -> None:
+        """The engine starts it; `computed` tokens of the prompt were at hand."""
+        if not self._started:
+            self._started = True
+            self.events.put(Started(self._num_prompt, min(self.computed, self._num_prompt)))
 
     def logits_from(self, count: int) -> int:
         """From which of the next `count` tokens on logits are wanted: the very last one's only."""
@@ -84,6 +95,7 @@ class Completion:
         if self.finished:
             return
         self.finished = True
+        self.admitted()  # one that ends before its turn has begun, too
         rest = self._stops.push(self._detokenizer.flush())
         rest += self._stops.flush()
         if rest:

@@ -2,7 +2,8 @@
 
 Each step takes the running requests' next tokens: one for each that decodes, and as much of new prompts as the step
 holds. Blocks are given as a request grows; when none are left the newest request gives its own back and is computed
-again later. A runner's rows are independent of their neighbours, so none of this changes a result.
+again later. What a request shares with an earlier one at its beginning is not computed again. A runner's rows are
+independent of their neighbours, so none of this changes a result.
 """
 
 from __future__ import annotations
@@ -33,6 +34,15 @@ class Task(Protocol):
     finished: bool
     tokens_a_step: int
     """Most tokens of this task in one step."""
+
+    @property
+    def unread(self) -> int:
+        """How many of the first tokens need no logits, so that their keys and values may come from elsewhere."""
+        ...
+
+    def admitted(self) -> None:
+        """It starts, with `computed` tokens that needed no computing; after a preemption it is told again."""
+        ...
 
     def logits_from(self, count: int) -> int:
         """From which of the next `count` tokens on logits are wanted."""
@@ -116,10 +126,16 @@ class Engine:
                     task.cancel()
             self._waiting = deque(task for task in self._waiting if not task.finished)
             while self._waiting and len(self._running) < self._max_running and self._pool.available:
-                self._running.append(self._waiting.popleft())
+                self._start(self._waiting.popleft())
             closing = self._closing
         self._retire()
         return not closing
+
+    def _start(self, task: Task) -> None:
+        task.blocks = self._pool.share(task.tokens, task.unread)
+        task.computed = len(task.blocks) * BLOCK_SIZE
+        self._running.append(task)
+        task.admitted()
 
     def _step(self) -> None:
         counts = self._schedule()
@@ -130,6 +146,7 @@ class Engine:
         for task, count in counts:
             wanted = count - task.logits_from(count)
             task.take(count, output.logits[at : at + wanted])
+            self._pool.remember(task.tokens, task.blocks, task.computed)
             at += wanted
 
     def _schedule(self) -> list[tuple[Task, int]]:

@@ -35,9 +35,17 @@ class Scoring:
         self._logprobs: list[float | None] = [None]
         self._tops: list[tuple[TokenLogprob, ...]] = [()]
 
+    @property
+    def unread(self) -> int:
+        """Only what was read before a preemption."""
+        return len(self._logprobs) - 1
+
+    def admitted(self) -> None:
+        """Nobody waits for its beginning."""
+
     def logits_from(self, count: int) -> int:
         """All logits are wanted, but those that were read before a preemption."""
-        return min(count, max(0, len(self._logprobs) - 1 - self.computed))
+        return min(count, max(0, self.unread - self.computed))
 
     def take(self, count: int, logits: NDArray[np.float32]) -> None:
         """Read the log-probabilities of the tokens after each of the wanted ones."""
