@@ -8,6 +8,7 @@ independent of their neighbours, so none of this changes a result.
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -74,6 +75,7 @@ class Engine:
         self._closing = False
         self._thread = threading.Thread(target=self._loop, name="octavo-engine", daemon=True)
         self._thread.start()
+        atexit.register(self.close)  # a thread that is inside torch when the interpreter ends aborts the process
 
     def submit(self, task: Task) -> None:
         """Queue a task. Its blocks for `tokens` must fit the runner's memory (checked by the caller)."""
@@ -90,6 +92,7 @@ class Engine:
 
     def close(self) -> None:
         """Cancel everything, end the thread, close the runner. Idempotent."""
+        atexit.unregister(self.close)
         with self._changed:
             self._closing = True
             self._changed.notify()

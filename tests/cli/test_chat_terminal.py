@@ -1,0 +1,93 @@
+"""`octavo chat` on a terminal: Ctrl-C stops the answer and not the program, and a server can be talked to."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+
+class Terminal:
+    """A program on a pseudo-terminal."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._master, slave = pty.openpty()
+        environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1", "OCTAVO_OFFLINE": "1"}
+        command = [sys.executable, "-m", "octavo", *arguments]
+        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
+        os.close(slave)
+        self.seen = ""
+
+    def wait_for(self, text: str, *, after: int = 0, seconds: float = 40) -> None:
+        """Read until `text` has appeared past the first `after` characters."""
+        deadline = time.monotonic() + seconds
+        while text not in self.seen[after:]:
+            assert time.monotonic() < deadline, f"no {text!r} in {self.seen!r}"
+            if select.select([self._master], [], [], 0.2)[0]:
+                self.seen += os.read(self._master, 4096).decode("utf-8", "replace")
+
+    def send(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Terminal]]:
+    opened: list[Terminal] = []
+
+    def start(*arguments: str) -> Terminal:
+        opened.append(Terminal(*arguments))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(terminal: Callable[..., Terminal], smollm2: Path) -> None:
+    chat = terminal("chat", str(smollm2), "-t", "0", "-n", "4000")
+    chat.wait_for("> ")
+    chat.send("Write a very long story about a dragon and a knight.\n")
+    chat.wait_for("dragon", after=chat.seen.index("> ") + 60)
+    chat.process.send_signal(signal.SIGINT)
+    chat.wait_for("stopped")
+    said = len(chat.seen)
+    chat.wait_for("> ", after=chat.seen.index("stopped"))
+    time.sleep(0.5)  # the prompt is written a moment before readline begins to listen
+    chat.process.send_signal(signal.SIGINT)
+    chat.wait_for("leaves", after=said)
+    chat.send("/exit\n")
+    assert chat.process.wait(20) == 0
+    assert "Traceback" not in chat.seen and "\x1b[2m" not in chat.seen
+
+
+def test_a_running_server_is_talked_to(terminal: Callable[..., Terminal], smollm2: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("secret\n")
+    server = terminal("serve", str(smollm2), "--port", "0", "--api-key-file", str(key))
+    server.wait_for("octavo chat --url")
+    url = server.seen.partition("octavo chat --url ")[2].split()[0]
+    assert "Authorization: Bearer KEY" in server.seen
+    command = [sys.executable, "-m", "octavo", "chat", "--url", url, "-t", "0", "-n", "12"]
+    question = "What is the capital of France? Answer in one short sentence.\n"
+    answer = subprocess.run(
+        [*command, "--api-key-file", str(key)], input=question, capture_output=True, text=True, timeout=60
+    )
+    assert "Paris" in answer.stdout, answer
+    refused = subprocess.run(command, input=question, capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 2 and refused.stderr.startswith("octavo: error: the server answered 401")
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(30) == 0
