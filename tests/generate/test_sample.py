@@ -89,10 +89,21 @@ def test_a_seed_gives_the_same_tokens_and_penalties_change_them(seed: int) -> No
     assert len({greedy.choose(logits[0]) for _ in range(50)}) > 1
 
 
+@pytest.mark.parametrize("temperature", [1e-7, 1e-39, 1e-300])
+def test_the_coldest_temperatures_are_greedy(temperature: float) -> None:
+    sampler = Sampler(Sampling(temperature=temperature, seed=0), [])
+    for seed in range(20):
+        logits = 10 * random_logits(seed)
+        assert sampler.choose(logits) == logits.argmax()
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": -0.1}, {"temperature": float("nan")}, {"top_p": 1.5}, {"top_k": -1}, {"repetition_penalty": 0}],
-)
+    [
+        {"temperature": -0.1}, {"temperature": float("nan")}, {"top_p": 1.5}, {"top_k": -1}, {"seed": -1},
+        {"repetition_penalty": 0}, {"repetition_penalty": 1e-300}, {"repetition_penalty": 1e300},
+    ],
+)  # fmt: skip
 def test_values_outside_their_range_are_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(OctavoError, match=next(iter(wrong))):
         Sampling(**wrong)

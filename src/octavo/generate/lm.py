@@ -44,13 +44,11 @@ class Sampling:
         _check_range("min_p", self.min_p, 0, 1)
         _check_range("presence_penalty", self.presence_penalty, -2, 2)
         _check_range("frequency_penalty", self.frequency_penalty, -2, 2)
-        if not 0 < self.repetition_penalty < math.inf:
-            raise OctavoError(
-                f"repetition_penalty is {self.repetition_penalty}; it must be above 0 (1 is off)",
-                param="repetition_penalty",
-            )
+        _check_range("repetition_penalty", self.repetition_penalty, 0.01, 100)
         for bias in self.logit_bias.values():
             _check_range("logit_bias", bias, -100, 100)
+        if self.seed is not None:
+            _check_range("seed", self.seed, 0, math.inf)
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
