@@ -75,7 +75,7 @@ class LocalModel:
         prompt = self.encode(request.prompt)
         room = self.context_length - len(prompt)
         asked = request.max_tokens
-        if room < max(1, asked or 0):
+        if room < (1 if asked is None else asked):
             raise ContextLengthError(_too_long(len(prompt), asked, self.context_length), param="messages")
         self._check_ids("logit_bias", tuple(request.sampling.logit_bias))
         self._check_ids("stop_token_ids", request.stop_token_ids)

@@ -1,0 +1,23 @@
+"""The local model at its limits, on a real checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from octavo.errors import ContextLengthError
+from octavo.generate.lm import Request, complete
+from octavo.generate.local import load
+
+
+def test_a_prompt_that_fills_the_context_is_scored_and_not_continued(stories: Path) -> None:
+    with load(str(stories), context=40) as model:
+        full = [1] * 40
+        assert complete(model, Request(full, max_tokens=0)).finished.prompt_tokens == 40
+        assert len(model.score(full).logprobs) == 40
+        for max_tokens in (None, 1):
+            with pytest.raises(ContextLengthError):
+                model.stream(Request(full, max_tokens=max_tokens))
+        with pytest.raises(ContextLengthError):
+            model.stream(Request([*full, 1], max_tokens=0))
