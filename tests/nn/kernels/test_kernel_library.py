@@ -105,6 +105,16 @@ def test_wrong_sizes_are_errors() -> None:
     made.close()
 
 
+def test_a_step_outside_the_memory_is_an_error() -> None:
+    made = model(num_blocks=1)
+    one, zero = np.ones(1, np.int32), np.zeros(1, np.int32)
+    with pytest.raises(ValueError, match="position 16"):  # a table may name a block twice; it is still one
+        made.step(one, zero, 16 * one, np.zeros((1, 2), np.int32), zero, hidden=False)
+    with pytest.raises(ValueError, match="ascend"):
+        made.step(one, zero, zero, np.zeros((1, 1), np.int32), np.zeros(2, np.int32), hidden=False)
+    made.close()
+
+
 def test_more_memory_than_there_can_be_is_an_error() -> None:
     with pytest.raises(OctavoError, match="refused memory"):
         KernelModel(LEVELS[-1], np.zeros(8), **{**SIZES, "num_blocks": 2**31 - 1, "num_layers": 2**20})

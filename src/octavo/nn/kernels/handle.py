@@ -102,9 +102,11 @@ class KernelModel:
             raise ValueError(f"a step takes 1 to {self.max_tokens} tokens with a row and a position each")
         _check_range("token id", tokens, shape.vocab_size)
         _check_range("row", rows, len(tables))
-        _check_range("position", positions, min(shape.context_length, tables.shape[1] * 16))
+        _check_range("position", positions, min(shape.context_length, min(tables.shape[1], shape.num_blocks) * 16))
         _check_range("block id", tables, shape.num_blocks)
         _check_range("wanted index", wanted, len(tokens))
+        if np.any(wanted[1:] <= wanted[:-1]):
+            raise ValueError("wanted indices must ascend")
         logits = np.empty((len(wanted), shape.vocab_size), np.float32)
         states = np.empty((len(wanted), shape.hidden_size), np.float32) if hidden else None
         arrays = (tokens, rows, positions, tables, wanted, logits)
