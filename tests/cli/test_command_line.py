@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -112,6 +113,24 @@ def test_what_is_piped_in_is_added_to_the_prompt(run: Run, stories: Path) -> Non
     assert run("run", str(stories), "Once upon", *options, stdin="a time").stdout == joined.stdout
     assert run("run", str(stories), *options, stdin="Once upon\n\na time").stdout == joined.stdout
     assert "there is no prompt" in refused(run("run", str(stories)))
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_what_is_piped_in_and_is_not_text_is_refused_in_any_locale(stories: Path, locale: str) -> None:
+    environment = {**os.environ, "LC_ALL": locale}
+    command = [*OCTAVO, "run", str(stories), "-n", "1"]
+    result = subprocess.run(command, input=b"ab\xff", capture_output=True, env=environment, timeout=60)
+    assert result.returncode == 2 and result.stdout == b""
+    assert b"not UTF-8 text" in result.stderr and b"byte 2" in result.stderr
+
+
+def test_a_closed_stdin_is_as_an_empty_one(stories: Path) -> None:
+    command = shlex.join([*OCTAVO, "run", str(stories), "Once", "-n", "3", "-t", "0"])
+    closed, empty = (
+        subprocess.run(["/bin/sh", "-c", f"{command} {stdin}"], capture_output=True, timeout=60)
+        for stdin in ("<&-", "</dev/null")
+    )
+    assert (closed.returncode, closed.stdout, closed.stderr) == (0, empty.stdout, b"")
 
 
 def test_sampling_options_reach_the_model(run: Run, stories: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -79,11 +80,12 @@ def _whole_prompt(prompt: str | None) -> str:
     from octavo.errors import OctavoError
 
     parts = [] if prompt is None else [prompt]
-    if not sys.stdin.isatty():
+    if sys.stdin is not None and not sys.stdin.isatty():  # None: closed
         try:
-            piped = sys.stdin.read()
+            # Whatever the locale: a C locale would hide wrong bytes.
+            piped = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8").read()
         except UnicodeDecodeError as error:
-            raise OctavoError(f"what is piped in is not text: {error}") from None
+            raise OctavoError(f"what is piped in is not UTF-8 text: {error.reason} at byte {error.start}") from None
         parts += [piped] if piped else []
     if not parts:
         raise OctavoError("there is no prompt; give it after the model, or pipe it in")
