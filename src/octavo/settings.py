@@ -46,7 +46,7 @@ def threads() -> int:
     """Threads for computing: OCTAVO_THREADS, or the processors this process may use."""
     text = os.environ.get("OCTAVO_THREADS")
     if text:
-        if not text.isdigit() or not 1 <= int(text) <= 256:
+        if not text.isdecimal() or not 1 <= int(text) <= 256:
             raise OctavoError(f"OCTAVO_THREADS={text!r} is not a whole number from 1 to 256")
         return int(text)
     if hasattr(os, "sched_getaffinity"):
