@@ -63,3 +63,19 @@ def test_the_end_of_a_text_is_forgotten_before_its_beginning() -> None:
     pool.release(blocks)
     pool.allocate(1)
     assert pool.share(tokens, len(tokens)) == blocks[:2]
+
+
+class Alike(int):
+    """Ids that Python's own hash cannot tell apart, as chosen ids can be for any hash that is not cryptographic."""
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def test_texts_whose_hashes_collide_share_nothing() -> None:
+    pool = BlockPool(4)
+    ours, theirs, end = ([Alike(token)] * BLOCK_SIZE for token in (1, 2, 3))
+    first = pool.allocate(1)
+    pool.remember(ours, first, BLOCK_SIZE)
+    pool.remember(theirs + end, pool.allocate(2), 2 * BLOCK_SIZE)
+    assert pool.share(ours + end, 2 * BLOCK_SIZE) == first

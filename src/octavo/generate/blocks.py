@@ -7,19 +7,16 @@ first, the end of a text before its beginning. Shared blocks are full, so nobody
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import numpy as np
 
 from octavo.models.runner import BLOCK_SIZE
 
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What a full block holds: its tokens, after all those that the key `before` stands for."""
-
-    before: int
-    tokens: tuple[int, ...]
+START = b""
+"""The key of nothing: what precedes a first block."""
 
 
 class BlockPool:
@@ -30,8 +27,8 @@ class BlockPool:
         self._free = list(range(num_blocks - 1, -1, -1))
         self._kept: OrderedDict[int, None] = OrderedDict()  # without owner, content known, longest unused first
         self._owners = [0] * num_blocks
-        self._key_of: dict[int, int] = {}  # of full blocks; two blocks may hold the same
-        self._contents: dict[int, tuple[int, Content]] = {}  # key -> the block that is shared, and what it holds
+        self._key_of: dict[int, bytes] = {}  # of full blocks; two blocks may hold the same
+        self._holder: dict[bytes, int] = {}  # key -> the block that is shared
 
     @property
     def available(self) -> int:
@@ -49,14 +46,12 @@ class BlockPool:
     def share(self, tokens: Sequence[int], most: int) -> list[int]:
         """Take the blocks that already hold a beginning of `tokens`, of at most `most` tokens, to read them."""
         blocks: list[int] = []
-        key = 0
+        key = START
         for start in range(0, most - BLOCK_SIZE + 1, BLOCK_SIZE):
-            content = Content(key, tuple(tokens[start : start + BLOCK_SIZE]))
-            key = hash(content)
-            block, held = self._contents.get(key, (-1, None))
-            if held != content:  # also when another content has the same hash
+            key = key_of(key, tokens[start : start + BLOCK_SIZE])
+            if key not in self._holder:
                 break
-            blocks.append(block)
+            blocks.append(self._holder[key])
         for block in blocks:
             self._owners[block] += 1
             self._kept.pop(block, None)
@@ -69,10 +64,9 @@ class BlockPool:
         while first and blocks[first - 1] not in self._key_of:
             first -= 1
         for at in range(first, full):
-            before = self._key_of[blocks[at - 1]] if at else 0
-            content = Content(before, tuple(tokens[at * BLOCK_SIZE : (at + 1) * BLOCK_SIZE]))
-            key = self._key_of[blocks[at]] = hash(content)
-            self._contents.setdefault(key, (blocks[at], content))
+            before = self._key_of[blocks[at - 1]] if at else START
+            key = self._key_of[blocks[at]] = key_of(before, tokens[at * BLOCK_SIZE : (at + 1) * BLOCK_SIZE])
+            self._holder.setdefault(key, blocks[at])
 
     def release(self, blocks: Sequence[int]) -> None:
         """Give blocks back; content that others could share is kept."""
@@ -97,9 +91,17 @@ class BlockPool:
 
     def _is_shared(self, block: int) -> bool:
         key = self._key_of.get(block)
-        return key is not None and self._contents.get(key, (-1, None))[0] == block
+        return key is not None and self._holder.get(key) == block
 
     def _evict(self) -> int:
         block, _ = self._kept.popitem(last=False)
-        del self._contents[self._key_of.pop(block)]
+        del self._holder[self._key_of.pop(block)]
         return block
+
+
+def key_of(before: bytes, tokens: Sequence[int]) -> bytes:
+    """Stands for a block's tokens and all that precede them.
+
+    A cryptographic hash: with a weaker one a stranger could make a prompt whose blocks are taken for another's.
+    """
+    return hashlib.sha256(before + np.asarray(tokens, np.int32).tobytes()).digest()
