@@ -208,6 +208,23 @@ def test_an_error_in_a_step_reaches_every_reader_and_the_engine_goes_on(tokenize
     engine.close()
 
 
+def test_an_error_in_one_request_leaves_its_neighbours_alone(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(MemoryRunner(num_blocks=8, delay=0.01))
+    broken = Completion([3], Request([3], max_tokens=20), Limits(frozenset(), 20), tokenizer)
+    monkeypatch.setattr(broken, "_append", lambda token, logits: 1 / 0)
+    neighbour = submit(engine, tokenizer, [1, 2], 20)
+    next(neighbour)
+    engine.submit(broken)
+    with pytest.raises(ZeroDivisionError):
+        list(CompletionStream(broken, engine.wake))
+    assert ids(list(neighbour)) == alone([1, 2], 20)
+    wait_until_idle(engine)
+    engine.check()
+    engine.close()
+
+
 def test_closing_the_engine_ends_what_runs(tokenizer: Tokenizer) -> None:
     engine = Engine(MemoryRunner(num_blocks=64, delay=0.01))
     stream = submit(engine, tokenizer, [1], 900)

@@ -148,7 +148,10 @@ class Engine:
         at = 0
         for task, count in counts:
             wanted = count - task.logits_from(count)
-            task.take(count, output.logits[at : at + wanted])
+            try:
+                task.take(count, output.logits[at : at + wanted])
+            except Exception as error:  # its own; the others go on
+                task.fail(error)
             self._pool.remember(task.tokens, task.blocks, task.computed)
             at += wanted
 
