@@ -327,10 +327,7 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(
 
 
 @pytest.mark.slow
-def test_shakespeare_by_characters_reaches_its_loss_in_its_time(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OCTAVO_THREADS")
+def test_shakespeare_by_characters_reaches_its_loss_in_its_time(shared: Path, tmp_path: Path) -> None:
     text = shared / "data/text/tinyshakespeare.txt"
     recipe = load_recipe(RECIPES / "shakespeare-chars.toml")
     began = time.process_time()
@@ -352,5 +349,5 @@ def test_shakespeare_by_characters_reaches_its_loss_in_its_time(
     assert count == len(ids) - 1
     assert total / count == pytest.approx(result.validation_loss, abs=1e-4)
     assert total / count <= 1.70
-    assert seconds <= 2 * 300  # five minutes of two cores
+    assert seconds <= 300  # of the one thread that the recipe asks for: five minutes by the clock of an idle machine
     assert isinstance(tokenizer, Tokenizer) and 0.75e6 <= result.parameters <= 0.85e6

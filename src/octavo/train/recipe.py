@@ -130,6 +130,8 @@ class TrainingSettings(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: matrix products in bfloat16 (autocast), weights and moments in fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Count | None = None
+    """Processor threads; None: OCTAVO_THREADS, or all processors. Another number rounds sums otherwise."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     validate_every: Count = 250
     checkpoint_every: Count = 250

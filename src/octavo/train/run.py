@@ -70,7 +70,7 @@ def train_recipe(
     corpus = read_corpus(text, recipe.data)
     run = RunFolder(folder)
     with _told(folder), run.opened(recipe, corpus.sha256, restart=restart), StopRequest() as stop:
-        torch.set_num_threads(settings.threads())
+        torch.set_num_threads(recipe.training.threads or settings.threads())
         torch.manual_seed(recipe.training.seed)
         tokenizer = _tokenizer(recipe, corpus, run, on_event)
         config = recipe.model.transformer(tokenizer.vocab_size)
