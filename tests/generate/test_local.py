@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from octavo.errors import ContextLengthError
+from octavo.errors import ContextLengthError, OctavoError
 from octavo.generate.lm import Request, complete
 from octavo.generate.local import load
 
@@ -21,3 +21,8 @@ def test_a_prompt_that_fills_the_context_is_scored_and_not_continued(stories: Pa
                 model.stream(Request(full, max_tokens=max_tokens))
         with pytest.raises(ContextLengthError):
             model.stream(Request([*full, 1], max_tokens=0))
+
+
+def test_a_negative_number_of_alternatives_is_refused(stories: Path) -> None:
+    with load(str(stories)) as model, pytest.raises(OctavoError, match="top is -1"):
+        model.score("Once", top=-1)

@@ -88,6 +88,8 @@ class LocalModel:
 
     def score(self, text: str | Sequence[int], *, top: int = 0) -> Scores:
         """Log-probabilities of each token of a text; with a string, of the tokenizer's ids for it."""
+        if top < 0:
+            raise OctavoError(f"top is {top}; it must be 0 or more", param="top")
         ids = self.encode(text)
         if len(ids) > self.context_length:
             raise ContextLengthError(_too_long(len(ids), None, self.context_length), param="prompt")
