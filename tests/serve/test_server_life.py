@@ -120,13 +120,11 @@ def test_a_signal_ends_the_process_as_a_success_and_a_second_one_at_once(sign, t
     with httpx2.stream("POST", f"{address}/v1/completions", json=body) as response:
         lines = response.iter_lines()
         next(lines)
-        started = time.monotonic()
         for _ in range(times):
             process.send_signal(sign)
             time.sleep(0.1)
         if times == 1:
             assert any("shutting_down" in line for line in lines)
         assert process.wait(10) == 0
-        assert time.monotonic() - started < 8
     assert process.stdout.read() == "ended\n"
     process.stdout.close()

@@ -326,6 +326,14 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_model_that_memory_cannot_hold_is_refused_before_it_is_built(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("to be or not to be " * 200)
+    sizes = ["model.num_layers=4096", "model.hidden_size=65536", "model.num_heads=512"]
+    recipe = load_recipe(RECIPES / "shakespeare-chars.toml", ['data.sha256=""', *sizes][1:])
+    with pytest.raises(OctavoError, match="GB are free"):
+        train_recipe(recipe, tmp_path / "text.txt", tmp_path / "run")
+
+
 @pytest.mark.slow
 def test_shakespeare_by_characters_reaches_its_loss(shared: Path, tmp_path: Path) -> None:
     text = shared / "data/text/tinyshakespeare.txt"

@@ -6,11 +6,13 @@ Modules of commands import nothing heavy at the top, so that help and mistakes a
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -75,20 +77,30 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command line and exit the process with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     flags: dict[str, Any] = {}
+    if sys.stdout is None:  # closed by the shell (>&-): what is printed goes nowhere
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
         code = _execute(given, flags)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes once more at exit, which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         code = EXIT_PIPE
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _discard_output()
+            _say("the output cannot be written: its disk is full; free some space")
+            sys.exit(EXIT_USER)
         if flags.get("traceback"):
             raise
         again = shlex.join(["octavo", "--traceback", *given])
         _say(f"unexpected {type(error).__name__}: {_one_line(error)}; to see where: {again}")
         code = EXIT_BUG
     sys.exit(code)
+
+
+def _discard_output() -> None:
+    """The interpreter flushes stdout once more at exit, which must not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _execute(given: list[str], flags: dict[str, Any]) -> int:

@@ -7,6 +7,7 @@ for tests (`scripted.py`). Every system above this floor takes any of them.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -170,8 +171,11 @@ class LanguageModel(Protocol):
         """Start a request. Errors of the request itself are raised here, before the first event."""
         ...
 
-    def score(self, text: str | Sequence[int], *, top: int = 0) -> Scores:
-        """Log-probabilities of each token of a text given those before it."""
+    def score(self, text: str | Sequence[int], *, top: int = 0, cancelled: threading.Event | None = None) -> Scores:
+        """Log-probabilities of each token of a text given those before it.
+
+        cancelled: set by another thread, it ends the work early, with OctavoError.
+        """
         ...
 
     def close(self) -> None:

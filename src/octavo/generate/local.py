@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -19,6 +21,9 @@ from octavo.text.tokenizer import Tokenizer
 
 KV_BUDGET = 1 << 30
 """Bytes of KV memory (at two bytes a value) that several requests share, where one full context needs less."""
+
+CANCEL_SECONDS = 0.05
+"""How often a scoring looks whether it is still wanted."""
 
 
 def load(
@@ -86,7 +91,7 @@ class LocalModel:
             self.engine.submit(completion)
         return CompletionStream(completion, self.engine.wake)
 
-    def score(self, text: str | Sequence[int], *, top: int = 0) -> Scores:
+    def score(self, text: str | Sequence[int], *, top: int = 0, cancelled: threading.Event | None = None) -> Scores:
         """Log-probabilities of each token of a text; with a string, of the tokenizer's ids for it."""
         if top < 0:
             raise OctavoError(f"top is {top}; it must be 0 or more", param="top")
@@ -95,7 +100,14 @@ class LocalModel:
             raise ContextLengthError(_too_long(len(ids), None, self.context_length), param="prompt")
         scoring = Scoring(ids, top, self.tokenizer)
         self.engine.submit(scoring)
-        result = scoring.result.get()
+        while True:
+            try:
+                result = scoring.result.get(timeout=None if cancelled is None else CANCEL_SECONDS)
+                break
+            except queue.Empty:
+                if cancelled is not None and cancelled.is_set():
+                    scoring.cancelled = True
+                    self.engine.wake()
         if isinstance(result, BaseException):
             raise result
         return result

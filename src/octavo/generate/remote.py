@@ -61,8 +61,13 @@ class RemoteModel:
             raise RemoteError(_refusal(response))
         return RemoteStream(response)
 
-    def score(self, text: str | Sequence[int], *, top: int = 0) -> Scores:
-        """Log-probabilities of a text, through echo and logprobs of /completions; `ids` stays empty."""
+    def score(self, text: str | Sequence[int], *, top: int = 0, cancelled: threading.Event | None = None) -> Scores:
+        """Log-probabilities of a text, through echo and logprobs of /completions; `ids` stays empty.
+
+        cancelled: looked at before the server is asked, which then answers in one piece.
+        """
+        if cancelled is not None and cancelled.is_set():
+            raise OctavoError("the scoring was cancelled")
         prompt = text if isinstance(text, str) else list(text)
         body = {"model": self.name, "prompt": prompt, "max_tokens": 0, "echo": True, "logprobs": top}
         answer = self._ask("POST", "completions", body)

@@ -67,5 +67,5 @@ class Scoring:
         self.result.put(error)
 
     def cancel(self) -> None:
-        """End at once: the model is closing."""
-        self.fail(OctavoError("the model was closed while it scored a text"))
+        """End at once: nobody waits for it, or the model is closing."""
+        self.fail(OctavoError("the scoring was cancelled"))

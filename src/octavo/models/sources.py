@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 from octavo import settings
 from octavo.errors import FormatError, ModelNotFoundError, OctavoError, UnsupportedError, nearest
+from octavo.progress import say
 
 DEFAULT_MODEL: Final = "smollm2-135m-instruct"
 RECORD: Final = "octavo.json"
@@ -104,6 +105,8 @@ def resolve(reference: str) -> Path:
     models = {model.name: model for model in installed()}
     if name in models:
         return models[name].path
+    if name in _folders():
+        _read_record(settings.models_dir() / name)  # says what is damaged
     if parsed is not None or name in KNOWN:
         raise ModelNotFoundError(f"{reference} is not installed; run `octavo pull {reference}`")
     raise ModelNotFoundError(_unknown(reference, models))
@@ -135,12 +138,16 @@ def pull(reference: str, *, progress: bool = True) -> Path:
 
 
 def installed() -> list[InstalledModel]:
-    """Every installed model, by name."""
-    folder = settings.models_dir()
-    if not folder.is_dir():
-        return []
-    records = [_read_record(path) for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    return [record for record in records if record is not None]
+    """Every installed model, by name. One whose record is damaged is told on stderr and left out."""
+    found = []
+    for name in _folders():
+        try:
+            record = _read_record(settings.models_dir() / name)
+        except FormatError as error:
+            say(str(error))
+            continue
+        found += [record] if record is not None else []
+    return found
 
 
 def remove(name: str) -> None:
@@ -148,18 +155,26 @@ def remove(name: str) -> None:
 
     Raises ModelNotFoundError for a name that is not installed.
     """
-    models = {model.name: model for model in installed()}
+    folders = _folders()  # not `installed()`: what is damaged must be removable
     parsed = parse_reference(name)
     name = name if parsed is None else parsed.name
-    if name not in models:
+    if name not in folders:
         raise ModelNotFoundError(
-            f"no model {name!r} is installed{nearest(name, models) or '.'} `octavo list` shows them"
+            f"no model {name!r} is installed{nearest(name, folders) or '.'} `octavo list` shows them"
         )
     folder = settings.models_dir() / name
     doomed = folder.with_name(f".{name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)  # gone at once for every reader
     shutil.rmtree(doomed)
+
+
+def _folders() -> list[str]:
+    """The names of the folders that hold installed models."""
+    folder = settings.models_dir()
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def parse_reference(reference: str) -> Reference | None:
@@ -282,7 +297,7 @@ def _read_record(folder: Path) -> InstalledModel | None:
         return None
     except (ValueError, TypeError) as error:
         raise FormatError(
-            f"{folder / RECORD} is damaged ({error}); delete {folder} and pull the model again"
+            f"{folder / RECORD} is damaged ({error}); `octavo rm {folder.name}` and pull the model again"
         ) from error
     record = replace(record, name=folder.name, path=folder / record.path)  # an absolute path stays itself
     return record if record.path.exists() else None

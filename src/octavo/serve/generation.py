@@ -129,7 +129,7 @@ class _Worker:
         self._released = released
         self._lock = threading.Lock()
         self._stream: Stream | None = None
-        self._closed = False
+        self._closed = threading.Event()
 
     def start(self) -> None:
         """Begin; at most once."""
@@ -138,7 +138,7 @@ class _Worker:
     def close(self) -> None:
         """Stop the model's work for this answer, now or as soon as it begins."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             stream = self._stream
         if stream is not None:
             stream.close()
@@ -147,7 +147,7 @@ class _Worker:
         started = time.monotonic()
         try:
             if self._job.scored is not None:
-                self._deliver(self._model.score(self._job.scored, top=self._job.top))
+                self._deliver(self._model.score(self._job.scored, top=self._job.top, cancelled=self._closed))
             self._pull()
         except Exception as error:
             self._deliver(error)
@@ -158,7 +158,7 @@ class _Worker:
         stream = self._model.stream(self._job.request)
         with self._lock:
             self._stream = stream
-            closed = self._closed
+            closed = self._closed.is_set()
         if closed:
             stream.close()
         event = None

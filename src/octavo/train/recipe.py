@@ -60,7 +60,7 @@ class TokenizerSettings(Section):
 class ModelSettings(Section):
     """`[model]`: a LLaMA-shaped decoder (RMSNorm, rotary, gated SiLU, no biases)."""
 
-    num_layers: Count = 4
+    num_layers: Annotated[int, Field(ge=1, le=4096)] = 4
     hidden_size: Count = 128
     num_heads: Count = 4
     num_kv_heads: Count | None = None

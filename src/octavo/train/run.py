@@ -5,6 +5,7 @@ Source of the method: nanoGPT's character recipe (Karpathy, MIT) on a LLaMA shap
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +20,10 @@ from octavo import settings
 from octavo.errors import OctavoError
 from octavo.models.checkpoint import GenerationDefaults
 from octavo.models.saving import save_checkpoint
+from octavo.models.torch_loading import free_memory
 from octavo.models.transformer import Transformer
 from octavo.nn.config import TransformerConfig
+from octavo.nn.shapes import parameter_shapes
 from octavo.text.tokenizer import Tokenizer
 from octavo.train.corpus import Corpus, read_corpus
 from octavo.train.data import Tokens, Windows, all_windows
@@ -129,6 +132,18 @@ def encode(documents: Sequence[str], tokenizer: Tokenizer, *, end: bool) -> list
     return [np.array(document, np.int32) for document in ids]
 
 
+def _check_memory(config: TransformerConfig) -> None:
+    """Refuse what cannot fit: weights, gradients and AdamW's two moments, in float32. Activations come on top."""
+    needed = 16 * sum(math.prod(shape) for shape in parameter_shapes(config).values())
+    free = free_memory()
+    if free is not None and needed > free:
+        raise OctavoError(
+            f"training this model needs {needed / 1e9:.1f} GB at least and {free / 1e9:.1f} GB are free; "
+            "make num_layers, hidden_size or the vocabulary smaller",
+            param="model",
+        )
+
+
 def _trainer(
     recipe: Recipe,
     corpus: Corpus,
@@ -137,6 +152,7 @@ def _trainer(
     config: TransformerConfig,
     on_event: Callable[[Event], object],
 ) -> Trainer[Tokens]:
+    _check_memory(config)
     end = recipe.data.document_separator is not None
     context, seed = config.context_length, recipe.training.seed
     return Trainer(
