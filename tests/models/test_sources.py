@@ -489,3 +489,9 @@ def test_a_damaged_record_hides_its_own_model_only_and_can_be_removed(
         sources.resolve("bad")
     sources.remove("bad")
     assert not bad.exists()
+
+
+@pytest.mark.parametrize("reference", ["", "  "])
+def test_an_empty_name_is_not_the_current_folder(reference: str) -> None:
+    with pytest.raises(ModelNotFoundError, match="empty"):
+        sources.resolve(reference)

@@ -78,4 +78,5 @@ def _tell(result: RunResult, *, as_json: bool) -> None:
         typer.echo(f"{result.model}: {result.parameters:,} parameters{best}, {result.seconds:.0f} s")
         typer.echo(f"try: octavo run {result.model} PROMPT")
     if result.stopped_by:
-        typer.echo(f"stopped and saved at step {result.step} of {result.steps}; the same command resumes it", err=True)
+        saved = "and saved " if result.step else "before anything was learnt, "
+        typer.echo(f"stopped {saved}at step {result.step} of {result.steps}; the same command resumes it", err=True)

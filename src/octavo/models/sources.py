@@ -93,6 +93,8 @@ def resolve(reference: str) -> Path:
 
     Raises ModelNotFoundError, with what to do, for a path that is not there or a model that is not installed.
     """
+    if not reference.strip():
+        raise ModelNotFoundError("the name of the model is empty; `octavo list` shows what is installed")
     path = Path(reference).expanduser()
     parsed = parse_reference(reference)
     if parsed is None and path.exists():
