@@ -116,6 +116,68 @@ def test_noise_says_valid_json_whatever_the_sampling(
 
 
 # SmolLM2's vocabulary lacks the bytes of some control characters and of planes that no script uses.
+def valid(schema: dict[str, Any], value: Any) -> bool:
+    """Validation by the JSON Schema standard, of the keywords that `schemas` uses."""
+    if "enum" in schema:
+        return any(type(value) is type(one) and value == one for one in schema["enum"])
+    if "anyOf" in schema:
+        return any(valid(one, value) for one in schema["anyOf"])
+    match schema["type"]:
+        case "null":
+            return value is None
+        case "boolean":
+            return isinstance(value, bool)
+        case "integer":
+            return type(value) is int and schema["minimum"] <= value <= schema["maximum"]
+        case "number":
+            return type(value) in (int, float) and schema["minimum"] <= value <= schema["maximum"]
+        case "string":
+            return isinstance(value, str) and schema["minLength"] <= len(value) <= schema["maxLength"]
+        case "array":
+            items = schema["items"]
+            return isinstance(value, list) and len(value) <= schema["maxItems"] and all(valid(items, v) for v in value)
+    known, required = schema["properties"], set(schema["required"])
+    fits = isinstance(value, dict) and required <= set(value) <= set(known)
+    return fits and all(valid(known[name], value[name]) for name in value)
+
+
+names = st.sampled_from(["a", "b", "name", "the id", "ä", 'q"', "\\", "{", "\n"])
+
+
+def between(kind: str, low: str, high: str, lows: st.SearchStrategy[int], most: int) -> st.SearchStrategy[Any]:
+    return st.builds(lambda a, n: {"type": kind, low: a, high: a + n}, lows, st.integers(1, most))
+
+
+leaves = (
+    st.sampled_from([{"type": "null"}, {"type": "boolean"}, {"enum": ["x", 1, True, None, "é"]}, {"enum": [""]}])
+    | between("integer", "minimum", "maximum", st.integers(-200, 200), 300)
+    | between("number", "minimum", "maximum", st.integers(-9, 9), 30)
+    | between("string", "minLength", "maxLength", st.integers(0, 3), 5)
+)
+
+
+def containers(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    def described(properties: dict[str, Any], required: set[str]) -> dict[str, Any]:
+        kept = {"required": sorted(required & set(properties)), "additionalProperties": False}
+        return {"type": "object", "properties": properties, **kept}
+
+    return (
+        st.builds(described, st.dictionaries(names, inner, max_size=4), st.sets(names))
+        | st.builds(lambda items, n: {"type": "array", "items": items, "maxItems": n}, inner, st.integers(0, 3))
+        | st.builds(lambda some: {"anyOf": some}, st.lists(inner, min_size=1, max_size=3))
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.recursive(leaves, containers, max_leaves=6), st.integers(0, 2**32))
+def test_noise_says_what_any_schema_validates(noise: LocalModel, schema: dict[str, Any], seed: int) -> None:
+    made = answer(noise, JsonSchema(schema), seed)
+    if made.finished.reason == "stop":
+        assert valid(schema, json.loads(made.text)), made.text
+    else:
+        assert made.finished.reason == "length" and made.finished.completion_tokens == 500
+
+
 literals = st.text(
     st.characters(min_codepoint=32, max_codepoint=0x1FFFF, exclude_categories=["Cs"]) | st.just("\n"), min_size=1
 )
@@ -224,7 +286,7 @@ def test_preempted_answers_are_those_of_answers_made_alone(stories: Path) -> Non
         ),
         (lambda: JsonSchema({"$ref": "#/nowhere"}, "f"), "nowhere"),
         (lambda: JsonSchema({"$ref": "http://127.0.0.1/x"}, "f"), "127.0.0.1"),
-        (lambda: JsonSchema({"$ref": "#"}, "f"), "constraint"),
+        (lambda: JsonSchema({"$ref": "#"}, "f"), "f cannot be used"),
         (lambda: JsonSchema({"enum": []}, "f"), "empty"),
         (lambda: JsonSchema({"const": float("nan")}, "f"), "JSON"),
         (lambda: JsonSchema({"minimum": 10**5000, "type": "integer"}, "f"), "JSON"),
@@ -237,7 +299,7 @@ def test_preempted_answers_are_those_of_answers_made_alone(stories: Path) -> Non
         (lambda: Choice((), "f"), "nothing to choose"),
         (lambda: Lark("start: x", "f"), "unknown name"),
         (lambda: Lark("", "f"), "Empty"),
-        (lambda: Lark('start: a\na: a "x"', "f"), "constraint"),
+        (lambda: Lark('start: a\na: a "x"', "f"), "f cannot be used"),
         (lambda: Lark("start: " + "(" * 30000 + '"a"' + ")" * 30000, "f"), "deeply nested"),
     ],
 )

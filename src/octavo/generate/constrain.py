@@ -138,6 +138,5 @@ def _check_size(text: str, what: str, param: str) -> None:
 def refused(reason: str, param: str) -> OctavoError:
     """One sentence out of llguidance's words, which take several lines and may quote what they were given."""
     words = " ".join(reason.replace("<non-verbose/>", "").split())
-    return OctavoError(
-        f"the constraint cannot be used: {words if len(words) < 300 else words[:300] + ' …'}", param=param
-    )
+    shown = words if len(words) <= 300 else f"{words[:300]} …"
+    return OctavoError(f"{param} cannot be used: {shown}", param=param)

@@ -19,7 +19,7 @@ SchemaName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
 class NamedSchema(Strict):
-    """A JSON schema as OpenAI wraps it; without one, any object. Accepted: name and description, which no model sees."""
+    """A JSON schema as OpenAI wraps it; without one, any object. Accepted: name and description; no model sees them."""
 
     name: SchemaName
     description: Text | None = None
