@@ -15,18 +15,6 @@ HEAVY = (
     "torch", "numpy", "tokenizers", "jinja2", "pydantic", "fastapi", "uvicorn", "rich", "httpx2", "transformers",
     "llguidance",
 )  # fmt: skip
-    "torch",
-    "numpy",
-    "tokenizers",
-    "jinja2",
-    "pydantic",
-    "fastapi",
-    "uvicorn",
-    "rich",
-    "httpx2",
-    "transformers",
-    "llguidance",
-)
 
 
 def loaded_after(code: str) -> set[str]:
