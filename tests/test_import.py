@@ -11,7 +11,10 @@ import pytest
 import octavo
 from octavo.nn.kernels import available
 
-HEAVY = ("torch", "numpy", "tokenizers", "jinja2", "pydantic", "fastapi", "uvicorn", "rich", "httpx2", "transformers")
+HEAVY = (
+    "torch", "numpy", "tokenizers", "jinja2", "pydantic", "fastapi", "uvicorn", "rich", "httpx2", "transformers",
+    "llguidance",
+)  # fmt: skip
 
 
 def loaded_after(code: str) -> set[str]:

@@ -77,6 +77,8 @@ def test_version_is_the_package_s(run: Run) -> None:
         (["serve", "--port", "99999"], "port is 99999; it must be from 0 to 65535"),
         (["serve", "--host", "0.0.0.0"], "no key is set"),
         (["serve", "--api-key-file", "nowhere"], "the key file nowhere cannot be read"),
+        (["run", "x", "y", "--schema", "nowhere.json"], "the schema nowhere.json cannot be read"),
+        (["run", "x", "y", "--json-object", "--regex", "a"], "give one of them"),
         (["chat", "--url", "localhost"], "'localhost' is not a server's address"),
     ],
 )
@@ -143,6 +145,21 @@ def test_sampling_options_reach_the_model(run: Run, stories: Path) -> None:
     assert "temperature is -1.0" in refused(run(*arguments, "-t", "-1"))
     assert "leaves no place for a system message" in refused(run(*arguments, "-s", "Be brief."))
     assert "context holds 512 tokens" in refused(run("run", str(stories), "word " * 600))
+
+
+def test_an_answer_is_held_to_a_schema_or_a_pattern(run: Run, stories: Path, tmp_path: Path) -> None:
+    schema = tmp_path / "cat.json"
+    cat = {"name": {"enum": ["Tom", "Ada"]}, "lives": {"type": "integer", "minimum": 1, "maximum": 9}}
+    schema.write_text(
+        json.dumps({"type": "object", "properties": cat, "required": list(cat), "additionalProperties": False})
+    )
+    found = json.loads(run("run", str(stories), "Once", "--schema", str(schema), "--seed", "1").stdout)
+    assert found["name"] in ("Tom", "Ada") and found["lives"] in range(1, 10)
+    assert run("run", str(stories), "Is it?", "--regex", "yes|no", "-t", "2").stdout in ("yes\n", "no\n")
+    assert run("run", str(stories), "Once", "--json-object", "-n", "20", "-t", "0").stdout.startswith("{")
+    assert "--regex cannot be used" in refused(run("run", str(stories), "Once", "--regex", "("))
+    schema.write_text('{"type": "array", "uniqueItems": true}')
+    assert "uniqueItems" in refused(run("run", str(stories), "Once", "--schema", str(schema)))
 
 
 def test_chat_keeps_history_and_says_what_went_wrong(run: Run, smollm2: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import openai
+import pydantic
 import pytest
 
 from octavo.models.checkpoint import open_checkpoint
@@ -120,3 +122,39 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_counts(client, na
     assert "8192" in refused.value.message and "8193" in refused.value.message
     with pytest.raises(openai.BadRequestError, match="token id"):
         client.completions.create(model=name, prompt=[49152])
+
+
+class Animal(pydantic.BaseModel):
+    """A type as the official client's users declare it."""
+
+    name: str
+    kind: Literal["cat", "dog", "bird"]
+    legs: Annotated[int, pydantic.Field(ge=0, le=8)]
+    owner: str | None
+
+
+def test_parse_gives_an_object_of_the_caller_s_own_type(client, name):
+    options: Any = {
+        "model": name,
+        "messages": [{"role": "user", "content": "Tom is a cat with four legs. Describe Tom in JSON."}],
+        "temperature": 0,
+        "max_tokens": 200,
+    }
+    choice = client.chat.completions.parse(response_format=Animal, **options).choices[0]
+    assert choice.finish_reason == "stop"
+    assert isinstance(choice.message.parsed, Animal) and choice.message.parsed.kind == "cat"
+    with client.chat.completions.stream(response_format=Animal, **options) as stream:
+        assert stream.get_final_completion().choices[0].message.parsed == choice.message.parsed
+
+
+def test_json_object_gives_an_object_and_logprobs_stay_the_model_s(client, name):
+    options: Any = {"model": name, "messages": [{"role": "user", "content": "Hello!"}], "temperature": 0}
+    free = client.chat.completions.create(max_tokens=1, logprobs=True, top_logprobs=5, **options)
+    held = client.chat.completions.create(
+        max_tokens=300, logprobs=True, top_logprobs=5, response_format={"type": "json_object"}, seed=1, **options
+    )
+    assert held.choices[0].message.content.startswith("{")
+    if held.choices[0].finish_reason == "stop":
+        assert isinstance(json.loads(held.choices[0].message.content), dict)
+    first, unheld = held.choices[0].logprobs.content[0], free.choices[0].logprobs.content[0]
+    assert first.top_logprobs == unheld.top_logprobs and first.logprob < unheld.logprob

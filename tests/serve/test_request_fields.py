@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import chat as chat_types
+from openai.types import shared_params
+from openai.types.shared_params import response_format_json_schema
 
 from octavo.generate.scripted import ScriptedModel
 from octavo.serve.chat import ChatMessage, ChatRequest, TextPart
 from octavo.serve.completions import CompletionRequest
 from octavo.serve.fields import Strict
+from octavo.serve.structured import NamedSchema, ResponseFormat
 
 CHAT: Any = {"messages": [{"role": "user", "content": "x"}]}
 TEXT: Any = {"prompt": "x"}
@@ -58,13 +61,22 @@ def http(start_server):
                 chat_types.ChatCompletionContentPartInputAudioParam,
             ],
         ),
+        (
+            ResponseFormat,
+            [
+                shared_params.ResponseFormatText,
+                shared_params.ResponseFormatJSONObject,
+                shared_params.ResponseFormatJSONSchema,
+            ],
+        ),
+        (NamedSchema, [response_format_json_schema.JSONSchema]),
     ],
 )
 def test_every_field_of_the_sdk_is_known_in_exactly_one_way(request_type: type[Strict], sdk_types: list[Any]):
     fields = {name for sdk_type in sdk_types for name in typing.get_type_hints(sdk_type)}
     assert fields
-    assert fields <= set(request_type.model_fields) | set(request_type.refused)
-    assert not set(request_type.model_fields) & set(request_type.refused)
+    assert fields <= {*request_type.field_names(), *request_type.refused}
+    assert not set(request_type.field_names()) & set(request_type.refused)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +127,37 @@ def test_a_null_counts_as_absent_in_every_field(http, path):
         ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens", "invalid_value"),
         ({"max_tokens": 0}, "max_tokens", "invalid_value"),
         ({"metadata": {"k" * 65: "v"}}, f"metadata.{'k' * 64}", "invalid_value"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
+        ({"response_format": {}}, "response_format.type", "missing_required_parameter"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "invalid_value"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a b"}}},
+            "response_format.json_schema.name",
+            "invalid_value",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": "{}"}}},
+            "response_format.json_schema.schema",
+            "invalid_value",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "shema": {}}}},
+            "response_format.json_schema.shema",
+            "unknown_parameter",
+        ),
+        (
+            {"response_format": {"type": "json_object"}, "structured_outputs": {"regex": "a"}},
+            "structured_outputs",
+            "invalid_value",
+        ),
+        ({"structured_outputs": {}}, "structured_outputs", "invalid_value"),
+        ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs", "invalid_value"),
+        ({"structured_outputs": {"choice": []}}, "structured_outputs.choice", "invalid_value"),
+        ({"structured_outputs": {"json": "{"}}, "structured_outputs.json", "invalid_value"),
+        ({"structured_outputs": {"json": "[]"}}, "structured_outputs.json", "invalid_value"),
+        ({"structured_outputs": {"regexp": "a"}}, "structured_outputs.regexp", "unknown_parameter"),
+        ({"structured_outputs": {"structural_tag": "a"}}, "structured_outputs.structural_tag", "unsupported_parameter"),
+        ({"structured_outputs": {"grammar": "x" * 65537}}, "structured_outputs.grammar", "invalid_value"),
         ({"messages": []}, "messages", "invalid_value"),
         ({"messages": None}, "messages", "missing_required_parameter"),
         ({"messages": "hi"}, "messages", "invalid_value"),

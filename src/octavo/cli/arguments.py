@@ -36,6 +36,9 @@ RepetitionPenalty = Annotated[float | None, typer.Option("--repetition-penalty",
 PresencePenalty = Annotated[float | None, typer.Option("--presence-penalty", metavar="X", help="0: off.")]
 FrequencyPenalty = Annotated[float | None, typer.Option("--frequency-penalty", metavar="X", help="0: off.")]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Repeat the same choices.")]
+Schema = Annotated[str | None, typer.Option("--schema", metavar="FILE", help="Answer in JSON of this JSON schema.")]
+JsonObject = Annotated[bool, typer.Option("--json-object", help="Answer with a JSON object.")]
+Regex = Annotated[str | None, typer.Option("--regex", metavar="PATTERN", help="Answer with what PATTERN matches.")]
 Runner = Annotated[
     RunnerName | None,
     typer.Option("--runner", help="What computes; default: kernels where they are built, else torch."),

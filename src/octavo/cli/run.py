@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ import typer
 from octavo.cli import arguments as given
 
 if TYPE_CHECKING:
+    from octavo.generate.constrain import Constraint
     from octavo.generate.lm import Stream
     from octavo.generate.local import LocalModel
 
@@ -31,6 +33,9 @@ def run(
     frequency_penalty: given.FrequencyPenalty = None,
     seed: given.Seed = None,
     stop: Annotated[list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before TEXT.")] = None,
+    schema: given.Schema = None,
+    json_object: given.JsonObject = False,
+    regex: given.Regex = None,
     runner: given.Runner = None,
     context: given.Context = None,
     ignore_config_key: given.IgnoreConfigKey = None,
@@ -51,7 +56,12 @@ def run(
       octavo run smollm2-135m-instruct --raw "Once upon a time" -n 50 -t 0
 
       octavo run ./model.gguf "Name a colour" --json | tail -n 1 | jq -r .text
+
+      octavo run smollm2-135m-instruct "Describe a cat" --schema cat.schema.json
+
+      octavo run smollm2-135m-instruct "Is fire hot?" --regex "yes|no"
     """
+    constraint = _constraint(schema, json_object, regex)
     text = _whole_prompt(prompt)
     from octavo.generate.lm import Request
     from octavo.generate.local import load
@@ -71,8 +81,28 @@ def run(
             seed=seed,
         )
         asked = _messages_or_text(loaded, text, system, raw)
-        stream = loaded.stream(Request(asked, max_tokens, sampling, tuple(stop or ())))
+        request = Request(asked, max_tokens, sampling, tuple(stop or ()), constraint=constraint)
+        stream = loaded.stream(request)
         _show(loaded, stream, as_json, stats)
+
+
+def _constraint(schema: str | None, json_object: bool, regex: str | None) -> Constraint | None:
+    """What the answer is held to."""
+    from octavo.errors import OctavoError
+    from octavo.generate.constrain import JsonObject, JsonSchema, Regex
+
+    if (schema is not None) + json_object + (regex is not None) > 1:
+        raise OctavoError("--schema, --json-object and --regex each say what the answer is; give one of them")
+    if json_object:
+        return JsonObject("--json-object")
+    if regex is not None:
+        return Regex(regex, "--regex")
+    if schema is None:
+        return None
+    try:
+        return JsonSchema(json.loads(Path(schema).read_text(encoding="utf-8")), "--schema")
+    except (OSError, ValueError, RecursionError) as error:
+        raise OctavoError(f"the schema {schema} cannot be read as JSON: {error}") from None
 
 
 def _whole_prompt(prompt: str | None) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.generate.lm import Delta, Event, Finished, FinishReason, Request, Started, TokenLogprob
+from octavo.generate.matcher import Matcher
 from octavo.generate.sample import Sampler, log_softmax
 from octavo.generate.stopping import StopMatcher
 from octavo.text.tokenizer import Tokenizer
@@ -31,7 +32,14 @@ class Completion:
 
     tokens_a_step = 1 << 30  # only the last logits are kept, so the runner's limit is the only one
 
-    def __init__(self, prompt: Sequence[int], request: Request, limits: Limits, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        request: Request,
+        limits: Limits,
+        tokenizer: Tokenizer,
+        matcher: Matcher | None = None,
+    ) -> None:
         self.tokens = list(prompt)
         self.computed = 0
         self.blocks: list[int] = []
@@ -44,7 +52,8 @@ class Completion:
         self._tokenizer = tokenizer
         self._sampler = Sampler(request.sampling, self.tokens)
         self._stops = StopMatcher(request.stop)
-        self._detokenizer = tokenizer.detokenizer()
+        self._matcher = matcher
+        self._detokenizer = tokenizer.detokenizer(continues=matcher is not None)
         self._started = False
         if limits.max_tokens == 0:
             self._finish("length")
@@ -68,7 +77,7 @@ class Completion:
         """The next `count` tokens have run. logits: (count - logits_from(count), vocab_size)."""
         self.computed += count
         if len(logits):
-            self._append(self._sampler.choose(logits[-1]), logits[-1])
+            self._choose(logits[-1])
 
     def fail(self, error: BaseException) -> None:
         """End with an error that the reader of the stream will see raised."""
@@ -79,15 +88,26 @@ class Completion:
         """End at once, keeping what was said."""
         self._finish("cancelled")
 
+    def _choose(self, logits: NDArray[np.float32]) -> None:
+        allowed = None if self._matcher is None else self._matcher.allowed()
+        if allowed is not None and not allowed.any():
+            self._finish("stop")
+        else:
+            self._append(self._sampler.choose(logits, allowed), logits)
+
     def _append(self, token: int, logits: NDArray[np.float32]) -> None:
         self.tokens.append(token)
         if token in self._limits.stop_ids:
             self._finish("stop", token)
             return
+        if self._matcher is not None:
+            self._matcher.accept(token)
         text = self._stops.push(self._detokenizer.push(token))
         self.events.put(Delta(text, (token,), self._logprobs(token, logits)))
         if self._stops.matched is not None:
             self._finish("stop", self._stops.matched)
+        elif self._matcher is not None and self._matcher.ended:
+            self._finish("stop")
         elif len(self.tokens) - self._num_prompt >= self._limits.max_tokens:
             self._finish("length")
 

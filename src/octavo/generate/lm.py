@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from octavo.errors import OctavoError
+from octavo.generate.constrain import Constraint
 from octavo.text.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
@@ -65,6 +66,7 @@ class Request:
     prompt: text, token ids, or chat messages (rendered with the model's template, open for the assistant's answer).
     max_tokens None: as many as the context holds. stop: texts that end the answer and are not part of it.
     logprobs: None, or how many alternatives to report a token besides the chosen one (0 .. 20).
+    constraint: what the answer's text may be. An answer that max_tokens or a stop text cuts is the beginning of one.
     """
 
     prompt: str | Sequence[int] | Sequence[Message]
@@ -74,6 +76,7 @@ class Request:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
+    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.max_tokens < 0:

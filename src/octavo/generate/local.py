@@ -12,6 +12,7 @@ from octavo.errors import ContextLengthError, OctavoError
 from octavo.generate.completion import Completion, CompletionStream, Limits
 from octavo.generate.engine import Engine
 from octavo.generate.lm import Message, Request, Sampling, Scores
+from octavo.generate.matcher import Compiler
 from octavo.generate.scoring import Scoring
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.loading import make_runner
@@ -68,6 +69,7 @@ class LocalModel:
         self.tokenizer: Tokenizer = checkpoint.tokenizer()
         self.context_length = context_length
         self.sampling = _advised(checkpoint)
+        self._compiler = Compiler(self.tokenizer, checkpoint.config.vocab_size, checkpoint.generation.eos_token_ids)
 
     def __enter__(self) -> LocalModel:
         return self
@@ -76,7 +78,10 @@ class LocalModel:
         self.close()
 
     def stream(self, request: Request) -> CompletionStream:
-        """Start a request. Raises ContextLengthError, or OctavoError for a token id that does not exist."""
+        """Start a request.
+
+        Raises ContextLengthError, or OctavoError for a token id that does not exist or a constraint that is malformed.
+        """
         prompt = self.encode(request.prompt)
         room = self.context_length - len(prompt)
         asked = request.max_tokens
@@ -86,7 +91,9 @@ class LocalModel:
         self._check_ids("stop_token_ids", request.stop_token_ids)
         eos = () if request.ignore_eos else self.checkpoint.generation.eos_token_ids
         limits = Limits(frozenset((*eos, *request.stop_token_ids)), room if asked is None else asked)
-        completion = Completion(prompt, request, limits, self.tokenizer)
+        constraint = request.constraint
+        matcher = None if constraint is None else self._compiler.compile(constraint, limits.stop_ids)
+        completion = Completion(prompt, request, limits, self.tokenizer, matcher)
         if not completion.finished:
             self.engine.submit(completion)
         return CompletionStream(completion, self.engine.wake)

@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 
 from octavo.errors import OctavoError, RemoteError
+from octavo.generate.constrain import Choice, Constraint, JsonObject, JsonSchema, Lark, Regex
 from octavo.generate.lm import Delta, Event, Finished, FinishReason, Request, Sampling, Scores, Started, TokenLogprob
 from octavo.text.tokenizer import Tokenizer
 
@@ -196,8 +197,30 @@ def _fields(request: Request, chat: bool) -> dict[str, Any]:
         fields["max_tokens"] = 1 << 10  # this endpoint's own default of 16 is hardly what was meant
     if request.logprobs is not None:
         fields |= {"logprobs": True, "top_logprobs": request.logprobs} if chat else {"logprobs": request.logprobs}
+    if request.constraint is not None:
+        fields |= _form(request.constraint, chat)
     prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
     return fields | ({"messages": prompt} if chat else {"prompt": prompt})
+
+
+def _form(constraint: Constraint, chat: bool) -> dict[str, Any]:
+    """What holds an answer to a form: OpenAI's field where it has one, else vLLM's."""
+    match constraint:
+        case JsonSchema(schema=schema) if chat:
+            named = {"name": "answer", "schema": schema, "strict": True}
+            return {"response_format": {"type": "json_schema", "json_schema": named}}
+        case JsonObject() if chat:
+            return {"response_format": {"type": "json_object"}}
+        case JsonSchema(schema=schema):
+            return {"structured_outputs": {"json": schema}}
+        case JsonObject():
+            return {"structured_outputs": {"json_object": True}}
+        case Regex(pattern=pattern):
+            return {"structured_outputs": {"regex": pattern}}
+        case Choice(texts=texts):
+            return {"structured_outputs": {"choice": list(texts)}}
+        case Lark(text=text):
+            return {"structured_outputs": {"grammar": text}}
 
 
 def _refusal(response: httpx2.Response) -> str:

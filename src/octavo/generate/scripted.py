@@ -1,6 +1,7 @@
 """A language model that says what it was told to: for tests of everything above the seam.
 
-It splits its answers into words as if they were tokens, honours max_tokens and stop, and records the requests.
+It splits its answers into words as if they were tokens, honours max_tokens and stop, and records the requests. A
+constraint is recorded and not kept: the script is the answer.
 """
 
 from __future__ import annotations

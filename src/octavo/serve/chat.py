@@ -19,6 +19,7 @@ from octavo.serve.answering import Answer, serving_of
 from octavo.serve.fields import GenerationRequest, Refused, Strict, Text, TokenCount, unsupported, wrong
 from octavo.serve.generation import Job
 from octavo.serve.logprobs import chat_logprobs
+from octavo.serve.structured import ResponseFormat, StructuredOutputs
 
 router = APIRouter()
 
@@ -132,7 +133,6 @@ class ChatRequest(GenerationRequest):
         "parallel_tool_calls": (True, False),
         "functions": ([],),
         "function_call": ("none", "auto"),
-        "response_format": ({"type": "text"},),
         "reasoning_effort": ("none",),
         "chat_template": (),
         "chat_template_kwargs": ({},),
@@ -154,6 +154,8 @@ class ChatRequest(GenerationRequest):
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
     verbosity: Literal["low", "medium", "high"] = "medium"
     prediction: Prediction | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
 
     @model_validator(mode="after")
     def _chat_agrees(self) -> Self:
@@ -162,6 +164,9 @@ class ChatRequest(GenerationRequest):
             raise wrong("max_tokens", f"it is the old name of max_completion_tokens, which says {new}")
         if self.top_logprobs is not None and not self.logprobs:
             raise wrong("top_logprobs", "it is only allowed when logprobs is true")
+        formed = self.response_format is not None and self.response_format.type != "text"
+        if formed and self.structured_outputs is not None:
+            raise wrong("structured_outputs", "it is not allowed beside a response_format")
         return self
 
     def jobs(self, model: lm.LanguageModel) -> list[Job]:
@@ -178,6 +183,7 @@ class ChatRequest(GenerationRequest):
             stop_token_ids=tuple(self.stop_token_ids),
             ignore_eos=self.ignore_eos,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            constraint=form.constraint if (form := self.structured_outputs or self.response_format) else None,
         )
 
 

@@ -20,6 +20,7 @@ from octavo.serve.answering import Answer, serving_of
 from octavo.serve.fields import GenerationRequest, Refused, check_text, wrong
 from octavo.serve.generation import Job
 from octavo.serve.logprobs import CompletionLogprobs, joined
+from octavo.serve.structured import StructuredOutputs
 
 router = APIRouter()
 
@@ -75,6 +76,7 @@ class CompletionRequest(GenerationRequest):
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     echo: bool = False
     best_of: Annotated[int, Field(ge=1, le=16, description="only as large as n")] | None = None
+    structured_outputs: StructuredOutputs | None = None
 
     @model_validator(mode="after")
     def _completion_agrees(self) -> Self:
@@ -108,6 +110,7 @@ class CompletionRequest(GenerationRequest):
                     stop_token_ids=tuple(self.stop_token_ids),
                     ignore_eos=self.ignore_eos,
                     logprobs=self.logprobs,
+                    constraint=self.structured_outputs.constraint if self.structured_outputs else None,
                 ),
                 scored=prompt if self.echo and self.logprobs is not None else None,
                 top=self.logprobs or 0,

@@ -38,15 +38,21 @@ class Strict(BaseModel):
     def _know_every_field(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
+        fields = cls.field_names()
         kept = {}
         for name, value in data.items():
-            if name in cls.model_fields:
+            if name in fields:
                 kept[name] = value
             elif name not in cls.refused:
-                raise unknown(name, (*cls.model_fields, *cls.refused))
+                raise unknown(name, (*fields, *cls.refused))
             elif value is not None and not any(_same(value, neutral) for neutral in cls.refused[name]):
                 raise unsupported(name, "is not supported by this server")
         return {name: value for name, value in kept.items() if value is not None}
+
+    @classmethod
+    def field_names(cls) -> tuple[str, ...]:
+        """The honoured and accepted fields, as a request spells them."""
+        return tuple(field.alias or name for name, field in cls.model_fields.items())
 
 
 def _same(value: Any, neutral: Any) -> bool:
@@ -101,7 +107,6 @@ class GenerationRequest(Strict):
         "min_tokens": (0,),
         "skip_special_tokens": (True,),
         "include_stop_str_in_output": (False,),
-        "structured_outputs": (),
         "prompt_logprobs": (),
         "return_token_ids": (False,),
         "priority": (0,),

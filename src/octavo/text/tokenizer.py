@@ -142,8 +142,11 @@ class Tokenizer:
         """A token's bytes as text, U+FFFD where they are not whole characters."""
         return self.token_bytes(token_id).decode(errors="replace")
 
-    def detokenizer(self, *, skip_special: bool = True) -> Detokenizer:
-        """A fresh incremental decoder of one stream of ids; its texts add up to `decode` of all of them."""
+    def detokenizer(self, *, skip_special: bool = True, continues: bool = False) -> Detokenizer:
+        """A fresh incremental decoder of one stream of ids; its texts add up to `decode` of all of them.
+
+        continues: the stream goes on with a text, so that a SentencePiece token's leading space is kept at once.
+        """
         hidden = self.special_ids if skip_special else frozenset()
         if self._is_byte_level:
             return detokenizing.ByteDetokenizer(lambda i: b"" if i in hidden else self._bytes_in_text(i))
@@ -153,7 +156,7 @@ class Tokenizer:
 
         strip = detokenizing.piece_strip(self._decoders)
         if strip is not None:
-            return detokenizing.PieceDetokenizer(piece_of, strip=strip)
+            return detokenizing.PieceDetokenizer(piece_of, strip=0 if continues else strip)
         return detokenizing.WindowDetokenizer(
             lambda ids: self.decode(ids, skip_special=skip_special), lambda token_id: piece_of(token_id) is not None
         )

@@ -1,8 +1,8 @@
 """From logits to the next token, in one documented order.
 
-logit bias, repetition, presence and frequency penalties; then, unless greedy: temperature, top-k, top-p, min-p, draw.
-The order is that of the `transformers` library. Log-probabilities are reported of the model's own logits, before all
-this.
+The mask of a constraint; logit bias, repetition, presence and frequency penalties; then, unless greedy: temperature,
+top-k, top-p, min-p, draw. The order is that of the `transformers` library. The mask comes first, so that the cuts are
+made among what is allowed. Log-probabilities are reported of the model's own logits, before all this.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from octavo.generate.lm import Sampling
 from octavo.generate.sample.bias import add_bias
+from octavo.generate.sample.mask import keep_allowed
 from octavo.generate.sample.penalties import penalise_presence, penalise_repetition
 from octavo.generate.sample.temperature import apply_temperature
 from octavo.generate.sample.truncation import keep_min_p, keep_top_k, keep_top_p
@@ -29,8 +30,10 @@ class Sampler:
         self._seen = set(prompt) if sampling.repetition_penalty != 1 else set()
         self._counts: Counter[int] = Counter()
 
-    def choose(self, logits: NDArray[np.float32]) -> int:
-        """Pick the next token from its logits (vocab_size,) and remember it."""
+    def choose(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None) -> int:
+        """Pick the next token from its logits (vocab_size,) and remember it. allowed: (vocab_size,), at least one."""
+        if allowed is not None:
+            logits = keep_allowed(logits, allowed)
         logits = self._penalised(logits)
         token = int(logits.argmax()) if self._random is None else draw(truncated(logits, self.sampling), self._random)
         self._counts[token] += 1
