@@ -121,6 +121,8 @@ VARIANTS: dict[str, Variant] = {
     "gemma2-uncapped-biases": _like_llama(
         "gemma2", **{**GEMMA, "attn_logit_softcapping": None, "final_logit_softcapping": None}, attention_bias=True
     ),
+    "gemma2-scaled-by-head": _like_llama("gemma2", **{**GEMMA, "query_pre_attn_scalar": 24}),
+    "gemma3-scaled-by-head": _like_llama("gemma3_text", **{**GEMMA3, "query_pre_attn_scalar": 24}),
     "gemma3": _like_llama("gemma3_text", **GEMMA3),
     "gemma3-scaled": _like_llama("gemma3_text", **GEMMA3, rope_parameters={
         "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 500.0},

@@ -28,6 +28,10 @@ from octavo.models.mapping.keys import KeyRule
 from octavo.models.mapping.rope import PLAIN_ROPE, RopeSpelling
 from octavo.nn.config import TransformerConfig
 
+WIDEST_BLOCKS = (46, 62)
+"""Block counts of the 27 B models, whose scores are scaled by the width of a head if all shared hidden_size; their
+GGUF files do not say so."""
+
 
 def read_config(reader: ConfigReader) -> TransformerConfig:
     """A hub config to switches."""
@@ -84,10 +88,12 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
     """GGUF metadata of the architectures `gemma2` and `gemma3` in hub spelling."""
     caps = ("attn_logit_softcapping", "final_logit_softcapping")
     config = gguf_decoder.decoder_config(reader, present)
+    widest = config["num_hidden_layers"] in WIDEST_BLOCKS
+    scalar = config["hidden_size"] // config["num_attention_heads"] if widest else config["head_dim"]
     return {
         **config,
         **{cap: rounded(reader.number(cap)) if reader.has(cap) else None for cap in caps},
-        "query_pre_attn_scalar": config["head_dim"],
+        "query_pre_attn_scalar": scalar,
         "sliding_window": reader.integer("attention.sliding_window"),
     }
 

@@ -40,7 +40,8 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
 
 def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
     """GGUF metadata of the architecture `gemma3` in hub spelling."""
-    return gemma2.gguf_hub_config(reader, present)
+    local = reader.number("rope.freq_base_swa", default=LOCAL.theta)
+    return {"rope_local_base_freq": local, **gemma2.gguf_hub_config(reader, present)}
 
 
 GEMMA3 = Family(

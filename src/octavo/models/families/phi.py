@@ -53,7 +53,7 @@ PHI = Family(
     read_config=read_config,
     write_config=write_config,
     rules=RULES,
-    gguf=GgufLayout("phi2", gguf_hub_config, gguf_decoder.FUSED_RULES),
+    gguf=GgufLayout("phi2", gguf_hub_config, gguf_decoder.RULES),
     harmless_keys=dict.fromkeys(("embd_pdrop", "resid_pdrop"), "dropout acts in training only"),
     neutral_values={"tie_word_embeddings": (False,)},
 )
