@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import runpy
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from octavo.errors import MissingDependencyError, UnsupportedError
 from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
+from octavo.models.compiled import CompiledRunner
 from octavo.models.families import FAMILIES
 from octavo.models.runner import Row
 from octavo.models.saving import save_checkpoint
@@ -154,8 +158,9 @@ def test_a_head_that_differs_unties_a_config_that_says_tied_as_in_the_peer(tiny:
     assert difference(load(tmp_path)(ids()), peer_logits(peer, ids())) <= BOUND
 
 
-def test_bfloat16_rounds_where_the_peer_rounds(tiny: Tiny) -> None:
-    folder, _ = tiny("llama")
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma2", "gemma3", "olmo2", "granite", "cohere-qk-norm", "glm4"])
+def test_bfloat16_rounds_where_the_peer_rounds(name: str, tiny: Tiny) -> None:
+    folder, _ = tiny(name)
     peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager").eval()
     exact = load(folder)(ids())
     ours = Transformer.from_checkpoint(open_checkpoint(folder), dtype=torch.bfloat16)(ids()).detach().float()
@@ -163,3 +168,43 @@ def test_bfloat16_rounds_where_the_peer_rounds(tiny: Tiny) -> None:
     error = (theirs - exact).pow(2).mean().sqrt()
     assert (ours - exact).pow(2).mean().sqrt() <= 1.2 * error, "noisier than the peer in bfloat16"
     assert (ours - theirs).pow(2).mean().sqrt() <= 1.2 * error
+
+
+def test_the_config_has_no_switch_that_no_row_sets(tiny: Tiny) -> None:
+    seen: dict[str, set[object]] = {}
+    for name in NAMES:
+        collect(open_checkpoint(tiny(name)[0]).config, "", seen)
+    assert [switch for switch, values in seen.items() if len(values) < 2] == ["vocab_size", "context_length"]
+
+
+def collect(part: Any, prefix: str, seen: dict[str, set[object]]) -> None:
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if is_dataclass(value):
+            collect(value, f"{prefix}{field.name}.", seen)
+        elif value is not None or "RopeConfig" not in str(field.type):  # a part that is not there
+            seen.setdefault(prefix + field.name, set()).add(value)
+
+
+ON_KERNELS = {
+    "llama", "llama-mha", "llama-mqa", "llama-tied", "llama-biases", "llama-head-dim", "llama-eps-and-theta",
+    "llama-llama3", "llama-linear", "llama-gelu", "mistral", "mistral-wide-window", "gpt2", "gpt2-untied",
+    "gpt2-inner-gelu", "qwen2", "phi3", "gpt_neox-sequential",
+}  # fmt: skip
+
+
+@every_variant
+def test_the_kernels_equal_the_peer_or_refuse_the_model(name: str, tiny: Tiny) -> None:
+    folder, peer = tiny(name)
+    try:
+        runner = CompiledRunner(open_checkpoint(folder), num_blocks=4, threads=1)
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    except UnsupportedError as error:
+        assert name not in ON_KERNELS, error
+        return
+    assert name in ON_KERNELS
+    tokens = ids(batch=1)
+    logits = runner.step([Row(tokens[0].numpy().astype(np.int32), 0, range(4), 0)]).logits
+    runner.close()
+    assert difference(logits, peer_logits(peer, tokens)[0]) <= BOUND
