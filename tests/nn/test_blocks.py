@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from octavo.models.transformer import Transformer
-from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, RopeConfig, TransformerConfig
+from octavo.nn.config import AttentionConfig, MlpConfig, MoeConfig, NormConfig, RopeConfig, TransformerConfig
 from octavo.nn.linear import Linear
+from octavo.nn.moe import Moe
 from octavo.nn.norms import HeadNorm, LayerNorm, RmsNorm
 from octavo.nn.rotary import cos_sin, rotate
 from octavo.nn.scoring import Scoring, alibi_slopes, scaled_attention, visible
@@ -71,6 +72,8 @@ SHAPES: dict[str, TransformerConfig] = {
         rope=None,
         head_bias=True,
     ),
+    "experts in one block, with a shared one": replace(CONFIG, moe=MoeConfig(4, 2, 16, False, 12, (False, True))),
+    "experts alone": replace(CONFIG, moe=MoeConfig(3, 2, 16, True, None, (True, True))),
     "biases on q, k, v alone": replace(CONFIG, attention=AttentionConfig(4, 4, 6, qkv_bias=True), rope=None),
 }
 
@@ -193,6 +196,25 @@ def test_a_padded_mask_shows_true_earlier_keys_and_leaves_no_query_blind() -> No
     mask = torch.tensor([[False, False, True, True]])
     seen = visible(4, 4, 0, None, mask, mask.device)[0, 0]
     assert seen.int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize(("normalise", "shared"), [(True, None), (False, 12)])
+def test_experts_mix_the_answers_of_those_that_score_highest(normalise: bool, shared: int | None) -> None:
+    mlp = MlpConfig(40, "silu", gated=True)
+    layer = Moe(MoeConfig(5, 2, 16, normalise, shared, (True,)), mlp, 8).requires_grad_(False)
+    for index, parameter in enumerate(layer.parameters()):
+        parameter.copy_(noise(*parameter.shape, seed=index) / 2)
+    x = noise(2, 7, 8)
+    got = layer(x)
+    for row, place in ((0, 0), (1, 6), (0, 3)):
+        token = x[row, place]
+        scores = (layer.router.weight @ token).softmax(0)
+        first, second = scores.argsort(descending=True)[:2].tolist()
+        total = scores[first] + scores[second] if normalise else 1.0
+        expected = sum(scores[index] / total * layer.experts[index](token) for index in (first, second))
+        if layer.shared is not None and layer.shared_gate is not None:
+            expected = expected + layer.shared_gate(token).sigmoid() * layer.shared(token)
+        assert torch.allclose(got[row, place], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("bias", [True, False])

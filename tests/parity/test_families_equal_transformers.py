@@ -182,7 +182,7 @@ def collect(part: Any, prefix: str, seen: dict[str, set[object]]) -> None:
         value = getattr(part, field.name)
         if is_dataclass(value):
             collect(value, f"{prefix}{field.name}.", seen)
-        elif value is not None or "RopeConfig" not in str(field.type):  # a part that is not there
+        elif value is not None or "Config" not in str(field.type):  # a part that is not there
             seen.setdefault(prefix + field.name, set()).add(value)
 
 

@@ -70,6 +70,7 @@ GEMMA = {
 }  # fmt: skip
 GEMMA3 = {**GEMMA, "num_hidden_layers": 6, "attn_logit_softcapping": None}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+QWEN_EXPERTS = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 48}
 QWEN_WINDOWS = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}
 
 VARIANTS: dict[str, Variant] = {
@@ -111,6 +112,14 @@ VARIANTS: dict[str, Variant] = {
             "rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.75
         },
     ),
+    "mixtral": _like_llama("mixtral", num_local_experts=5, num_experts_per_tok=2, sliding_window=None),
+    "mixtral-window": _like_llama("mixtral", num_local_experts=4, num_experts_per_tok=3, sliding_window=8),
+    "qwen2_moe": _like_llama("qwen2_moe", **QWEN_EXPERTS, shared_expert_intermediate_size=72, mlp_only_layers=[1]),
+    "qwen2_moe-step": _like_llama(
+        "qwen2_moe", **QWEN_EXPERTS, shared_expert_intermediate_size=40, decoder_sparse_step=2, qkv_bias=False
+    ),
+    "qwen3_moe": _like_llama("qwen3_moe", **QWEN_EXPERTS, norm_topk_prob=True, head_dim=24),
+    "olmoe": _like_llama("olmoe", num_experts=6, num_experts_per_tok=2),
     "phi": Variant("phi", LAYER_NORM_SIZES),
     "phi-gqa-qk-norm": Variant("phi", {**LAYER_NORM_SIZES, "num_key_value_heads": 2, "qk_layernorm": True}),
     "gpt_neox": Variant("gpt_neox", LAYER_NORM_SIZES),

@@ -76,7 +76,7 @@ class Transformer(nn.Module):
             elif parameter.ndim == 1:
                 parameter.fill_(0 if self.config.norm.offset else 1)
             else:
-                into_residual = name.endswith(("attention.o.weight", "mlp.down.weight"))
+                into_residual = name.endswith(("attention.o.weight", ".down.weight"))
                 scale = math.sqrt(2 * self.config.num_layers) if into_residual else 1
                 parameter.normal_(0, INIT_STD / scale, generator=generator)
 

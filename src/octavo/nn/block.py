@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from octavo.nn.attention import Attend, Attention
 from octavo.nn.config import TransformerConfig
 from octavo.nn.mlp import Mlp
+from octavo.nn.moe import Moe
 from octavo.nn.norms import make_norm
 from octavo.nn.shapes import block_norms
 
@@ -27,7 +28,8 @@ class Block(nn.Module):
         self.attention = Attention(config, layer)
         self.attention_output_norm = norm("attention_output_norm")
         self.mlp_norm = norm("mlp_norm")
-        self.mlp = Mlp(config.mlp, width)
+        moe = config.moe_of(layer)
+        self.mlp = Mlp(config.mlp, width) if moe is None else Moe(moe, config.mlp, width)
         self.mlp_output_norm = norm("mlp_output_norm")
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:

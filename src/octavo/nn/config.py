@@ -75,6 +75,23 @@ class MlpConfig:
 
 
 @dataclass(frozen=True)
+class MoeConfig:
+    """A mixture of gated MLPs (Shazeer et al. 2017, arXiv 1701.06538): a token goes to the experts it scores highest.
+
+    Scores are a softmax over all experts. normalise: those of the chosen are divided by their sum. shared_size: the
+    width of one more expert that all tokens go to, times a sigmoid gate; None: there is none. layers: which blocks have
+    experts, an entry for each block; the others have the plain MLP.
+    """
+
+    num_experts: int
+    experts_per_token: int
+    intermediate_size: int
+    normalise: bool
+    shared_size: int | None
+    layers: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
 class TransformerConfig:
     """A decoder. Without rotary embedding and ALiBi, positions are a learned table of context_length rows.
 
@@ -103,6 +120,7 @@ class TransformerConfig:
     residual_scale: float = 1.0
     logit_scale: float = 1.0
     logit_softcap: float | None = None
+    moe: MoeConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("rope_layers", "windows"):
@@ -116,6 +134,10 @@ class TransformerConfig:
     def rope_of(self, layer: int) -> RopeConfig | None:
         """The rotary embedding of a block."""
         return self.rope_layers[layer] if self.rope_layers else self.rope
+
+    def moe_of(self, layer: int) -> MoeConfig | None:
+        """The experts of a block; None: it has a plain MLP."""
+        return self.moe if self.moe is not None and self.moe.layers[layer] else None
 
     def window_of(self, layer: int) -> int | None:
         """How many positions a block sees; None: all."""

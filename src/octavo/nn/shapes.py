@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from octavo.nn.config import AttentionConfig, NormConfig, TransformerConfig
+from octavo.nn.config import AttentionConfig, MoeConfig, NormConfig, TransformerConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -14,7 +14,7 @@ def parameter_shapes(config: TransformerConfig) -> Shapes:
     if config.learned_positions:
         shapes["embed_positions.weight"] = (config.context_length, width)
     for index in range(config.num_layers):
-        shapes.update({f"blocks.{index}.{name}": shape for name, shape in _block_shapes(config).items()})
+        shapes.update({f"blocks.{index}.{name}": shape for name, shape in _block_shapes(config, index).items()})
     shapes.update(_norm_shapes("norm", config.norm, width))
     if not config.tie_embeddings:
         shapes.update(_linear_shapes("lm_head", vocab, width, config.head_bias))
@@ -41,10 +41,12 @@ def qk_norm_widths(attention: AttentionConfig) -> dict[str, int]:
     return {name: attention.head_dim * (1 if one else count) for name, count in heads.items()}
 
 
-def _block_shapes(config: TransformerConfig) -> Shapes:
+def _block_shapes(config: TransformerConfig, layer: int) -> Shapes:
     width, norms = config.hidden_size, block_norms(config)
     shapes: Shapes = {}
-    for part, sublayer in (("attention", _attention_shapes(config)), ("mlp", _mlp_shapes(config))):
+    moe = config.moe_of(layer)
+    mlp = _mlp_shapes("mlp", config, config.mlp.intermediate_size) if moe is None else _moe_shapes(config, moe)
+    for part, sublayer in (("attention", _attention_shapes(config)), ("mlp", mlp)):
         for name in (f"{part}_norm", "", f"{part}_output_norm"):
             shapes.update(sublayer if not name else _norm_shapes(name, config.norm, width) if name in norms else {})
     return shapes
@@ -64,13 +66,23 @@ def _attention_shapes(config: TransformerConfig) -> Shapes:
     return shapes
 
 
-def _mlp_shapes(config: TransformerConfig) -> Shapes:
+def _mlp_shapes(name: str, config: TransformerConfig, intermediate_size: int) -> Shapes:
     mlp, width = config.mlp, config.hidden_size
     return {
-        **(_linear_shapes("mlp.gate", mlp.intermediate_size, width, mlp.bias) if mlp.gated else {}),
-        **_linear_shapes("mlp.up", mlp.intermediate_size, width, mlp.bias),
-        **_linear_shapes("mlp.down", width, mlp.intermediate_size, mlp.bias),
+        **(_linear_shapes(f"{name}.gate", intermediate_size, width, mlp.bias) if mlp.gated else {}),
+        **_linear_shapes(f"{name}.up", intermediate_size, width, mlp.bias),
+        **_linear_shapes(f"{name}.down", width, intermediate_size, mlp.bias),
     }
+
+
+def _moe_shapes(config: TransformerConfig, moe: MoeConfig) -> Shapes:
+    shapes = _linear_shapes("mlp.router", moe.num_experts, config.hidden_size, False)
+    for expert in range(moe.num_experts):
+        shapes.update(_mlp_shapes(f"mlp.experts.{expert}", config, moe.intermediate_size))
+    if moe.shared_size is not None:
+        shapes.update(_mlp_shapes("mlp.shared", config, moe.shared_size))
+        shapes.update(_linear_shapes("mlp.shared_gate", 1, config.hidden_size, False))
+    return shapes
 
 
 def _linear_shapes(name: str, out: int, width: int, bias: bool) -> Shapes:

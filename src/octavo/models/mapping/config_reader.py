@@ -100,6 +100,13 @@ class ConfigReader:
             raise self._refuse(key, value, f"a list of {count} of {', '.join(map(repr, table))}")
         return tuple(table[item] for item in value)
 
+    def indices(self, key: str, count: int) -> frozenset[int]:
+        """A list of whole numbers from 0 to count - 1; absent is none."""
+        _, value = self._find((key,), [])
+        if not isinstance(value, list) or not all(type(item) is int and 0 <= item < count for item in value):
+            raise self._refuse(key, value, f"a list of whole numbers from 0 to {count - 1}")
+        return frozenset(value)
+
     def section(self, *keys: str) -> ConfigReader | None:
         """A reader of the object under the first of `keys` that is there, or None; `finish` checks it too."""
         key, value = self._find(keys, {})

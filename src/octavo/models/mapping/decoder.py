@@ -12,7 +12,7 @@ from typing import Any
 from octavo.errors import FormatError
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.rope import FULL, PLAIN_ROPE, SLIDING, RopeSpelling, read_rope, write_rope
-from octavo.nn.config import Activation, AttentionConfig, MlpConfig, NormConfig, TransformerConfig
+from octavo.nn.config import Activation, AttentionConfig, MlpConfig, MoeConfig, NormConfig, TransformerConfig
 
 ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
@@ -132,3 +132,20 @@ def write_decoder(config: TransformerConfig) -> dict[str, Any]:
         "tie_word_embeddings": config.tie_embeddings,
         **({} if rope is None else write_rope(rope, attention.head_dim, config.context_length)),
     }
+
+
+TRAINING_OF_EXPERTS = dict.fromkeys(
+    ("output_router_logits", "router_aux_loss_coef", "router_jitter_noise"), "training only"
+)  # fmt: skip
+
+
+def read_experts(
+    reader: ConfigReader, num_layers: int, *, size_key: str, normalise: bool, shared_size: int | None = None
+) -> MoeConfig:
+    """The experts of a config; blocks in `mlp_only_layers`, and all but each `decoder_sparse_step`-th, have none."""
+    num_experts = reader.integer("num_experts", "num_local_experts", high=65536)
+    every = reader.integer("decoder_sparse_step", default=1)
+    plain = reader.indices("mlp_only_layers", num_layers)
+    layers = tuple(layer not in plain and (layer + 1) % every == 0 for layer in range(num_layers))
+    chosen = reader.integer("num_experts_per_tok", high=num_experts)
+    return MoeConfig(num_experts, chosen, reader.integer(size_key), normalise, shared_size, layers)

@@ -15,6 +15,20 @@ MLP = (
     *linear_rules(LAYER + "mlp.up_proj", "blocks.{i}.mlp.up"),
     *linear_rules(LAYER + "mlp.down_proj", "blocks.{i}.mlp.down"),
 )
+
+
+def expert_rules(block: str, gate: str, up: str, down: str) -> tuple[KeyRule, ...]:
+    """A block's router and its experts, each a gated MLP of its own."""
+    names = {gate: "gate", up: "up", down: "down"}
+    return (
+        KeyRule(f"{LAYER}{block}.gate.weight", ("blocks.{i}.mlp.router.weight",)),
+        *(
+            KeyRule(f"{LAYER}{block}.experts.{{e}}.{stored}.weight", (f"blocks.{{i}}.mlp.experts.{{e}}.{name}.weight",))
+            for stored, name in names.items()
+        ),
+    )
+
+
 FUSED_MLP = (
     *linear_rules(LAYER + "mlp.gate_up_proj", "blocks.{i}.mlp.gate", "blocks.{i}.mlp.up"),
     *linear_rules(LAYER + "mlp.down_proj", "blocks.{i}.mlp.down"),
@@ -51,4 +65,5 @@ def norm_rules(names: dict[str, str]) -> tuple[KeyRule, ...]:
 
 
 PRE_NORMS = norm_rules({"input_layernorm": "attention_norm", "post_attention_layernorm": "mlp_norm"})
+EXPERTS = expert_rules("mlp", "gate_proj", "up_proj", "down_proj")
 LLAMA_RULES = (*BODY, *attention_rules(), *MLP, *PRE_NORMS)

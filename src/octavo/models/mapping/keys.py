@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ Layout = Literal["plain", "transposed", "pairs", "head_pairs", "groups", "one_mo
 
 @dataclass(frozen=True)
 class KeyRule:
-    """One tensor of a file, `{i}` standing for the block's number.
+    """One tensor of a file, `{i}` standing for the block's number and `{e}` for the expert's.
 
     canonical: the canonical tensor, or several that lie in it one under the other. layout: plain is (out, in);
     transposed is (in, out); pairs has a head's rotary rows in the order 0, hd/2, 1, hd/2 + 1, ...; head_pairs is the
@@ -112,15 +113,16 @@ def to_stored(
 
 
 def expand(rules: tuple[KeyRule, ...], config: TransformerConfig) -> list[KeyRule]:
-    """The rules that this config needs, a rule with `{i}` once a block."""
+    """The rules that this config needs, a rule with `{i}` once a block, with `{e}` once an expert."""
     shapes = parameter_shapes(config)
     expanded = []
     for rule in rules:
         blocks = range(config.num_layers) if "{i}" in rule.stored else range(1)
-        for index in blocks:
-            names = tuple(name.format(i=index) for name in rule.canonical)
+        experts = range(0 if config.moe is None else config.moe.num_experts) if "{e}" in rule.stored else range(1)
+        for index, expert in product(blocks, experts):
+            names = tuple(name.format(i=index, e=expert) for name in rule.canonical)
             if names[0] in shapes and rule.when(config):
-                expanded.append(KeyRule(rule.stored.format(i=index), names, rule.layout))
+                expanded.append(KeyRule(rule.stored.format(i=index, e=expert), names, rule.layout))
     return expanded
 
 
