@@ -29,6 +29,7 @@ VARIANTS = {
     "phi3": gguf.MODEL_ARCH.PHI3,
     "phi": gguf.MODEL_ARCH.PHI2,
     "gpt_neox": gguf.MODEL_ARCH.GPTNEOX,
+    "gemma": gguf.MODEL_ARCH.GEMMA,
     "gemma2-scaled-by-head": gguf.MODEL_ARCH.GEMMA2,
     "gemma3-scaled-by-head": gguf.MODEL_ARCH.GEMMA3,
     "cohere": gguf.MODEL_ARCH.COMMAND_R,
@@ -36,7 +37,7 @@ VARIANTS = {
     "glm4": gguf.MODEL_ARCH.GLM4,
 }
 PERMUTED = (gguf.MODEL_ARCH.SMOLLM3, gguf.MODEL_ARCH.GRANITE)
-ONE_MORE = (gguf.MODEL_ARCH.GEMMA2, gguf.MODEL_ARCH.GEMMA3)
+ONE_MORE = (gguf.MODEL_ARCH.GEMMA, gguf.MODEL_ARCH.GEMMA2, gguf.MODEL_ARCH.GEMMA3)
 
 
 def converted(name: str, values: NDArray[np.float32], arch: int, config: TransformerConfig) -> NDArray[np.float32]:

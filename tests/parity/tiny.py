@@ -126,6 +126,8 @@ VARIANTS: dict[str, Variant] = {
     "gpt_neox-sequential": Variant(
         "gpt_neox", {**LAYER_NORM_SIZES, "use_parallel_residual": False, "attention_bias": False}
     ),
+    "gemma": _like_llama("gemma", head_dim=24),
+    "glm": _like_llama("glm", head_dim=24, attention_bias=True),
     "gemma2": _like_llama("gemma2", **GEMMA),
     "gemma2-uncapped-biases": _like_llama(
         "gemma2", **{**GEMMA, "attn_logit_softcapping": None, "final_logit_softcapping": None}, attention_bias=True

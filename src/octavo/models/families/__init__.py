@@ -6,8 +6,10 @@ from octavo.errors import UnknownNameError, UnsupportedError, nearest
 from octavo.models.families.cohere import COHERE
 from octavo.models.families.cohere2 import COHERE2
 from octavo.models.families.falcon import FALCON
+from octavo.models.families.gemma import GEMMA
 from octavo.models.families.gemma2 import GEMMA2
 from octavo.models.families.gemma3 import GEMMA3
+from octavo.models.families.glm import GLM
 from octavo.models.families.glm4 import GLM4
 from octavo.models.families.gpt2 import GPT2
 from octavo.models.families.gpt_neox import GPT_NEOX
@@ -28,7 +30,7 @@ from octavo.models.mapping.family import Family, GgufLayout
 
 ROWS = (
     GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE, SMOLLM3, OLMO2, OLMOE, GRANITE, PHI3, PHI,
-    GPT_NEOX, GEMMA2, GEMMA3, COHERE, COHERE2, GLM4, FALCON,
+    GPT_NEOX, GEMMA, GEMMA2, GEMMA3, COHERE, COHERE2, GLM, GLM4, FALCON,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
 
