@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ def test_a_missing_field_is_named(field: str, folder: Path) -> None:
         ({"num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": None}, "hidden_size 8, not a multiple of 3"),
         ({"hidden_act": "silux"}, "hidden_act 'silux', which is not one of .*did you mean 'silu'"),
         ({"hidden_act": 3}, "hidden_act 3; it must be a text"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_scaling.rope_type 'yarn'"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, "rope_scaling.rope_type 'dynamic'"),
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0, "mscal": 1}}, r"key 'rope_scaling\.mscal'"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 4.0, "beta": 1}}, r"key 'rope_scaling\.beta'"),
         ({"rope_scaling": {"rope_type": "linear"}}, r"lacks the field 'rope_scaling\.factor'"),
         ({"rope_scaling": 3}, "rope_scaling 3; it must be an object"),
@@ -129,13 +131,20 @@ def test_a_key_can_be_ignored_by_name(folder: Path) -> None:
     assert open_checkpoint(folder, ignore_keys=["rope_interleaved", "strange"]).config == CONFIG
 
 
-def test_a_window_below_the_context_is_refused_and_one_above_is_none(folder: Path) -> None:
+def test_a_window_as_large_as_the_context_is_none_and_null_is_not_the_default(folder: Path) -> None:
     change(folder, model_type="mistral", sliding_window=8)
-    with pytest.raises(UnsupportedError, match="sliding_window 8 below its context of 16"):
+    assert open_checkpoint(folder).config == replace(CONFIG, windows=(8,) * CONFIG.num_layers)
+    assert open_checkpoint(folder, ignore_keys=["sliding_window"]).config == CONFIG  # the default, 4096
+    for size in (16, None):
+        change(folder, sliding_window=size)
+        assert open_checkpoint(folder).config == CONFIG
+
+
+def test_blocks_of_a_type_that_is_not_known_are_refused(folder: Path) -> None:
+    types = ["full_attention", "chunked_attention"][: CONFIG.num_layers]
+    change(folder, model_type="qwen3", use_sliding_window=True, sliding_window=8, layer_types=types)
+    with pytest.raises(FormatError, match=r"layer_types .* a list of 2 of 'full_attention', 'sliding_attention'"):
         open_checkpoint(folder)
-    assert open_checkpoint(folder, ignore_keys=["sliding_window"]).config == CONFIG
-    change(folder, sliding_window=16)
-    assert open_checkpoint(folder).config == CONFIG
 
 
 def test_two_names_of_a_field_must_agree(tmp_path: Path) -> None:
@@ -220,11 +229,19 @@ SHAPES = {
         12, 8, 2, 16, NormConfig("layer", 1e-5), AttentionConfig(2, 2, 4, True, True),
         MlpConfig(6, "gelu_tanh", False, True), None, True,
     ),
+    "falcon": TransformerConfig(
+        12, 16, 2, 16, NormConfig("layer", 1e-5), AttentionConfig(4, 2, 4), MlpConfig(6, "gelu", False),
+        RopeConfig(1e4, 4), True, placement="parallel_two",
+    ),
+    "cohere": TransformerConfig(
+        12, 16, 2, 16, NormConfig("layer_without_bias", 1e-5), AttentionConfig(4, 2, 4, True, True, qk_norm="per_head"),
+        MlpConfig(6, "silu", True), RopeConfig(1e4, 4), True, placement="parallel", logit_scale=0.5,
+    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_saves_what_it_loads_in_shards_and_in_one(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", SHAPES)
+def test_a_model_is_saved_as_it_loads_in_shards_and_in_one(family: str, tmp_path: Path) -> None:
     config = SHAPES[family]
     for shard_bytes in (1, 700, 10**9):
         path = tmp_path / str(shard_bytes)
@@ -240,8 +257,6 @@ def test_every_family_saves_what_it_loads_in_shards_and_in_one(family: str, tmp_
     "rope", [RopeConfig(5e5, 2), RopeConfig(1e4, 4, linear_factors(4, 4)), RopeConfig(1e4, 4, (1.0, 2.5))]
 )
 def test_every_rotary_config_survives_saving(rope: RopeConfig, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     config = replace(CONFIG, rope=rope)
     save_checkpoint(tmp_path / "model", config, "llama", weights(config), None, GenerationDefaults())
     assert open_checkpoint(tmp_path / "model").config == config

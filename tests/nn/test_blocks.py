@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from octavo.models.transformer import Transformer
-from octavo.nn.attention import padded_causal_mask, scaled_attention
-from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, RopeConfig, TransformerConfig
+from octavo.nn.config import AttentionConfig, MlpConfig, MoeConfig, NormConfig, RopeConfig, TransformerConfig
 from octavo.nn.linear import Linear
-from octavo.nn.norms import LayerNorm, RmsNorm
+from octavo.nn.moe import Moe
+from octavo.nn.norms import HeadNorm, LayerNorm, RmsNorm
 from octavo.nn.rotary import cos_sin, rotate
+from octavo.nn.scoring import Scoring, alibi_slopes, scaled_attention, visible
 from octavo.nn.shapes import parameter_shapes
 
 CONFIG = TransformerConfig(
@@ -39,6 +40,40 @@ SHAPES: dict[str, TransformerConfig] = {
         attention=AttentionConfig(3, 1, 8, qkv_bias=True, output_bias=True),
         mlp=MlpConfig(40, "gelu_tanh", gated=False, bias=True),
     ),
+    "sandwich, heads normalised, windows, two rotary embeddings, caps": replace(
+        CONFIG,
+        norm=NormConfig("rms", 1e-5, offset=True, round_last=True),
+        placement="sandwich",
+        attention=AttentionConfig(4, 2, 8, qk_norm="head", scale=0.3, softcap=3.0),
+        windows=(5, None),
+        rope_layers=(RopeConfig(100.0, 4), RopeConfig(1e4, 8)),
+        embedding_scale=3.0,
+        logit_softcap=5.0,
+    ),
+    "output norms, q and k normalised whole, scales": replace(
+        CONFIG,
+        placement="output",
+        attention=AttentionConfig(4, 2, 8, qk_norm="full"),
+        residual_scale=0.5,
+        logit_scale=2.0,
+    ),
+    "parallel, heads with a norm each, a block without positions": replace(
+        CONFIG,
+        norm=NormConfig("layer_without_bias", 1e-5),
+        placement="parallel",
+        attention=AttentionConfig(4, 2, 8, qk_norm="per_head"),
+        rope_layers=(CONFIG.rope, None),
+    ),
+    "parallel with two norms, ALiBi, a biased head": replace(
+        CONFIG,
+        norm=NormConfig("layer", 1e-5),
+        placement="parallel_two",
+        attention=AttentionConfig(4, 4, 6, alibi=True),
+        rope=None,
+        head_bias=True,
+    ),
+    "experts in one block, with a shared one": replace(CONFIG, moe=MoeConfig(4, 2, 16, False, 12, (False, True))),
+    "experts alone": replace(CONFIG, moe=MoeConfig(3, 2, 16, True, None, (True, True))),
     "biases on q, k, v alone": replace(CONFIG, attention=AttentionConfig(4, 4, 6, qkv_bias=True), rope=None),
 }
 
@@ -85,6 +120,25 @@ def test_rms_norm_rounds_before_it_multiplies_the_weight() -> None:
     assert torch.equal(norm(x), exact.to(torch.bfloat16) * norm.weight)
 
 
+def test_a_norm_with_an_offset_multiplies_one_more_and_may_round_once() -> None:
+    norm = RmsNorm(64, 1e-5, offset=True, round_last=True).to(torch.bfloat16).requires_grad_(False)
+    norm.weight.copy_(0.2 * noise(64))
+    x = noise(7, 64, seed=1).to(torch.bfloat16)
+    exact = x.float() / (x.float().pow(2).mean(-1, keepdim=True) + 1e-5).sqrt()
+    assert torch.equal(norm(x), (exact * (1 + norm.weight.float())).to(torch.bfloat16))
+
+
+def test_each_head_is_normalised_on_its_own() -> None:
+    norm = HeadNorm(12, 3, 1e-3).requires_grad_(False)
+    norm.weight.copy_(noise(12))
+    x = noise(5, 12, seed=2)
+    for head in range(3):
+        part = slice(4 * head, 4 * head + 4)
+        alone = LayerNorm(4, 1e-3, bias=False).requires_grad_(False)
+        alone.weight.copy_(norm.weight[part])
+        assert torch.allclose(norm(x)[:, part], alone(x[:, part]), atol=1e-6)
+
+
 def test_layer_norm_is_the_formula() -> None:
     norm = LayerNorm(32, 1e-3).requires_grad_(False)
     norm.weight.copy_(noise(32))
@@ -98,7 +152,7 @@ def test_layer_norm_is_the_formula() -> None:
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_attention_is_the_formula_with_grouped_heads(kv_heads: int) -> None:
     q, k, v = noise(2, 4, 6, 8), noise(2, kv_heads, 6, 8, seed=1), noise(2, kv_heads, 6, 8, seed=2)
-    whole = scaled_attention(q, k, v, causal=True)
+    whole = scaled_attention(q, k, v, Scoring())
     for head in range(4):
         group = head // (4 // kv_heads)
         scores = q[:, head] @ k[:, group].transpose(1, 2) / math.sqrt(8)
@@ -106,9 +160,61 @@ def test_attention_is_the_formula_with_grouped_heads(kv_heads: int) -> None:
         assert torch.allclose(whole[:, head], scores.softmax(-1) @ v[:, group], atol=1e-6)
 
 
+@pytest.mark.parametrize(("tokens", "start"), [(20, 0), (7, 13), (1, 19)])
+@pytest.mark.parametrize("window", [None, 1, 8, 20])
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_scores_are_capped_and_windowed_wherever_the_queries_begin(
+    tokens: int, start: int, window: int | None, softcap: float | None
+) -> None:
+    q, k, v = noise(1, 4, 20, 8), noise(1, 2, 20, 8, seed=1), noise(1, 2, 20, 8, seed=2)
+    scoring = Scoring(scale=0.7, softcap=softcap, window=window)
+    first = scoring.first_seen(start)
+    got = scaled_attention(q[:, :, start:], k[:, :, first:], v[:, :, first:], scoring, start=start, first_key=first)
+    for head in range(4):
+        scores = 0.7 * q[0, head] @ k[0, head // 2].T
+        scores = scores if softcap is None else softcap * (scores / softcap).tanh()
+        for query in range(20):
+            for key in range(20):
+                if key > query or (window is not None and key <= query - window):
+                    scores[query, key] = -math.inf
+        assert torch.allclose(got[0, head], (scores.softmax(-1) @ v[0, head // 2])[start:], atol=1e-6)
+
+
+def test_alibi_adds_a_slope_for_each_step_back_scaled_as_the_scores() -> None:
+    assert alibi_slopes(4) == (2**-2, 2**-4, 2**-6, 2**-8)
+    assert alibi_slopes(6) == (*alibi_slopes(4), 2**-1, 2**-3)
+    q, k, v = noise(1, 4, 9, 8), noise(1, 4, 9, 8, seed=1), noise(1, 4, 9, 8, seed=2)
+    got = scaled_attention(q, k, v, Scoring(slopes=alibi_slopes(4)))
+    back = (torch.arange(9)[:, None] - torch.arange(9)).float()
+    for head, slope in enumerate(alibi_slopes(4)):
+        scores = (q[0, head] @ k[0, head].T - slope * back) / math.sqrt(8)
+        scores = scores.masked_fill(back < 0, -math.inf)
+        assert torch.allclose(got[0, head], scores.softmax(-1) @ v[0, head], atol=1e-6)
+
+
 def test_a_padded_mask_shows_true_earlier_keys_and_leaves_no_query_blind() -> None:
-    seen = padded_causal_mask(torch.tensor([[False, False, True, True]]))[0, 0]
+    mask = torch.tensor([[False, False, True, True]])
+    seen = visible(4, 4, 0, None, mask, mask.device)[0, 0]
     assert seen.int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize(("normalise", "shared"), [(True, None), (False, 12)])
+def test_experts_mix_the_answers_of_those_that_score_highest(normalise: bool, shared: int | None) -> None:
+    mlp = MlpConfig(40, "silu", gated=True)
+    layer = Moe(MoeConfig(5, 2, 16, normalise, shared, (True,)), mlp, 8).requires_grad_(False)
+    for index, parameter in enumerate(layer.parameters()):
+        parameter.copy_(noise(*parameter.shape, seed=index) / 2)
+    x = noise(2, 7, 8)
+    got = layer(x)
+    for row, place in ((0, 0), (1, 6), (0, 3)):
+        token = x[row, place]
+        scores = (layer.router.weight @ token).softmax(0)
+        first, second = scores.argsort(descending=True)[:2].tolist()
+        total = scores[first] + scores[second] if normalise else 1.0
+        expected = sum(scores[index] / total * layer.experts[index](token) for index in (first, second))
+        if layer.shared is not None and layer.shared_gate is not None:
+            expected = expected + layer.shared_gate(token).sigmoid() * layer.shared(token)
+        assert torch.allclose(got[row, place], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("bias", [True, False])

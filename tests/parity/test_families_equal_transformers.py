@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 import runpy
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from octavo.errors import MissingDependencyError, UnsupportedError
 from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
+from octavo.models.compiled import CompiledRunner
+from octavo.models.families import FAMILIES
 from octavo.models.runner import Row
 from octavo.models.saving import save_checkpoint
 from octavo.models.transformer import TorchRunner, Transformer
 
 BOUND = 1e-4
-NAMES = (
-    "llama", "llama-mha", "llama-mqa", "llama-tied", "llama-biases", "llama-head-dim", "llama-eps-and-theta",
-    "llama-llama3", "llama-linear", "llama-gelu", "mistral", "mistral-wide-window", "gpt2", "gpt2-untied",
-    "gpt2-inner-gelu",
-)  # fmt: skip
+PEERS = runpy.run_path(str(Path(__file__).with_name("tiny.py")))
+NAMES = tuple(PEERS["VARIANTS"])
 every_variant = pytest.mark.parametrize("name", NAMES)
 
 Tiny = Callable[[str], tuple[Path, PreTrainedModel]]
@@ -47,8 +49,8 @@ def load(folder: Path) -> Transformer:
     return Transformer.from_checkpoint(open_checkpoint(folder)).requires_grad_(False)
 
 
-def test_every_variant_is_tested() -> None:
-    assert set(NAMES) == set(runpy.run_path(str(Path(__file__).with_name("tiny.py")))["VARIANTS"])
+def test_every_family_has_a_variant() -> None:
+    assert {variant.model_type for variant in PEERS["VARIANTS"].values()} == set(FAMILIES)
 
 
 @every_variant
@@ -112,9 +114,8 @@ def test_a_saved_model_loads_in_the_peer_with_the_same_logits(name: str, tiny: T
     checkpoint = open_checkpoint(folder)
     ours = tmp_path / "saved"
     save_checkpoint(ours, checkpoint.config, checkpoint.family, checkpoint.tensors, None, GenerationDefaults((2,)))
-    again, notes = AutoModelForCausalLM.from_pretrained(ours, attn_implementation="eager", output_loading_info=True)
-    assert not notes["missing_keys"] and not notes["unexpected_keys"]
-    assert torch.equal(peer_logits(again.eval(), ids()), peer_logits(peer, ids()))
+    again = PEERS["load_peer"](name, ours)
+    assert difference(peer_logits(again, ids()), peer_logits(peer, ids())) <= 1e-5
     second = open_checkpoint(ours)
     assert second.config == checkpoint.config
     for key, tensor in checkpoint.tensors.items():
@@ -157,8 +158,9 @@ def test_a_head_that_differs_unties_a_config_that_says_tied_as_in_the_peer(tiny:
     assert difference(load(tmp_path)(ids()), peer_logits(peer, ids())) <= BOUND
 
 
-def test_bfloat16_rounds_where_the_peer_rounds(tiny: Tiny) -> None:
-    folder, _ = tiny("llama")
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma2", "gemma3", "olmo2", "granite", "cohere-qk-norm", "glm4"])
+def test_bfloat16_rounds_where_the_peer_rounds(name: str, tiny: Tiny) -> None:
+    folder, _ = tiny(name)
     peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager").eval()
     exact = load(folder)(ids())
     ours = Transformer.from_checkpoint(open_checkpoint(folder), dtype=torch.bfloat16)(ids()).detach().float()
@@ -166,3 +168,43 @@ def test_bfloat16_rounds_where_the_peer_rounds(tiny: Tiny) -> None:
     error = (theirs - exact).pow(2).mean().sqrt()
     assert (ours - exact).pow(2).mean().sqrt() <= 1.2 * error, "noisier than the peer in bfloat16"
     assert (ours - theirs).pow(2).mean().sqrt() <= 1.2 * error
+
+
+def test_the_config_has_no_switch_that_no_row_sets(tiny: Tiny) -> None:
+    seen: dict[str, set[object]] = {}
+    for name in NAMES:
+        collect(open_checkpoint(tiny(name)[0]).config, "", seen)
+    assert [switch for switch, values in seen.items() if len(values) < 2] == ["vocab_size", "context_length"]
+
+
+def collect(part: Any, prefix: str, seen: dict[str, set[object]]) -> None:
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if is_dataclass(value):
+            collect(value, f"{prefix}{field.name}.", seen)
+        elif value is not None or "Config" not in str(field.type):  # a part that is not there
+            seen.setdefault(prefix + field.name, set()).add(value)
+
+
+ON_KERNELS = {
+    "llama", "llama-mha", "llama-mqa", "llama-tied", "llama-biases", "llama-head-dim", "llama-eps-and-theta",
+    "llama-llama3", "llama-linear", "llama-gelu", "mistral", "mistral-wide-window", "gpt2", "gpt2-untied",
+    "gpt2-inner-gelu", "qwen2", "phi3", "gpt_neox-sequential",
+}  # fmt: skip
+
+
+@every_variant
+def test_the_kernels_equal_the_peer_or_refuse_the_model(name: str, tiny: Tiny) -> None:
+    folder, peer = tiny(name)
+    try:
+        runner = CompiledRunner(open_checkpoint(folder), num_blocks=4, threads=1)
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    except UnsupportedError as error:
+        assert name not in ON_KERNELS, error
+        return
+    assert name in ON_KERNELS
+    tokens = ids(batch=1)
+    logits = runner.step([Row(tokens[0].numpy().astype(np.int32), 0, range(4), 0)]).logits
+    runner.close()
+    assert difference(logits, peer_logits(peer, tokens)[0]) <= BOUND

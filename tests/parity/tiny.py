@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 SIZES = {
     "hidden_size": 64,
@@ -28,7 +20,6 @@ SIZES = {
     "vocab_size": 160,
     "max_position_embeddings": 128,
     "rms_norm_eps": 1e-5,
-    "attn_implementation": "eager",
 }
 LLAMA3 = {
     "rope_type": "llama3",
@@ -38,22 +29,49 @@ LLAMA3 = {
     "original_max_position_embeddings": 32,
 }
 GPT2_SIZES = {
-    "n_embd": 64, "n_layer": 4, "n_head": 4, "vocab_size": 160, "n_positions": 128, "attn_implementation": "eager",
+    "n_embd": 64, "n_layer": 4, "n_head": 4, "vocab_size": 160, "n_positions": 128,
 }  # fmt: skip
 
 
 class Variant(NamedTuple):
-    """One tiny model of the peer: which class, and what differs from SIZES."""
+    """One tiny model of the peer: its model_type, and what its config says. attention: the peer's implementation."""
 
-    model: type[PreTrainedModel]
-    config: type[Any]
-    sizes: dict[str, Any]
-    changes: dict[str, Any]
+    model_type: str
+    config: dict[str, Any]
+    attention: str = "eager"
 
 
 def _llama(**changes: Any) -> Variant:
-    return Variant(LlamaForCausalLM, LlamaConfig, SIZES, changes)
+    return Variant("llama", {**SIZES, **changes})
 
+
+def _like_llama(model_type: str, **changes: Any) -> Variant:
+    return Variant(model_type, {**SIZES, **changes})
+
+
+def _gpt2(**changes: Any) -> Variant:
+    return Variant("gpt2", {**GPT2_SIZES, **changes})
+
+
+def _falcon(**changes: Any) -> Variant:
+    return Variant("falcon", {**FALCON_SIZES, **changes})
+
+
+LAYER_NORM_SIZES = {key: value for key, value in SIZES.items() if key not in ("rms_norm_eps", "num_key_value_heads")}
+COHERE_SIZES = {key: value for key, value in SIZES.items() if key != "rms_norm_eps"} | {"logit_scale": 0.5}
+FALCON_SIZES = {
+    "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 160,
+    "max_position_embeddings": 128,
+}  # fmt: skip
+FALCON_RW = {"alibi": True, "multi_query": False, "parallel_attn": False, "bias": True}
+GEMMA = {
+    "head_dim": 24, "sliding_window": 8, "query_pre_attn_scalar": 20, "attn_logit_softcapping": 3.0,
+    "final_logit_softcapping": 5.0,
+}  # fmt: skip
+GEMMA3 = {**GEMMA, "num_hidden_layers": 6, "attn_logit_softcapping": None}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+QWEN_EXPERTS = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 48}
+QWEN_WINDOWS = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}
 
 VARIANTS: dict[str, Variant] = {
     "llama": _llama(),
@@ -65,23 +83,98 @@ VARIANTS: dict[str, Variant] = {
     "llama-eps-and-theta": _llama(rms_norm_eps=1e-2, rope_parameters={"rope_type": "default", "rope_theta": 100.0}),
     "llama-llama3": _llama(rope_parameters={"rope_theta": 500.0, **LLAMA3}),
     "llama-linear": _llama(rope_parameters={"rope_theta": 500.0, "rope_type": "linear", "factor": 4.0}),
+    "llama-yarn": _llama(rope_parameters={"rope_theta": 500.0, **YARN}),
     "llama-gelu": _llama(hidden_act="gelu"),
-    "mistral": Variant(MistralForCausalLM, MistralConfig, SIZES, {"sliding_window": None}),
-    "mistral-wide-window": Variant(MistralForCausalLM, MistralConfig, SIZES, {"sliding_window": 128}),
-    "gpt2": Variant(GPT2LMHeadModel, GPT2Config, GPT2_SIZES, {}),
-    "gpt2-untied": Variant(GPT2LMHeadModel, GPT2Config, GPT2_SIZES, {"tie_word_embeddings": False}),
-    "gpt2-inner-gelu": Variant(GPT2LMHeadModel, GPT2Config, GPT2_SIZES, {"n_inner": 96, "activation_function": "gelu"}),
-}
+    "mistral": _like_llama("mistral", sliding_window=None),
+    "mistral-wide-window": _like_llama("mistral", sliding_window=128),
+    "mistral-window": _like_llama("mistral", sliding_window=8),
+    "gpt2": _gpt2(),
+    "gpt2-untied": _gpt2(tie_word_embeddings=False),
+    "gpt2-inner-gelu": _gpt2(n_inner=96, activation_function="gelu"),
+    "qwen2": _like_llama("qwen2"),
+    "qwen2-window": _like_llama("qwen2", **QWEN_WINDOWS),
+    "qwen3": _like_llama("qwen3", head_dim=24),
+    "qwen3-window-biases-tied": _like_llama(
+        "qwen3", head_dim=16, attention_bias=True, tie_word_embeddings=True, **QWEN_WINDOWS
+    ),
+    "smollm3": _like_llama("smollm3"),
+    "smollm3-window": _like_llama(
+        "smollm3", use_sliding_window=True, sliding_window=8, no_rope_layers=[1, 0, 1, 0], attention_bias=True
+    ),
+    "olmo2": _like_llama("olmo2"),
+    "olmo2-mha-biases": _like_llama("olmo2", num_key_value_heads=4, attention_bias=True),
+    "granite": _like_llama(
+        "granite", attention_multiplier=0.2, embedding_multiplier=3.0, residual_multiplier=0.5, logits_scaling=1.5
+    ),
+    "phi3": _like_llama("phi3"),
+    "phi3-window-partial-tied": _like_llama(
+        "phi3", sliding_window=8, tie_word_embeddings=True, rope_parameters={
+            "rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.75
+        },
+    ),
+    "mixtral": _like_llama("mixtral", num_local_experts=5, num_experts_per_tok=2, sliding_window=None),
+    "mixtral-window": _like_llama("mixtral", num_local_experts=4, num_experts_per_tok=3, sliding_window=8),
+    "qwen2_moe": _like_llama("qwen2_moe", **QWEN_EXPERTS, shared_expert_intermediate_size=72, mlp_only_layers=[1]),
+    "qwen2_moe-step": _like_llama(
+        "qwen2_moe", **QWEN_EXPERTS, shared_expert_intermediate_size=40, decoder_sparse_step=2, qkv_bias=False
+    ),
+    "qwen3_moe": _like_llama("qwen3_moe", **QWEN_EXPERTS, norm_topk_prob=True, head_dim=24),
+    "olmoe": _like_llama("olmoe", num_experts=6, num_experts_per_tok=2),
+    "phi": Variant("phi", LAYER_NORM_SIZES),
+    "phi-gqa-qk-norm": Variant("phi", {**LAYER_NORM_SIZES, "num_key_value_heads": 2, "qk_layernorm": True}),
+    "gpt_neox": Variant("gpt_neox", LAYER_NORM_SIZES),
+    "gpt_neox-sequential": Variant(
+        "gpt_neox", {**LAYER_NORM_SIZES, "use_parallel_residual": False, "attention_bias": False}
+    ),
+    "gemma": _like_llama("gemma", head_dim=24),
+    "glm": _like_llama("glm", head_dim=24, attention_bias=True),
+    "gemma2": _like_llama("gemma2", **GEMMA),
+    "gemma2-uncapped-biases": _like_llama(
+        "gemma2", **{**GEMMA, "attn_logit_softcapping": None, "final_logit_softcapping": None}, attention_bias=True
+    ),
+    "gemma2-scaled-by-head": _like_llama("gemma2", **{**GEMMA, "query_pre_attn_scalar": 24}),
+    "gemma3-scaled-by-head": _like_llama("gemma3_text", **{**GEMMA3, "query_pre_attn_scalar": 24}),
+    "gemma3": _like_llama("gemma3_text", **GEMMA3),
+    "gemma3-scaled": _like_llama("gemma3_text", **GEMMA3, rope_parameters={
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 500.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+    }),
+    "cohere": Variant("cohere", COHERE_SIZES),
+    "cohere-qk-norm": Variant("cohere", {**COHERE_SIZES, "use_qk_norm": True, "attention_bias": True}),
+    "cohere2": Variant("cohere2", {**COHERE_SIZES, "sliding_window": 8}),
+    "glm4": _like_llama("glm4", head_dim=24, attention_bias=True),
+    "falcon-7b": _falcon(),
+    "falcon-40b": _falcon(new_decoder_architecture=True, num_kv_heads=2, bias=True),
+    "falcon-11b": _falcon(
+        new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1, tie_word_embeddings=False
+    ),
+    "falcon-rw": Variant("falcon", {**FALCON_SIZES, **FALCON_RW}, "sdpa"),
+    "falcon-rw-six-heads": Variant(
+        "falcon", {**FALCON_SIZES, **FALCON_RW, "hidden_size": 96, "num_attention_heads": 6}, "sdpa"
+    ),
+}  # fmt: skip
+NO_PADDING_ID = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 
 def make_tiny(name: str, folder: Path, *, seed: int = 0) -> PreTrainedModel:
     """The peer's model of a variant, saved to `folder` and loaded from there again, so that names are tested too."""
     variant = VARIANTS[name]
     torch.manual_seed(seed)
-    model = variant.model(variant.config(**{**variant.sizes, **variant.changes}))
+    config = AutoConfig.for_model(variant.model_type, **{**variant.config, **NO_PADDING_ID})
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=variant.attention)
     jitter(model, seed)
     model.save_pretrained(folder)
-    return variant.model.from_pretrained(folder, attn_implementation="eager").eval()
+    return load_peer(name, folder)
+
+
+def load_peer(name: str, folder: Path) -> PreTrainedModel:
+    """The peer's model of a folder of this variant, with the attention that is right for it."""
+    attention = VARIANTS[name].attention
+    loaded = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, output_loading_info=True)
+    model: PreTrainedModel = loaded[0]
+    notes = loaded[1]
+    assert not notes["missing_keys"] and not notes["unexpected_keys"] and not notes["mismatched_keys"], notes
+    return model.eval()
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from octavo.models.formats.folder import read_folder, read_json, refuse_pickle
 from octavo.models.formats.gguf import read_gguf
 from octavo.models.formats.mapped import MappedFile, TensorEntry
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import HARMLESS_KEYS, NEUTRAL_VALUES, Family
 from octavo.models.mapping.generation import GenerationDefaults, gguf_generation, read_generation
 from octavo.models.mapping.gguf import hub_config
 from octavo.models.mapping.keys import KeyRule, expand, to_canonical
@@ -113,9 +113,9 @@ def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
 
 def _read_config(family: Family, raw: Mapping[str, Any], source: str, ignore: Collection[str]) -> TransformerConfig:
     reader = ConfigReader(raw, source, ignore=ignore)
-    reader.neutral(family.neutral_values)
+    reader.neutral({**NEUTRAL_VALUES, **family.neutral_values})
     config = family.read_config(reader)
-    reader.finish(family.harmless_keys)
+    reader.finish({**HARMLESS_KEYS, **family.harmless_keys})
     return config
 
 

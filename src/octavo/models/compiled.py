@@ -7,7 +7,8 @@ the blocks are f32, so that an fp32 model stays one. Packed weights replace the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +29,17 @@ BLOCK_MATRICES = {f"attention.{name}": name for name in "qkvo"} | {
     f"mlp.{name}": name for name in ("gate", "up", "down")
 }
 """Canonical name inside a block -> the kernels' slot."""
+SWITCHES: Mapping[str, Mapping[str, Container[object] | None]] = {
+    "": dict.fromkeys(
+        ("vocab_size", "hidden_size", "num_layers", "context_length", "norm", "attention", "mlp", "rope",
+         "tie_embeddings")
+    ),
+    "norm.": {"kind": NORM_KINDS, "eps": None},
+    "attention.": dict.fromkeys(("num_heads", "num_kv_heads", "head_dim", "qkv_bias", "output_bias")),
+    "mlp.": {"intermediate_size": None, "activation": ACTIVATIONS, "gated": None, "bias": None},
+    "rope.": dict.fromkeys(("theta", "rotary_dim", "freq_factors")),
+}  # fmt: skip
+"""The switches that the kernels know, by their place in a config; and of which values, where not of all."""
 CONVERTED_ROWS = 4096
 """Rows expanded at a time, so that a large table never stands in memory as fp32."""
 
@@ -46,13 +58,14 @@ class Weights(Protocol):
 class CompiledRunner:
     """Implements `Runner`. threads None: `settings.threads()`.
 
-    Raises MissingDependencyError (library not built), UnsupportedError (a shape without kernels), FormatError (a tensor
-    is missing or has another shape), OctavoError (a forced level that the machine lacks, no memory).
+    Raises MissingDependencyError (library not built), UnsupportedError (a switch or shape without kernels), FormatError
+    (a tensor is missing or has another shape), OctavoError (a forced level that the machine lacks, no memory).
     """
 
     def __init__(self, checkpoint: Weights, *, num_blocks: int, threads: int | None = None) -> None:
         assert num_blocks >= 1, "a runner needs KV memory"
         self.config = checkpoint.config
+        refuse_unknown_switches(self.config)
         self.num_blocks = num_blocks
         forced = settings.kernels()
         level = choose_level(None if forced == "torch" else forced)
@@ -171,6 +184,40 @@ def _shape(
         "threads": threads,
         "cache_f32": encodings <= {"f32", "f16"},
     }
+
+
+def refuse_unknown_switches(config: TransformerConfig) -> None:
+    """Raise UnsupportedError that names the first switch which the kernels do not know and the config sets.
+
+    What is not in SWITCHES must have its default, so that a switch added to the config later is refused until the
+    kernels learn it.
+    """
+    _refuse_unknown(config, "")
+
+
+def _refuse_unknown(part: object, prefix: str) -> None:
+    assert is_dataclass(part), f"{prefix} is no part of a config"
+    known = SWITCHES.get(prefix, {})
+    for field in fields(part):
+        value, name = getattr(part, field.name), prefix + field.name
+        if field.name not in known:
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            accepted = default is not MISSING and type(value) is type(default) and value == default
+        else:
+            table = known[field.name]
+            accepted = table is None or value in table
+        if not accepted:
+            raise UnsupportedError(
+                f"the kernels do not know {name} {_brief(value)}; pip install 'octavo[torch]' runs this model on torch",
+                param=name,
+            )
+        if is_dataclass(value) and field.name in known:
+            _refuse_unknown(value, f"{name}.")
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _take(tensors: Mapping[str, StoredTensor], name: str) -> StoredTensor:

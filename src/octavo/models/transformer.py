@@ -21,13 +21,13 @@ from octavo.models.checkpoint import Checkpoint
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.models.tensors import StoredTensor
 from octavo.models.torch_tensors import from_torch, to_torch
-from octavo.nn.attention import Attend, padded_causal_mask, scaled_attention
 from octavo.nn.block import Block
 from octavo.nn.config import TransformerConfig
 from octavo.nn.linear import Linear
 from octavo.nn.norms import make_norm
 from octavo.nn.paged import Cache, PagedMemory, PagedStep, Span
 from octavo.nn.rotary import cos_sin
+from octavo.nn.scoring import scaled_attention
 
 INIT_STD = 0.02
 
@@ -41,12 +41,13 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
+        self._ropes = [config.rope_of(layer) for layer in range(config.num_layers)]
         width = config.hidden_size
         self.embed_tokens = _embedding(config.vocab_size, width)
-        self.embed_positions = _embedding(config.context_length, width) if config.rope is None else None
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.embed_positions = _embedding(config.context_length, width) if config.learned_positions else None
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.norm = make_norm(config.norm, width)
-        self.lm_head = None if config.tie_embeddings else Linear(width, config.vocab_size, bias=False)
+        self.lm_head = None if config.tie_embeddings else Linear(width, config.vocab_size, bias=config.head_bias)
         if not self.embed_tokens.weight.is_meta:
             self.init_weights(seed)
 
@@ -73,15 +74,17 @@ class Transformer(nn.Module):
             if name.endswith("bias"):
                 parameter.zero_()
             elif parameter.ndim == 1:
-                parameter.fill_(1)
+                parameter.fill_(0 if self.config.norm.offset else 1)
             else:
-                into_residual = name.endswith(("attention.o.weight", "mlp.down.weight"))
+                into_residual = name.endswith(("attention.o.weight", ".down.weight"))
                 scale = math.sqrt(2 * self.config.num_layers) if into_residual else 1
                 parameter.normal_(0, INIT_STD / scale, generator=generator)
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """tokens, positions: (batch, tokens) integers -> (batch, tokens, hidden_size)."""
         x: Tensor = self.embed_tokens(tokens)
+        if self.config.embedding_scale != 1:
+            x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype, device=x.device)
         return x if self.embed_positions is None else x + self.embed_positions(positions)
 
     def hidden(self, x: Tensor, positions: Tensor, cache: Cache | None = None, *, mask: Tensor | None = None) -> Tensor:
@@ -90,17 +93,20 @@ class Transformer(nn.Module):
         cache: where keys and values are kept and read; None: the tokens are whole sequences, and each sees those before
         it. mask: (batch, tokens) bool, false at padding; only without a cache.
         """
-        rotary = None if self.config.rope is None else cos_sin(self.config.rope, positions)
-        whole = _whole_sequences(mask)
-        for index, block in enumerate(self.blocks):
-            x = block(x, rotary, whole if cache is None else partial(cache.attend, index))
+        turns = {rope: cos_sin(rope, positions) for rope in set(self._ropes) if rope is not None}
+        whole = partial(scaled_attention, mask=mask)
+        for layer, (block, rope) in enumerate(zip(self.blocks, self._ropes, strict=True)):
+            attend = whole if cache is None else partial(cache.attend, layer)
+            x = block(x, None if rope is None else turns[rope], attend)
         return self.norm(x)  # type: ignore[no-any-return]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., hidden_size) -> (..., vocab_size)."""
-        if self.lm_head is None:
-            return functional.linear(hidden, self.embed_tokens.weight)
-        return self.lm_head(hidden)  # type: ignore[no-any-return]
+        head, scale, cap = self.lm_head, self.config.logit_scale, self.config.logit_softcap
+        logits: Tensor = functional.linear(hidden, self.embed_tokens.weight) if head is None else head(hidden)
+        if scale != 1:
+            logits = logits * scale
+        return logits if cap is None else torch.tanh(logits / cap) * cap
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """tokens: (batch, tokens) -> logits (batch, tokens, vocab_size), each from the tokens up to its own.
@@ -127,12 +133,6 @@ class Transformer(nn.Module):
 def _embedding(rows: int, width: int) -> nn.Embedding:
     # A given weight skips torch's own initialisation, which takes seconds on a large vocabulary.
     return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
-
-
-def _whole_sequences(mask: Tensor | None) -> Attend:
-    if mask is None:
-        return partial(scaled_attention, causal=True)
-    return partial(scaled_attention, mask=padded_causal_mask(mask))
 
 
 class TorchRunner:

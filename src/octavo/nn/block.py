@@ -1,4 +1,4 @@
-"""One pre-norm decoder block: x + attention(norm(x)), then x + mlp(norm(x)), by the switches of the config."""
+"""One decoder block: attention and MLP, each adding to x; where the norms stand is a switch (`placement`)."""
 
 from __future__ import annotations
 
@@ -7,20 +7,44 @@ from torch import Tensor, nn
 from octavo.nn.attention import Attend, Attention
 from octavo.nn.config import TransformerConfig
 from octavo.nn.mlp import Mlp
+from octavo.nn.moe import Moe
 from octavo.nn.norms import make_norm
+from octavo.nn.shapes import block_norms
 
 
 class Block(nn.Module):
-    """attention_norm, attention, mlp_norm, mlp."""
+    """attention_norm, attention, attention_output_norm, mlp_norm, mlp, mlp_output_norm; a norm may be None."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, layer: int) -> None:
         super().__init__()
-        self.attention_norm = make_norm(config.norm, config.hidden_size)
-        self.attention = Attention(config.attention, config.hidden_size)
-        self.mlp_norm = make_norm(config.norm, config.hidden_size)
-        self.mlp = Mlp(config.mlp, config.hidden_size)
+        norms, width = block_norms(config), config.hidden_size
+
+        def norm(name: str) -> nn.Module | None:
+            return make_norm(config.norm, width) if name in norms else None
+
+        self.parallel = config.placement in ("parallel", "parallel_two")
+        self.residual_scale = config.residual_scale
+        self.attention_norm = norm("attention_norm")
+        self.attention = Attention(config, layer)
+        self.attention_output_norm = norm("attention_output_norm")
+        self.mlp_norm = norm("mlp_norm")
+        moe = config.moe_of(layer)
+        self.mlp = Mlp(config.mlp, width) if moe is None else Moe(moe, config.mlp, width)
+        self.mlp_output_norm = norm("mlp_output_norm")
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
         """(batch, tokens, hidden_size) -> the same."""
-        x = x + self.attention(self.attention_norm(x), rotary, attend)
-        return x + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]
+        normed = _apply(self.attention_norm, x)
+        mixed = self.attention(normed, rotary, attend)
+        if self.parallel:
+            wide = normed if self.mlp_norm is None else self.mlp_norm(x)
+            return self._add(x, mixed + self.mlp(wide))
+        x = self._add(x, _apply(self.attention_output_norm, mixed))
+        return self._add(x, _apply(self.mlp_output_norm, self.mlp(_apply(self.mlp_norm, x))))
+
+    def _add(self, x: Tensor, branch: Tensor) -> Tensor:
+        return x + branch if self.residual_scale == 1 else x + branch * self.residual_scale
+
+
+def _apply(norm: nn.Module | None, x: Tensor) -> Tensor:
+    return x if norm is None else norm(x)

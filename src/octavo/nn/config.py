@@ -1,7 +1,7 @@
 """`TransformerConfig`: what a model is, as frozen, nested, orthogonal switches. No torch here.
 
 A family file maps a checkpoint's config onto it; blocks and kernels read the switches and never a model's name.
-A field that no family uses does not exist.
+A field that no family uses does not exist. What differs from block to block is a tuple with an entry for each block.
 """
 
 from __future__ import annotations
@@ -9,35 +9,48 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-NormKind = Literal["rms", "layer"]
+NormKind = Literal["rms", "layer", "layer_without_bias"]
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
+QkNorm = Literal["head", "per_head", "full"]
+Placement = Literal["pre", "output", "sandwich", "parallel", "parallel_two"]
 
 
 @dataclass(frozen=True)
 class NormConfig:
-    """rms: x / sqrt(mean(x^2) + eps) * weight. layer: LayerNorm with weight and bias."""
+    """rms: x / sqrt(mean(x^2) + eps) * weight. layer: LayerNorm with weight and bias, or with the weight alone.
+
+    offset: the weight is applied as 1 + weight. round_last: an rms norm multiplies the weight in float32 and rounds to
+    x's type once; else it rounds before it multiplies. LayerNorm always rounds once.
+    """
 
     kind: NormKind
     eps: float
+    offset: bool = False
+    round_last: bool = False
 
 
 @dataclass(frozen=True)
 class RopeConfig:
     """Rotary embedding in the half layout: feature i turns with feature i + rotary_dim / 2.
 
-    freq_factors: rotary_dim / 2 divisors of the inverse frequencies (linear and llama3 scaling), or None for all 1.
+    freq_factors: rotary_dim / 2 divisors of the inverse frequencies (linear, llama3 and yarn scaling), or None for
+    all 1. attention_factor: of cos and sin (yarn).
     """
 
     theta: float
     rotary_dim: int
     freq_factors: tuple[float, ...] | None = None
+    attention_factor: float = 1.0
 
 
 @dataclass(frozen=True)
 class AttentionConfig:
     """Multi-head (num_kv_heads = num_heads), grouped-query or multi-query (num_kv_heads = 1) attention.
 
-    num_heads * head_dim need not be hidden_size. Scores are scaled by head_dim ** -0.5.
+    num_heads * head_dim need not be hidden_size. scale: of the scores; None: head_dim ** -0.5. softcap: scores become
+    softcap * tanh(score / softcap). qk_norm: q and k are normalised before they turn: head, each head with one weight
+    for all; per_head, each head with its own; full, all heads as one vector. alibi: each head adds its slope times the
+    key's position to the scores, before they are scaled.
     """
 
     num_heads: int
@@ -45,6 +58,10 @@ class AttentionConfig:
     head_dim: int
     qkv_bias: bool = False
     output_bias: bool = False
+    scale: float | None = None
+    softcap: float | None = None
+    qk_norm: QkNorm | None = None
+    alibi: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,8 +75,33 @@ class MlpConfig:
 
 
 @dataclass(frozen=True)
+class MoeConfig:
+    """A mixture of gated MLPs (Shazeer et al. 2017, arXiv 1701.06538): a token goes to the experts it scores highest.
+
+    Scores are a softmax over all experts. normalise: those of the chosen are divided by their sum. shared_size: the
+    width of one more expert that all tokens go to, times a sigmoid gate; None: there is none. layers: which blocks have
+    experts, an entry for each block; the others have the plain MLP.
+    """
+
+    num_experts: int
+    experts_per_token: int
+    intermediate_size: int
+    normalise: bool
+    shared_size: int | None
+    layers: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
 class TransformerConfig:
-    """A decoder of pre-norm blocks. rope None: positions are a learned table of context_length rows."""
+    """A decoder. Without rotary embedding and ALiBi, positions are a learned table of context_length rows.
+
+    placement of the norms: pre, before each sublayer; output, on what it gives, before the sum; sandwich, both;
+    parallel, attention and MLP both read one norm of x, and their outputs are added at once; parallel_two, the same
+    with a norm for each. rope_layers: each block's rotary embedding, None for none; empty: `rope` in all.
+    windows: how many positions each block sees, a token's own included, None for all; empty: all blocks see all.
+    embedding_scale: of the token embeddings, rounded to their type. residual_scale: of what a sublayer adds.
+    logit_scale: of the logits; logit_softcap: they become logit_softcap * tanh(logit / logit_softcap).
+    """
 
     vocab_size: int
     hidden_size: int
@@ -70,3 +112,33 @@ class TransformerConfig:
     mlp: MlpConfig
     rope: RopeConfig | None
     tie_embeddings: bool
+    placement: Placement = "pre"
+    rope_layers: tuple[RopeConfig | None, ...] = ()
+    windows: tuple[int | None, ...] = ()
+    head_bias: bool = False
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
+    moe: MoeConfig | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("rope_layers", "windows"):
+            assert len(getattr(self, name)) in (0, self.num_layers), f"{name} has an entry for each block"
+
+    @property
+    def learned_positions(self) -> bool:
+        """Whether positions are a table of embeddings."""
+        return self.rope is None and not self.attention.alibi
+
+    def rope_of(self, layer: int) -> RopeConfig | None:
+        """The rotary embedding of a block."""
+        return self.rope_layers[layer] if self.rope_layers else self.rope
+
+    def moe_of(self, layer: int) -> MoeConfig | None:
+        """The experts of a block; None: it has a plain MLP."""
+        return self.moe if self.moe is not None and self.moe.layers[layer] else None
+
+    def window_of(self, layer: int) -> int | None:
+        """How many positions a block sees; None: all."""
+        return self.windows[layer] if self.windows else None

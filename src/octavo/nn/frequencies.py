@@ -39,6 +39,37 @@ def llama3_factors(
     )
 
 
+def yarn_factors(
+    theta: float, rotary_dim: int, *, factor: float, fast: float, slow: float, original: int, truncate: bool
+) -> tuple[float, ...]:
+    """YaRN (Peng et al. 2023, arXiv 2309.00071): features that turn seldom are divided, fast ones kept, a ramp between.
+
+    fast, slow: turns in `original` positions that bound the ramp. truncate: its ends are whole feature numbers.
+    """
+
+    def feature(turns: float) -> float:
+        return rotary_dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    low, high = feature(fast), feature(slow)
+    if truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, rotary_dim - 1)
+    width = high - low or 0.001
+    kept = [1 - min(max((index - low) / width, 0), 1) for index in range(rotary_dim // 2)]
+    return tuple(1 / ((1 - keep) / factor + keep) for keep in kept)
+
+
+def yarn_attention_factor(factor: float, mscale: float | None, mscale_all_dim: float | None) -> float:
+    """By which YaRN multiplies cos and sin, where the config does not say it."""
+    if mscale is not None and mscale_all_dim is not None:
+        return _yarn_scale(factor, mscale) / _yarn_scale(factor, mscale_all_dim)
+    return _yarn_scale(factor, 1)
+
+
+def _yarn_scale(factor: float, mscale: float) -> float:
+    return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1
+
+
 def _llama3_divisor(wavelength: float, factor: float, low: float, high: float, original: int) -> float:
     if wavelength < original / high:
         return 1.0

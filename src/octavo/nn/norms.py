@@ -1,7 +1,7 @@
 """RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467) and LayerNorm (Ba et al. 2016, arXiv 1607.06450).
 
-Unusual: RMSNorm computes in float32, rounds the normalised x to x's type and only then multiplies the weight, as LLaMA
-was trained; with bfloat16 another order gives other numbers.
+Unusual: where RMSNorm rounds is a switch. LLaMA was trained rounding the normalised x before the weight multiplies it,
+others multiply in float32 and round once; with bfloat16 another order gives other numbers.
 """
 
 from __future__ import annotations
@@ -14,26 +14,33 @@ from octavo.nn.config import NormConfig
 
 
 class RmsNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight, over the last dimension."""
+    """x / sqrt(mean(x^2) + eps) * weight, over the last dimension; or times 1 + weight."""
 
-    def __init__(self, width: int, eps: float) -> None:
+    def __init__(self, width: int, eps: float, *, offset: bool = False, round_last: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width))
         self.eps = eps
+        self.offset = offset
+        self.round_last = round_last
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width), of x's type."""
         normalised = functional.rms_norm(x.float(), (x.shape[-1],), eps=self.eps)
-        return normalised.type_as(x) * self.weight
+        if self.round_last:
+            weight = self.weight.float()
+            return (normalised * (1 + weight if self.offset else weight)).type_as(x)
+        return normalised.type_as(x) * (1 + self.weight if self.offset else self.weight)
 
 
 class LayerNorm(nn.Module):
-    """(x - mean) / sqrt(variance + eps) * weight + bias, over the last dimension."""
+    """(x - mean) / sqrt(variance + eps) * weight + bias, over the last dimension; bias None: without it."""
 
-    def __init__(self, width: int, eps: float) -> None:
+    bias: nn.Parameter | None
+
+    def __init__(self, width: int, eps: float, *, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width))
-        self.bias = nn.Parameter(torch.empty(width))
+        self.register_parameter("bias", nn.Parameter(torch.empty(width)) if bias else None)
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,6 +48,24 @@ class LayerNorm(nn.Module):
         return functional.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
 
 
+class HeadNorm(nn.Module):
+    """LayerNorm without a bias over each of `heads` parts of the last dimension, each with its own weights."""
+
+    def __init__(self, width: int, heads: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+        self.heads = heads
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., width), of x's type."""
+        parts = x.float().view(*x.shape[:-1], self.heads, -1)
+        normalised = functional.layer_norm(parts, parts.shape[-1:], eps=self.eps).flatten(-2)
+        return (normalised * self.weight.float()).type_as(x)
+
+
 def make_norm(config: NormConfig, width: int) -> RmsNorm | LayerNorm:
     """The norm that a config names."""
-    return RmsNorm(width, config.eps) if config.kind == "rms" else LayerNorm(width, config.eps)
+    if config.kind == "rms":
+        return RmsNorm(width, config.eps, offset=config.offset, round_last=config.round_last)
+    return LayerNorm(width, config.eps, bias=config.kind == "layer")

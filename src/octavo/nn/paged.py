@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.nn.attention import scaled_attention
 from octavo.nn.config import TransformerConfig
+from octavo.nn.scoring import Scoring, scaled_attention
 
 
 class Cache(Protocol):
     """What a pass through the blocks keeps its keys and values in."""
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
         """As `nn.attention.Attend`, in one layer."""
         ...
 
@@ -63,19 +63,17 @@ class PagedStep:
         self._spans = spans
         self._written = torch.cat([span.slots[span.start :] for span in spans])
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
         """q: (1, heads, tokens, head_dim); k, v: (1, kv_heads, tokens, head_dim) -> of q's shape."""
         keys, values = self._memory.keys[layer], self._memory.values[layer]  # (slots, kv_heads, head_dim)
         keys[self._written] = k[0].transpose(0, 1).type_as(keys)
         values[self._written] = v[0].transpose(0, 1).type_as(values)
-        rows = [self._row(span, q[:, :, span.begin : span.end], keys, values) for span in self._spans]
+        rows = [self._row(span, q[:, :, span.begin : span.end], keys, values, scoring) for span in self._spans]
         return torch.cat(rows, dim=2)
 
     @staticmethod
-    def _row(span: Span, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        k, v = (memory[span.slots].transpose(0, 1)[None].type_as(q) for memory in (keys, values))
-        tokens, seen = q.shape[2], k.shape[2]
-        if tokens == 1 or span.start == 0:
-            return scaled_attention(q, k, v, causal=tokens > 1)
-        mask = torch.ones(tokens, seen, dtype=torch.bool, device=q.device).tril(span.start)
-        return scaled_attention(q, k, v, mask=mask)
+    def _row(span: Span, q: Tensor, keys: Tensor, values: Tensor, scoring: Scoring) -> Tensor:
+        first = scoring.first_seen(span.start)
+        slots = span.slots[first:]
+        k, v = (memory[slots].transpose(0, 1)[None].type_as(q) for memory in (keys, values))
+        return scaled_attention(q, k, v, scoring, start=span.start, first_key=first)

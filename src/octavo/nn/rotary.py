@@ -14,11 +14,14 @@ from octavo.nn.frequencies import inverse_frequencies
 
 
 def cos_sin(rope: RopeConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """The turns of each position. positions: (batch, tokens). Returns two of (batch, 1, tokens, rotary_dim), fp32."""
+    """The turns of each position, times the attention factor.
+
+    positions: (batch, tokens). Returns two of (batch, 1, tokens, rotary_dim), fp32.
+    """
     frequencies = torch.from_numpy(inverse_frequencies(rope)).to(positions.device)
     angles = positions[:, None, :, None].double() * frequencies  # (batch, 1, tokens, rotary_dim / 2)
     angles = torch.cat((angles, angles), dim=-1)
-    return angles.cos().float(), angles.sin().float()
+    return (angles.cos() * rope.attention_factor).float(), (angles.sin() * rope.attention_factor).float()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

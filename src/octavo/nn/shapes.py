@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from octavo.nn.config import TransformerConfig
+from octavo.nn.config import AttentionConfig, MoeConfig, NormConfig, TransformerConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -11,36 +11,83 @@ def parameter_shapes(config: TransformerConfig) -> Shapes:
     """Canonical name -> shape of every parameter, in the order of computation; a tied head is not among them."""
     width, vocab = config.hidden_size, config.vocab_size
     shapes: Shapes = {"embed_tokens.weight": (vocab, width)}
-    if config.rope is None:
+    if config.learned_positions:
         shapes["embed_positions.weight"] = (config.context_length, width)
     for index in range(config.num_layers):
-        shapes.update({f"blocks.{index}.{name}": shape for name, shape in _block_shapes(config).items()})
-    shapes.update(_norm_shapes("norm", config))
+        shapes.update({f"blocks.{index}.{name}": shape for name, shape in _block_shapes(config, index).items()})
+    shapes.update(_norm_shapes("norm", config.norm, width))
     if not config.tie_embeddings:
-        shapes["lm_head.weight"] = (vocab, width)
+        shapes.update(_linear_shapes("lm_head", vocab, width, config.head_bias))
     return shapes
 
 
-def _block_shapes(config: TransformerConfig) -> Shapes:
-    attention, mlp, width = config.attention, config.mlp, config.hidden_size
-    q_size, kv_size = attention.num_heads * attention.head_dim, attention.num_kv_heads * attention.head_dim
+def block_norms(config: TransformerConfig) -> tuple[str, ...]:
+    """The norms of one block, by canonical name."""
     return {
-        **_norm_shapes("attention_norm", config),
+        "pre": ("attention_norm", "mlp_norm"),
+        "output": ("attention_output_norm", "mlp_output_norm"),
+        "sandwich": ("attention_norm", "attention_output_norm", "mlp_norm", "mlp_output_norm"),
+        "parallel": ("attention_norm",),
+        "parallel_two": ("attention_norm", "mlp_norm"),
+    }[config.placement]
+
+
+def qk_norm_widths(attention: AttentionConfig) -> dict[str, int]:
+    """The norms of q and k and the length of their weights; empty without them."""
+    if attention.qk_norm is None:
+        return {}
+    heads = {"q_norm": attention.num_heads, "k_norm": attention.num_kv_heads}
+    one = attention.qk_norm == "head"
+    return {name: attention.head_dim * (1 if one else count) for name, count in heads.items()}
+
+
+def _block_shapes(config: TransformerConfig, layer: int) -> Shapes:
+    width, norms = config.hidden_size, block_norms(config)
+    shapes: Shapes = {}
+    moe = config.moe_of(layer)
+    mlp = _mlp_shapes("mlp", config, config.mlp.intermediate_size) if moe is None else _moe_shapes(config, moe)
+    for part, sublayer in (("attention", _attention_shapes(config)), ("mlp", mlp)):
+        for name in (f"{part}_norm", "", f"{part}_output_norm"):
+            shapes.update(sublayer if not name else _norm_shapes(name, config.norm, width) if name in norms else {})
+    return shapes
+
+
+def _attention_shapes(config: TransformerConfig) -> Shapes:
+    attention, width = config.attention, config.hidden_size
+    q_size, kv_size = attention.num_heads * attention.head_dim, attention.num_kv_heads * attention.head_dim
+    shapes = {
         **_linear_shapes("attention.q", q_size, width, attention.qkv_bias),
         **_linear_shapes("attention.k", kv_size, width, attention.qkv_bias),
         **_linear_shapes("attention.v", kv_size, width, attention.qkv_bias),
         **_linear_shapes("attention.o", width, q_size, attention.output_bias),
-        **_norm_shapes("mlp_norm", config),
-        **(_linear_shapes("mlp.gate", mlp.intermediate_size, width, mlp.bias) if mlp.gated else {}),
-        **_linear_shapes("mlp.up", mlp.intermediate_size, width, mlp.bias),
-        **_linear_shapes("mlp.down", width, mlp.intermediate_size, mlp.bias),
     }
+    for name, size in qk_norm_widths(attention).items():
+        shapes.update(_norm_shapes(f"attention.{name}", config.norm, size))
+    return shapes
+
+
+def _mlp_shapes(name: str, config: TransformerConfig, intermediate_size: int) -> Shapes:
+    mlp, width = config.mlp, config.hidden_size
+    return {
+        **(_linear_shapes(f"{name}.gate", intermediate_size, width, mlp.bias) if mlp.gated else {}),
+        **_linear_shapes(f"{name}.up", intermediate_size, width, mlp.bias),
+        **_linear_shapes(f"{name}.down", width, intermediate_size, mlp.bias),
+    }
+
+
+def _moe_shapes(config: TransformerConfig, moe: MoeConfig) -> Shapes:
+    shapes = _linear_shapes("mlp.router", moe.num_experts, config.hidden_size, False)
+    for expert in range(moe.num_experts):
+        shapes.update(_mlp_shapes(f"mlp.experts.{expert}", config, moe.intermediate_size))
+    if moe.shared_size is not None:
+        shapes.update(_mlp_shapes("mlp.shared", config, moe.shared_size))
+        shapes.update(_linear_shapes("mlp.shared_gate", 1, config.hidden_size, False))
+    return shapes
 
 
 def _linear_shapes(name: str, out: int, width: int, bias: bool) -> Shapes:
     return {f"{name}.weight": (out, width), **({f"{name}.bias": (out,)} if bias else {})}
 
 
-def _norm_shapes(name: str, config: TransformerConfig) -> Shapes:
-    shape = (config.hidden_size,)
-    return {f"{name}.weight": shape, **({f"{name}.bias": shape} if config.norm.kind == "layer" else {})}
+def _norm_shapes(name: str, norm: NormConfig, width: int) -> Shapes:
+    return {f"{name}.weight": (width,), **({f"{name}.bias": (width,)} if norm.kind == "layer" else {})}

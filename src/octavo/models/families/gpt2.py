@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from octavo.errors import FormatError
-from octavo.models.families.llama import ACTIVATIONS
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.family import HARMLESS_KEYS, NEUTRAL_VALUES, Family, GgufLayout
+from octavo.models.mapping.decoder import ACTIVATIONS
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.gguf import rounded
 from octavo.models.mapping.keys import KeyRule, linear_rules
 from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, TransformerConfig
@@ -126,7 +126,6 @@ GPT2 = Family(
     prefix="transformer.",
     gguf=GgufLayout("gpt2", gguf_hub_config, GGUF_RULES),
     harmless_keys={
-        **HARMLESS_KEYS,
         **dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), "dropout acts in training only"),
         **dict.fromkeys(
             (
@@ -140,6 +139,6 @@ GPT2 = Family(
         ),
         "reorder_and_upcast_attn": "the same sums in another precision",
     },
-    neutral_values={**NEUTRAL_VALUES, "scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,)},
+    neutral_values={"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,)},
     harmless_tensors=(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)",),
 )

@@ -31,7 +31,7 @@ class ConfigReader:
         self._ignore = ignore
         self._prefix = prefix
         self._read: set[str] = set()
-        self._sections: list[ConfigReader] = []
+        self._sections: dict[str, ConfigReader] = {}
 
     def has(self, key: str) -> bool:
         """Whether the key is there and not null."""
@@ -50,6 +50,20 @@ class ConfigReader:
         if not _positive(value):
             raise self._refuse(key, value, "a number above 0")
         return float(value)
+
+    def optional_integer(self, key: str, default: int | None) -> int | None:
+        """A whole number above 0; null is none, and only a key that is not there is `default`."""
+        if not self.has(key):
+            self._read.add(key)
+            return None if key in self.raw else default
+        return self.integer(key)
+
+    def optional_number(self, key: str, default: float | None) -> float | None:
+        """A number above 0; null is none, and only a key that is not there is `default`."""
+        if not self.has(key):
+            self._read.add(key)
+            return None if key in self.raw else default
+        return self.number(key)
 
     def flag(self, *keys: str, default: bool | Required = REQUIRED) -> bool:
         """true or false."""
@@ -78,6 +92,21 @@ class ConfigReader:
             raise self._refuse(key, value, f"a list of {count} numbers above 0")
         return tuple(float(item) for item in value)
 
+    def entries(self, key: str, count: int, *, table: Mapping[Any, Choice]) -> tuple[Choice, ...]:
+        """What `table` has for each of a list's `count` entries."""
+        _, value = self._find((key,), REQUIRED)
+        known = [*table]
+        if not isinstance(value, list) or len(value) != count or not all(item in known for item in value):
+            raise self._refuse(key, value, f"a list of {count} of {', '.join(map(repr, table))}")
+        return tuple(table[item] for item in value)
+
+    def indices(self, key: str, count: int) -> frozenset[int]:
+        """A list of whole numbers from 0 to count - 1; absent is none."""
+        _, value = self._find((key,), [])
+        if not isinstance(value, list) or not all(type(item) is int and 0 <= item < count for item in value):
+            raise self._refuse(key, value, f"a list of whole numbers from 0 to {count - 1}")
+        return frozenset(value)
+
     def section(self, *keys: str) -> ConfigReader | None:
         """A reader of the object under the first of `keys` that is there, or None; `finish` checks it too."""
         key, value = self._find(keys, {})
@@ -85,9 +114,10 @@ class ConfigReader:
             raise self._refuse(key, value, "an object")
         if not self.has(key):
             return None
-        reader = ConfigReader(value, self.source, ignore=self._ignore, prefix=f"{self._prefix}{key}.")
-        self._sections.append(reader)
-        return reader
+        if key not in self._sections:
+            prefix = f"{self._prefix}{key}."
+            self._sections[key] = ConfigReader(value, self.source, ignore=self._ignore, prefix=prefix)
+        return self._sections[key]
 
     def neutral(self, values: Mapping[str, tuple[Any, ...]]) -> None:
         """Keys that are only accepted, null aside, with values that switch nothing on."""
@@ -110,7 +140,7 @@ class ConfigReader:
                     f"{nearest(key, known) or ';'} --ignore-config-key {key} loads the model without it",
                     param=key,
                 )
-        for section in self._sections:
+        for section in self._sections.values():
             section.finish(())
 
     def _find(self, keys: Iterable[str], default: Any) -> tuple[str, Any]:

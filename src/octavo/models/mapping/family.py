@@ -6,7 +6,7 @@ The rows are in `families/`, one file each; nothing else in Octavo knows a famil
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
@@ -21,6 +21,8 @@ HARMLESS_KEYS: Mapping[str, str] = {
     **dict.fromkeys(("use_cache", "return_dict", "output_attentions", "output_hidden_states"), "how peers are called"),
     **dict.fromkeys(("initializer_range", "attention_dropout"), "training only"),
     **dict.fromkeys(("id2label", "label2id", "problem_type", "task_specific_params"), "for heads that are not here"),
+    "auto_map": "names code of the hub's, which never runs here",
+    "cache_implementation": "how peers keep keys and values",
     "chunk_size_feed_forward": "cuts the same sums into pieces",
     "pretraining_tp": "cuts the same sums into pieces",
 }
@@ -52,8 +54,9 @@ class GgufLayout:
 class Family:
     """name: the `model_type`. architecture: the class that peers load it with.
 
-    prefix: what hub names of the body begin with, left out in some files. harmless_keys: key -> reason.
-    harmless_tensors: patterns of tensors that files hold and the model does not need.
+    prefix: what hub names of the body begin with, left out in some files. harmless_keys (key -> reason) and
+    neutral_values (key -> values): beside those of every family. harmless_tensors: patterns of tensors that files hold
+    and the model does not need.
     """
 
     name: str
@@ -61,8 +64,8 @@ class Family:
     read_config: Callable[[ConfigReader], TransformerConfig]
     write_config: Callable[[TransformerConfig], dict[str, Any]]
     rules: tuple[KeyRule, ...]
-    prefix: str
-    harmless_keys: Mapping[str, str]
-    neutral_values: Mapping[str, tuple[Any, ...]]
-    harmless_tensors: tuple[str, ...]
+    prefix: str = "model."
     gguf: GgufLayout | None = None
+    harmless_keys: Mapping[str, str] = field(default_factory=dict)
+    neutral_values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    harmless_tensors: tuple[str, ...] = ()

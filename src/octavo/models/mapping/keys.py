@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -19,20 +20,23 @@ from octavo.models.tensors import StoredTensor, concatenate_rows
 from octavo.nn.config import TransformerConfig
 from octavo.nn.shapes import parameter_shapes
 
-Layout = Literal["plain", "transposed", "pairs"]
+Layout = Literal["plain", "transposed", "pairs", "head_pairs", "groups", "one_more"]
 
 
 @dataclass(frozen=True)
 class KeyRule:
-    """One tensor of a file, `{i}` standing for the block's number.
+    """One tensor of a file, `{i}` standing for the block's number and `{e}` for the expert's.
 
     canonical: the canonical tensor, or several that lie in it one under the other. layout: plain is (out, in);
-    transposed is (in, out); pairs has a head's rotary rows in the order 0, hd/2, 1, hd/2 + 1, ...
+    transposed is (in, out); pairs has a head's rotary rows in the order 0, hd/2, 1, hd/2 + 1, ...; head_pairs is the
+    same of a vector that lies as (heads, head_dim); groups has q, k and v by key-value head: its queries, its key, its
+    value; one_more is a vector plus 1. when: for which configs, where names differ between them.
     """
 
     stored: str
     canonical: tuple[str, ...]
     layout: Layout = "plain"
+    when: Callable[[TransformerConfig], bool] = lambda config: True
 
 
 def linear_rules(stored: str, *canonical: str, layout: Layout = "plain") -> tuple[KeyRule, KeyRule]:
@@ -82,11 +86,11 @@ def to_canonical(
             raise FormatError(
                 f"{source} lacks the tensor {rule.stored!r}; the download or the conversion is incomplete"
             )
-        _check_shape(entry, _stored_shape(sizes, rule.layout), source)
+        _check_shape(entry, _stored_shape(sizes, rule.layout, config), source)
         used.add(rule.stored)
         start = 0
         for name, size in zip(rule.canonical, sizes, strict=True):
-            makers[name] = _maker(entry, rule, slice(start, start + size[0]), config, name)
+            makers[name] = _maker(entry, rule, slice(start, start + size[0]), config)
             start += size[0]
     for name in entries:
         if name not in used and not any(re.fullmatch(pattern, name) for pattern in harmless):
@@ -101,29 +105,31 @@ def to_stored(
     tensors: Mapping[str, StoredTensor], rules: tuple[KeyRule, ...], config: TransformerConfig
 ) -> dict[str, Callable[[], StoredTensor]]:
     """The inverse: a file's tensor name -> what makes it. Raises FormatError when `tensors` does not fit `config`."""
-    assert all(rule.layout != "pairs" for rule in rules), "hub files have the half layout"
     shapes = parameter_shapes(config)
     if set(tensors) != set(shapes):
         odd = sorted(set(tensors) ^ set(shapes))[0]
         raise FormatError(f"the tensor {odd!r} {'is missing' if odd in shapes else 'does not belong to the config'}")
-    return {rule.stored: _inverse(tensors, rule) for rule in expand(rules, config)}
+    return {rule.stored: _inverse(tensors, rule, config) for rule in expand(rules, config)}
 
 
 def expand(rules: tuple[KeyRule, ...], config: TransformerConfig) -> list[KeyRule]:
-    """The rules that this config needs, a rule with `{i}` once a block."""
+    """The rules that this config needs, a rule with `{i}` once a block, with `{e}` once an expert."""
     shapes = parameter_shapes(config)
     expanded = []
     for rule in rules:
         blocks = range(config.num_layers) if "{i}" in rule.stored else range(1)
-        for index in blocks:
-            names = tuple(name.format(i=index) for name in rule.canonical)
-            if names[0] in shapes:
-                expanded.append(KeyRule(rule.stored.format(i=index), names, rule.layout))
+        experts = range(0 if config.moe is None else config.moe.num_experts) if "{e}" in rule.stored else range(1)
+        for index, expert in product(blocks, experts):
+            names = tuple(name.format(i=index, e=expert) for name in rule.canonical)
+            if names[0] in shapes and rule.when(config):
+                expanded.append(KeyRule(rule.stored.format(i=index, e=expert), names, rule.layout))
     return expanded
 
 
-def _stored_shape(sizes: list[tuple[int, ...]], layout: Layout) -> tuple[int, ...]:
+def _stored_shape(sizes: list[tuple[int, ...]], layout: Layout, config: TransformerConfig) -> tuple[int, ...]:
     shape = (sum(size[0] for size in sizes), *sizes[0][1:])
+    if layout == "head_pairs":
+        return (shape[0] // config.attention.head_dim, config.attention.head_dim)
     return shape[::-1] if layout == "transposed" else shape
 
 
@@ -134,33 +140,60 @@ def _check_shape(entry: TensorEntry, shape: tuple[int, ...], source: str) -> Non
         )
 
 
-def _maker(
-    entry: TensorEntry, rule: KeyRule, part: slice, config: TransformerConfig, name: str
-) -> Callable[[], StoredTensor]:
+def _maker(entry: TensorEntry, rule: KeyRule, part: slice, config: TransformerConfig) -> Callable[[], StoredTensor]:
     def make() -> StoredTensor:
         tensor = entry.read()
         if rule.layout == "transposed":
             tensor = tensor.transposed()
-        if len(rule.canonical) > 1:
-            tensor = tensor.rows(part)
-        return tensor.rows(pair_order(config, name, tensor.shape[0])) if rule.layout == "pairs" else tensor
+        if rule.layout == "head_pairs":
+            tensor = StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1))
+        if rule.layout == "one_more":
+            tensor = StoredTensor.from_array(tensor.dequantize() - 1)
+        order = _row_order(rule.layout, config, tensor.shape[0])
+        if order is not None:
+            return tensor.rows(order[part])
+        return tensor.rows(part) if len(rule.canonical) > 1 else tensor
 
     return make
 
 
-def _inverse(tensors: Mapping[str, StoredTensor], rule: KeyRule) -> Callable[[], StoredTensor]:
+def _inverse(
+    tensors: Mapping[str, StoredTensor], rule: KeyRule, config: TransformerConfig
+) -> Callable[[], StoredTensor]:
     def make() -> StoredTensor:
+        assert rule.layout != "one_more", "only GGUF files have it"
         parts = [tensors[name] for name in rule.canonical]
         tensor = parts[0] if len(parts) == 1 else concatenate_rows(parts)
+        order = _row_order(rule.layout, config, tensor.shape[0])
+        if order is not None:
+            tensor = tensor.rows(np.argsort(order))
+        if rule.layout == "head_pairs":
+            return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1, config.attention.head_dim))
         return tensor.transposed() if rule.layout == "transposed" else tensor
 
     return make
 
 
-def pair_order(config: TransformerConfig, name: str, rows: int) -> NDArray[np.intp]:
+def _row_order(layout: Layout, config: TransformerConfig, rows: int) -> NDArray[np.intp] | None:
+    """(rows,): which row of the file is row r of the canonical tensors, one under the other; None: they lie so."""
+    if layout in ("pairs", "head_pairs"):
+        return pair_order(config, rows)
+    return group_order(config) if layout == "groups" else None
+
+
+def pair_order(config: TransformerConfig, rows: int) -> NDArray[np.intp]:
     """(rows,): which row of the pair layout is the half layout's row r; features past rotary_dim stay in place."""
-    assert config.rope is not None, f"{name} has no rotary rows"
+    assert config.rope is not None, "without rotary embedding there are no pairs"
     head_dim, rotary_dim = config.attention.head_dim, config.rope.rotary_dim
     rotary = np.arange(rotary_dim).reshape(rotary_dim // 2, 2).T.reshape(-1)
     head = np.concatenate((rotary, np.arange(rotary_dim, head_dim)))
     return (np.arange(0, rows, head_dim)[:, None] + head).reshape(-1)
+
+
+def group_order(config: TransformerConfig) -> NDArray[np.intp]:
+    """Which row of the groups layout is row r of q, k and v one under the other."""
+    attention = config.attention
+    shared = attention.num_heads // attention.num_kv_heads
+    rows = np.arange((attention.num_heads + 2 * attention.num_kv_heads) * attention.head_dim)
+    groups = rows.reshape(attention.num_kv_heads, shared + 2, attention.head_dim)
+    return np.concatenate([part.reshape(-1) for part in (groups[:, :-2], groups[:, -2], groups[:, -1])])

@@ -1,32 +1,60 @@
 """The spellings of rotary embedding in hub configs, read and written.
 
 Read: `rope_parameters` (transformers 5), and top-level `rope_theta` with `rope_scaling` by `type` or `rope_type`.
-Written: the older spelling, which every reader knows. Divisors that are neither linear nor Llama 3's are written as
-longrope with equal short and long lists, which means the same without loss.
+Written: the older spelling, which every reader knows. Divisors that are neither linear nor Llama 3's (yarn's too) are
+written as longrope with equal short and long lists, which means the same without loss.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 from octavo.errors import UnsupportedError
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.nn.config import RopeConfig
-from octavo.nn.frequencies import linear_factors, llama3_factors
+from octavo.nn.frequencies import linear_factors, llama3_factors, yarn_attention_factor, yarn_factors
 
-KINDS = {"default": "default", "linear": "linear", "llama3": "llama3", "longrope": "longrope", "su": "longrope"}
+KINDS = {
+    "default": "default", "linear": "linear", "llama3": "llama3", "yarn": "yarn", "longrope": "longrope",
+    "su": "longrope",
+}  # fmt: skip
 LLAMA3_ORIGINALS = tuple(2**power for power in range(5, 18))
 
 
-def read_rope(reader: ConfigReader, head_dim: int, context_length: int) -> RopeConfig:
+@dataclass(frozen=True)
+class RopeSpelling:
+    """Top-level names of the base and of the part of a head that turns, and their values where nothing says them.
+
+    blocks: which of two embeddings this is, in a config that has one for blocks that see all and one for those with a
+    window; `rope_parameters` may have a section for each, and else is of the first.
+    """
+
+    theta: float = 10000.0
+    partial: float = 1.0
+    theta_key: str = "rope_theta"
+    partial_key: str = "partial_rotary_factor"
+    blocks: str | None = None
+
+
+PLAIN_ROPE = RopeSpelling()
+FULL, SLIDING = "full_attention", "sliding_attention"
+"""Types of blocks, as hub configs call them."""
+
+
+def read_rope(
+    reader: ConfigReader, head_dim: int, context_length: int, spelling: RopeSpelling = PLAIN_ROPE
+) -> RopeConfig:
     """The rotary part of a config. Raises UnsupportedError for a scaling that is not constant divisors."""
     section = reader.section("rope_parameters", "rope_scaling")
-    theta_at = section if section is not None and section.has("rope_theta") else reader
-    if theta_at is section and reader.has("rope_theta"):
-        reader.number("rope_theta")  # both spellings, as some exporters write: the section wins in peers
-    theta = theta_at.number("rope_theta", default=10000.0)
-    partial_at = section if section is not None and section.has("partial_rotary_factor") else reader
-    partial = partial_at.number("partial_rotary_factor", default=1.0)
+    if spelling.blocks is not None:
+        nested = section is not None and (section.has(FULL) or section.has(SLIDING))
+        if section is not None and nested:
+            section = section.section(spelling.blocks)
+        elif spelling.blocks == SLIDING:
+            section = None
+    theta = _either(section, reader, "rope_theta", spelling.theta_key, spelling.theta)
+    partial = _either(section, reader, "partial_rotary_factor", spelling.partial_key, spelling.partial)
     rotary_dim = int(head_dim * partial + 1e-6)  # as peers cut it, but for the rounding of the product
     if rotary_dim % 2 or not 2 <= rotary_dim <= head_dim:
         raise UnsupportedError(
@@ -34,37 +62,62 @@ def read_rope(reader: ConfigReader, head_dim: int, context_length: int) -> RopeC
             "it must be an even number of them",
             param="partial_rotary_factor",
         )
-    factors = None if section is None else _factors(section, reader, theta, rotary_dim, context_length)
-    return RopeConfig(theta, rotary_dim, factors)
+    plain = RopeConfig(theta, rotary_dim)
+    return plain if section is None else _scaled(plain, section, reader, context_length)
 
 
-def _factors(
-    section: ConfigReader, reader: ConfigReader, theta: float, rotary_dim: int, context_length: int
-) -> tuple[float, ...] | None:
+def _either(section: ConfigReader | None, reader: ConfigReader, key: str, top_key: str, default: float) -> float:
+    """A number of the section, else of the top level; where both say it, the section wins, as in peers."""
+    top = reader.number(top_key, default=default)
+    return top if section is None else section.number(key, default=top)
+
+
+def _scaled(plain: RopeConfig, section: ConfigReader, reader: ConfigReader, context_length: int) -> RopeConfig:
     kind = section.choice("rope_type", "type", table=KINDS, default="default")
     if kind == "default":
-        return None
+        return plain
     if kind == "linear":
-        return linear_factors(rotary_dim, section.number("factor"))
+        return replace(plain, freq_factors=linear_factors(plain.rotary_dim, section.number("factor")))
     original_at = section if section.has("original_max_position_embeddings") else reader
     original = original_at.integer("original_max_position_embeddings", default=context_length)
     if kind == "longrope":
-        return _equal_lists(section, rotary_dim)
+        return _equal_lists(plain, section)
+    if kind == "yarn":
+        return _yarn(plain, section, original, context_length)
     low, high = section.number("low_freq_factor"), section.number("high_freq_factor")
     if low >= high:
         raise UnsupportedError(f"{reader.source} has low_freq_factor {low} not below high_freq_factor {high}")
-    return llama3_factors(theta, rotary_dim, factor=section.number("factor"), low=low, high=high, original=original)
+    factor = section.number("factor")
+    factors = llama3_factors(plain.theta, plain.rotary_dim, factor=factor, low=low, high=high, original=original)
+    return replace(plain, freq_factors=factors)
 
 
-def _equal_lists(section: ConfigReader, rotary_dim: int) -> tuple[float, ...]:
-    """Longrope whose two lists are one and whose attention factor is 1; true longrope changes with the length."""
-    short, long = section.numbers("short_factor", rotary_dim // 2), section.numbers("long_factor", rotary_dim // 2)
-    if short != long or section.number("attention_factor", default=0.5) != 1:
+def _yarn(plain: RopeConfig, section: ConfigReader, original: int, context_length: int) -> RopeConfig:
+    factor = section.number("factor", default=context_length / original)
+    factors = yarn_factors(
+        plain.theta,
+        plain.rotary_dim,
+        factor=factor,
+        fast=section.number("beta_fast", default=32.0),
+        slow=section.number("beta_slow", default=1.0),
+        original=original,
+        truncate=section.flag("truncate", default=True),
+    )
+    mscale = [section.number(key) if section.has(key) else None for key in ("mscale", "mscale_all_dim")]
+    attention = section.number("attention_factor", default=yarn_attention_factor(factor, *mscale))
+    return replace(plain, freq_factors=factors, attention_factor=attention)
+
+
+def _equal_lists(plain: RopeConfig, section: ConfigReader) -> RopeConfig:
+    """Longrope whose two lists are one and whose attention factor is given; true longrope changes with the length."""
+    count = plain.rotary_dim // 2
+    short, long = section.numbers("short_factor", count), section.numbers("long_factor", count)
+    if short != long or not section.has("attention_factor"):
         raise UnsupportedError(
             f"{section.source} has rope_type longrope with lists that change with the length, which is not supported",
             param="rope_type",
         )
-    return short
+    return replace(plain, freq_factors=short, attention_factor=section.number("attention_factor"))
 
 
 def write_rope(rope: RopeConfig, head_dim: int, context_length: int) -> dict[str, Any]:
@@ -80,11 +133,11 @@ def _scaling(rope: RopeConfig, context_length: int) -> dict[str, Any] | None:
     if factors is None:
         return None
     factor = max(factors)
-    if min(factors) == factor:
+    if min(factors) == factor and rope.attention_factor == 1:
         return {"rope_type": "linear", "factor": factor}
     for original in LLAMA3_ORIGINALS:
         made = llama3_factors(rope.theta, rope.rotary_dim, factor=factor, low=1.0, high=4.0, original=original)
-        if made == factors:
+        if made == factors and rope.attention_factor == 1:
             return {
                 "rope_type": "llama3",
                 "factor": factor,
@@ -96,6 +149,6 @@ def _scaling(rope: RopeConfig, context_length: int) -> dict[str, Any] | None:
         "rope_type": "longrope",
         "short_factor": list(factors),
         "long_factor": list(factors),
-        "attention_factor": 1.0,
+        "attention_factor": rope.attention_factor,
         "original_max_position_embeddings": context_length,
     }

@@ -1,0 +1,54 @@
+"""Mixtral: Mistral's graph with experts for its MLP, two of eight for each token.
+
+Hub files have the experts' matrices one by one, as w1 (gate), w3 (up) and w2 (down).
+Source: Jiang et al. 2024 (arXiv 2401.04088).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.decoder import (
+    TRAINING_OF_EXPERTS,
+    read_decoder,
+    read_experts,
+    rms,
+    window_size,
+    with_windows,
+    write_decoder,
+)
+from octavo.models.mapping.family import Family
+from octavo.models.mapping.hub_rules import BODY, PRE_NORMS, attention_rules, expert_rules
+from octavo.models.mapping.rope import RopeSpelling
+from octavo.nn.config import TransformerConfig
+
+
+def read_config(reader: ConfigReader) -> TransformerConfig:
+    """A hub config to switches."""
+    config = read_decoder(reader, rms(reader), rope=RopeSpelling(theta=1e6))
+    experts = read_experts(reader, config.num_layers, size_key="intermediate_size", normalise=True)
+    config = with_windows(config, (True,) * config.num_layers, reader.optional_integer("sliding_window", None))
+    return replace(config, moe=experts)
+
+
+def write_config(config: TransformerConfig) -> dict[str, Any]:
+    """Switches to a hub config that `read_config` reads to the same switches."""
+    assert config.moe is not None, "a Mixtral has experts"
+    return {
+        **write_decoder(config),
+        "sliding_window": window_size(config),
+        "num_local_experts": config.moe.num_experts,
+        "num_experts_per_tok": config.moe.experts_per_token,
+    }
+
+
+MIXTRAL = Family(
+    name="mixtral",
+    architecture="MixtralForCausalLM",
+    read_config=read_config,
+    write_config=write_config,
+    rules=(*BODY, *attention_rules(), *expert_rules("block_sparse_moe", "w1", "w3", "w2"), *PRE_NORMS),
+    harmless_keys=TRAINING_OF_EXPERTS,
+)

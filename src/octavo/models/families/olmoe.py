@@ -1,0 +1,54 @@
+"""OLMoE: LLaMA's graph with experts for its MLP, and q and k normalised whole, before they are split.
+
+Source: Muennighoff et al. 2024 (arXiv 2409.02060), and the hub's `olmoe` config.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.decoder import (
+    TRAINING_OF_EXPERTS,
+    read_decoder,
+    read_experts,
+    rms,
+    with_attention,
+    write_decoder,
+)
+from octavo.models.mapping.family import Family
+from octavo.models.mapping.hub_rules import BODY, EXPERTS, PRE_NORMS, attention_rules
+from octavo.nn.config import TransformerConfig
+
+
+def read_config(reader: ConfigReader) -> TransformerConfig:
+    """A hub config to switches."""
+    config, bias = read_decoder(reader, rms(reader)), reader.flag("attention_bias", default=False)
+    normalise = reader.flag("norm_topk_prob", default=False)
+    experts = read_experts(reader, config.num_layers, size_key="intermediate_size", normalise=normalise)
+    config = with_attention(config, qkv_bias=bias, output_bias=bias, qk_norm="full")
+    return replace(config, moe=experts)
+
+
+def write_config(config: TransformerConfig) -> dict[str, Any]:
+    """Switches to a hub config that `read_config` reads to the same switches."""
+    assert config.moe is not None, "an OLMoE has experts"
+    return {
+        **write_decoder(config),
+        "attention_bias": config.attention.qkv_bias,
+        "num_experts": config.moe.num_experts,
+        "num_experts_per_tok": config.moe.experts_per_token,
+        "norm_topk_prob": config.moe.normalise,
+    }
+
+
+OLMOE = Family(
+    name="olmoe",
+    architecture="OlmoeForCausalLM",
+    read_config=read_config,
+    write_config=write_config,
+    rules=(*BODY, *attention_rules(), *EXPERTS, *PRE_NORMS),
+    harmless_keys=TRAINING_OF_EXPERTS,
+    neutral_values={"clip_qkv": ()},
+)

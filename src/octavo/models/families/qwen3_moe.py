@@ -1,0 +1,38 @@
+"""Qwen3 with experts: Qwen3's graph, most MLPs replaced by experts; none is shared.
+
+Source: arXiv 2505.09388, and the hub's `qwen3_moe` config.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from octavo.models.families.qwen2_moe import HARMLESS, NO_WINDOW, with_experts, write_experts
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.decoder import read_decoder, rms, with_attention, write_decoder
+from octavo.models.mapping.family import Family
+from octavo.models.mapping.hub_rules import EXPERTS, LLAMA_RULES
+from octavo.nn.config import TransformerConfig
+
+
+def read_config(reader: ConfigReader) -> TransformerConfig:
+    """A hub config to switches."""
+    bias = reader.flag("attention_bias", default=False)
+    config = with_attention(read_decoder(reader, rms(reader)), qkv_bias=bias, output_bias=bias, qk_norm="head")
+    return with_experts(reader, config, None)
+
+
+def write_config(config: TransformerConfig) -> dict[str, Any]:
+    """Switches to a hub config that `read_config` reads to the same switches."""
+    return {**write_decoder(config), **write_experts(config), "attention_bias": config.attention.qkv_bias}
+
+
+QWEN3_MOE = Family(
+    name="qwen3_moe",
+    architecture="Qwen3MoeForCausalLM",
+    read_config=read_config,
+    write_config=write_config,
+    rules=(*LLAMA_RULES, *EXPERTS),
+    harmless_keys=HARMLESS,
+    neutral_values=NO_WINDOW,
+)

@@ -1,0 +1,111 @@
+"""How a block scores keys and which of them a query sees: scale, soft cap, sliding window, ALiBi.
+
+Unusual: one function serves whole sequences, padded or not, and cached ones; only a soft cap leaves torch's fused
+attention. Windows count the token itself, so a window of W sees W positions (Jiang et al. 2023, arXiv 2310.06825).
+Source of ALiBi: Press et al. 2021 (arXiv 2108.12409), rounded as Falcon was trained.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from octavo.nn.config import TransformerConfig
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """scale None: head_dim ** -0.5. window None: all earlier positions. slopes: of ALiBi, one a head."""
+
+    scale: float | None = None
+    softcap: float | None = None
+    window: int | None = None
+    slopes: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, config: TransformerConfig, layer: int) -> Scoring:
+        """What a config says of one block."""
+        attention = config.attention
+        slopes = alibi_slopes(attention.num_heads) if attention.alibi else ()
+        return cls(attention.scale, attention.softcap, config.window_of(layer), slopes)
+
+    def first_seen(self, position: int) -> int:
+        """The first position that a token at `position` sees."""
+        return 0 if self.window is None else max(0, position + 1 - self.window)
+
+
+def alibi_slopes(heads: int) -> tuple[float, ...]:
+    """2^(-8 i / n) for n heads; where n is no power of 2, the odd ones of the next power fill up."""
+    power = 2 ** int(math.log2(heads))
+    slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]
+    return (*slopes, *(2 ** (-4 * (2 * i + 1) / power) for i in range(heads - power)))
+
+
+def scaled_attention(
+    q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, *, start: int = 0, first_key: int = 0, mask: Tensor | None = None
+) -> Tensor:
+    """Softmax(q k^T * scale) v over the keys that each query sees, a group of q's heads sharing each of k's and v's.
+
+    q: (batch, heads, tokens, head_dim), at positions from `start` on; k, v: (batch, kv_heads, keys, head_dim), from
+    `first_key` on. mask: (batch, keys) bool, false at padding, which no query sees but itself. Returns q's shape.
+    """
+    tokens, keys = q.shape[2], k.shape[2]
+    gqa = q.shape[1] != k.shape[1]
+    plain = mask is None and not scoring.slopes and scoring.softcap is None
+    if plain and scoring.first_seen(start + tokens - 1) <= first_key and (tokens == 1 or start == first_key):
+        return functional.scaled_dot_product_attention(
+            q, k, v, is_causal=tokens > 1, enable_gqa=gqa, scale=scoring.scale
+        )
+    seen = visible(tokens, keys, start - first_key, scoring.window, mask, q.device)
+    if scoring.slopes:
+        bias = _alibi(scoring, q, _key_positions(keys, first_key, mask, q.device))
+        bias = bias.masked_fill(~seen, -math.inf)
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=gqa, scale=scoring.scale)
+    if scoring.softcap is None:
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=gqa, scale=scoring.scale)
+    return _capped(q, k, v, scoring, seen)
+
+
+def visible(
+    tokens: int, keys: int, offset: int, window: int | None, mask: Tensor | None, device: torch.device
+) -> Tensor:
+    """Which key each query sees, (batch or 1, 1, tokens, keys) bool; query i stands at key i + offset.
+
+    A padding query sees itself, so that no row of the softmax is empty.
+    """
+    query = torch.arange(tokens, device=device)[:, None] + offset
+    key = torch.arange(keys, device=device)
+    seen = key <= query
+    if window is not None:
+        seen = seen & (key > query - window)
+    if mask is not None:
+        seen = (seen & mask[:, None, None, :]) | (key == query)
+    return seen.expand(1, 1, -1, -1) if seen.ndim == 2 else seen
+
+
+def _capped(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, seen: Tensor) -> Tensor:
+    assert scoring.softcap is not None, "called for a soft cap"
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    scores = q @ k.transpose(2, 3) * (scoring.scale or q.shape[-1] ** -0.5)
+    scores = torch.tanh(scores / scoring.softcap) * scoring.softcap
+    weights = scores.float().masked_fill(~seen, -math.inf).softmax(-1).type_as(q)
+    return weights @ v
+
+
+def _key_positions(keys: int, first_key: int, mask: Tensor | None, device: torch.device) -> Tensor:
+    """(batch or 1, keys): positions of keys, counting true tokens only."""
+    if mask is None:
+        return torch.arange(first_key, first_key + keys, device=device)[None]
+    return (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def _alibi(scoring: Scoring, q: Tensor, positions: Tensor) -> Tensor:
+    """(batch or 1, heads, 1, keys): slope times key position, in bfloat16 as Falcon has it, scaled as the scores."""
+    slopes = torch.tensor(scoring.slopes, device=q.device).bfloat16()
+    biases = slopes[:, None] * positions[:, None, :].bfloat16()  # (batch, heads, keys)
+    return (biases.type_as(q) * (scoring.scale or q.shape[-1] ** -0.5))[:, :, None, :]
