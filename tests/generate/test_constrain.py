@@ -357,3 +357,11 @@ def test_what_becomes_too_complex_is_refused(smollm2: Path) -> None:
     compiler = Compiler(checkpoint.tokenizer(), checkpoint.config.vocab_size, [2])
     with pytest.raises(OctavoError, match="too many expressions"):
         compiler.compile(Regex("((((.{0,99}){0,99}){0,99}){0,99})x"), [2])
+
+
+@pytest.mark.parametrize("text", [" there was something", "there was something", '{"name": "Lily"}'])
+def test_a_text_without_a_choice_is_said_in_the_tokenizer_s_own_tokens(noise: LocalModel, text: str) -> None:
+    before = noise.tokenizer.encode("1.", bos=False)
+    own = noise.tokenizer.encode("1." + text, bos=False)[len(before) :]
+    made = answer(noise, Choice((text,)))
+    assert (made.text, list(made.token_ids)) == (text, own)
