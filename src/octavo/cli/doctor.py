@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 from pathlib import Path
@@ -46,6 +45,7 @@ def examine() -> dict[str, Any]:
     """What is found, for people and scripts alike. Byte counts are whole numbers; what is not there is None."""
     from octavo import settings
     from octavo.models import sources
+    from octavo.models.memory import free_memory
     from octavo.nn.kernels import available
 
     kernels = available()
@@ -68,7 +68,7 @@ def examine() -> dict[str, Any]:
         "libraries": {name: _version(name) for name in LIBRARIES},
         "models_folder": str(settings.models_dir()),
         "models": [model.name for model in sources.installed()],
-        "free_memory": _free_memory(),
+        "free_memory": free_memory(),
         "free_disk": _free_disk(settings.models_dir()),
         "offline": settings.offline(),
     }
@@ -100,14 +100,6 @@ def _version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
-        return None
-
-
-def _free_memory() -> int | None:
-    """Bytes that nothing uses; None where the system does not say."""
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, AttributeError):  # macOS; Windows
         return None
 
 

@@ -7,18 +7,16 @@ anything is read.
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import torch
 
 from octavo import settings
 from octavo.errors import OctavoError
 from octavo.models.checkpoint import Checkpoint
+from octavo.models.memory import free_memory
 from octavo.models.runner import BLOCK_SIZE
 from octavo.models.transformer import TorchRunner
 from octavo.nn.shapes import parameter_shapes
-
-MEMORY_FILE = Path("/proc/meminfo")
 
 
 def fitting_runner(checkpoint: Checkpoint, num_blocks: int) -> TorchRunner:
@@ -41,13 +39,3 @@ def _float32_fits(checkpoint: Checkpoint, num_blocks: int) -> bool:
             f"{free / 1e9:.1f} GB are free; close programs, shorten the context, or take a smaller model"
         )
     return False
-
-
-def free_memory() -> int | None:
-    """Bytes that can be taken without swapping; None where the system does not say so in a file."""
-    if not MEMORY_FILE.is_file():
-        return None
-    for line in MEMORY_FILE.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None

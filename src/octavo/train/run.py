@@ -19,8 +19,8 @@ import torch
 from octavo import settings
 from octavo.errors import OctavoError
 from octavo.models.checkpoint import GenerationDefaults
+from octavo.models.memory import free_memory
 from octavo.models.saving import save_checkpoint
-from octavo.models.torch_loading import free_memory
 from octavo.models.transformer import Transformer
 from octavo.nn.config import TransformerConfig
 from octavo.nn.shapes import parameter_shapes

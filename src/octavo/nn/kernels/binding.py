@@ -117,14 +117,15 @@ def choose_level(forced: str | None) -> str:
 
 def available() -> KernelStatus:
     """Whether the kernels can run here, and at which level; never raises for what is missing."""
-    path = library_path()
+    path, forced = library_path(), settings.kernels()
     try:
-        levels = machine_levels()
+        levels, problem = machine_levels(), ""
     except MissingDependencyError as error:
-        return KernelStatus(False, path, None, (), str(error))
-    forced = settings.kernels()
+        levels, problem = (), str(error)
     if forced == "torch":
-        return KernelStatus(True, path, None, levels, "OCTAVO_KERNELS=torch asks for the torch runner")
+        return KernelStatus(not problem, path, None, levels, "OCTAVO_KERNELS=torch asks for the torch runner")
+    if problem:
+        return KernelStatus(False, path, None, (), problem)
     if forced is not None:
         return KernelStatus(True, path, choose_level(forced), levels, f"OCTAVO_KERNELS={forced} asks for it")
     return KernelStatus(True, path, levels[-1], levels, f"the best of what this processor has: {', '.join(levels)}")
