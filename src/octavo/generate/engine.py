@@ -105,6 +105,11 @@ class Engine:
         self._pool.check([task.blocks for task in self._running])
 
     @property
+    def kv_usage(self) -> float:
+        """Share of the KV memory that running requests hold, 0 to 1."""
+        return 1 - self._pool.available / self._pool.num_blocks
+
+    @property
     def idle(self) -> bool:
         """Whether nothing runs or waits."""
         with self._changed:

@@ -54,6 +54,10 @@ class Admission:
         self._waiting.extend(starts)
         self._fill()
 
+    def waits(self, start: Start) -> bool:
+        """Whether it is in the queue."""
+        return start in self._waiting
+
     def withdraw(self, start: Start) -> bool:
         """Take back one that waits. Returns whether it did; if not, it was started."""
         if start in self._waiting:

@@ -15,8 +15,9 @@ from fastapi.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from octavo.generate.lm import Event, Finished, LanguageModel, Scores, Started
-from octavo.serve.errors import as_api_error
+from octavo.serve.errors import ApiError, as_api_error
 from octavo.serve.generation import ClientLeft, Generation, Item, Job
+from octavo.serve.metrics import Observation
 from octavo.serve.serving import Serving, stopping
 
 SSE_HEADERS = {
@@ -91,12 +92,13 @@ class Answer(Response):
         self._shape = shape
         self._streamed = stream
         self._usage = Usage(shape.answers_a_prompt)
+        self._observation = Observation(serving.metrics, model.name, len(jobs))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         generation = Generation(self._model, self._jobs, self._serving.admission)
         self._serving.generations.add(generation)
         try:
-            generation.start()
+            self._start(generation)
             async with generation.watching(receive):
                 if self._streamed:
                     await self._stream(generation, scope, send)
@@ -108,6 +110,14 @@ class Answer(Response):
             raise self._api_error(error, scope) from None
         finally:
             self._serving.generations.discard(generation)
+            self._observation.close()
+
+    def _start(self, generation: Generation) -> None:
+        try:
+            generation.start()
+        except ApiError as error:
+            self._serving.metrics.rejected(self._model.name, error.code)
+            raise
 
     def _api_error(self, error: Exception, scope: Scope) -> Exception:
         return as_api_error(error, request_id=scope["request_id"], prompt_param=self._shape.prompt_param)
@@ -161,6 +171,7 @@ class Answer(Response):
         if isinstance(event, Finished) and event.reason == "cancelled":
             raise stopping()  # nobody cancels an answer that is still read, but a model that closes
         self._usage.add(index, event)
+        self._observation.event(index, event)
         return item
 
 

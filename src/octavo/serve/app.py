@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 
 from octavo.generate.lm import LanguageModel
-from octavo.serve import chat, completions, errors, models
+from octavo.serve import chat, completions, errors, models, tokens, unbuilt
 from octavo.serve.answering import serving_of
 from octavo.serve.http import page_files
 from octavo.serve.http.middleware import Gate
 from octavo.serve.http.settings import ServerSettings
+from octavo.serve.metrics import CONTENT_TYPE
 from octavo.serve.serving import Serving
 
 
@@ -30,7 +31,8 @@ def create_app(served: Iterable[LanguageModel], settings: ServerSettings | None 
     app.add_middleware(Gate, settings=settings, open_paths=("/health", *pages))
     errors.install(app)
     app.add_api_route("/health", health, methods=["GET"])
-    for api in (models, chat, completions):
+    app.add_api_route("/metrics", metrics, methods=["GET"], response_class=Response)
+    for api in (models, chat, completions, tokens, unbuilt):
         app.include_router(api.router)
     page_files.mount(app, pages)
     return app
@@ -40,3 +42,8 @@ async def health(request: Request) -> dict[str, str]:
     """Whether the model answers: 200, or 503 while it loads and when the server is stopping."""
     serving_of(request).require_ready()
     return {"status": "ok"}
+
+
+async def metrics(request: Request) -> Response:
+    """What the server did, for Prometheus. It needs the key, where one is asked."""
+    return Response(serving_of(request).metrics.text(), media_type=CONTENT_TYPE)

@@ -45,6 +45,7 @@ class Generation:
 
     def __init__(self, model: LanguageModel, jobs: Sequence[Job], admission: Admission) -> None:
         loop = asyncio.get_running_loop()
+        self.model_name = model.name
         self._items: asyncio.Queue[Item | Exception] = asyncio.Queue()
         self._admission = admission
         self._open = len(jobs)
@@ -57,6 +58,16 @@ class Generation:
     def start(self) -> None:
         """Queue the answers for their turn. Raises ApiError when there is no room."""
         self._admission.admit([worker.start for worker in self._workers])
+
+    @property
+    def running(self) -> int:
+        """How many of its answers have a slot."""
+        return sum(worker.running for worker in self._workers)
+
+    @property
+    def waiting(self) -> int:
+        """How many of its answers wait for one."""
+        return sum(self._admission.waits(worker.start) for worker in self._workers)
 
     async def items(self, ping_seconds: float | None = None) -> AsyncIterator[Item | None]:
         """What happens, until all answers are finished; None when nothing did for ping_seconds.
@@ -130,9 +141,11 @@ class _Worker:
         self._lock = threading.Lock()
         self._stream: Stream | None = None
         self._closed = threading.Event()
+        self.running = False
 
     def start(self) -> None:
         """Begin; at most once."""
+        self.running = True
         threading.Thread(target=self._run, name="octavo-answer", daemon=True).start()
 
     def close(self) -> None:
@@ -152,6 +165,7 @@ class _Worker:
         except Exception as error:
             self._deliver(error)
         finally:
+            self.running = False
             self._released(time.monotonic() - started)
 
     def _pull(self) -> None:

@@ -8,10 +8,12 @@ from typing import Literal
 
 from octavo.errors import OctavoError, nearest
 from octavo.generate.lm import LanguageModel
+from octavo.generate.local import LocalModel
 from octavo.serve.admission import Admission
 from octavo.serve.errors import ApiError
 from octavo.serve.generation import Generation
 from octavo.serve.http.settings import ServerSettings
+from octavo.serve.metrics import Metrics
 
 Phase = Literal["loading", "ready", "stopping"]
 
@@ -26,6 +28,7 @@ class Serving:
         self.created = int(time.time())
         self.phase: Phase = "loading"
         self.generations: set[Generation] = set()
+        self.metrics = Metrics(self._gauges)
         for model in models:
             self.add(model)
 
@@ -56,6 +59,15 @@ class Serving:
                 404, "model_not_found", f"The model {name[:200]!r} is not served; served: {served}{hint}", param="model"
             )
         return self.models[name]
+
+    def _gauges(self) -> dict[str, dict[str, float]]:
+        running: dict[str, float] = dict.fromkeys(self.models, 0)
+        waiting = dict(running)
+        for generation in self.generations:
+            running[generation.model_name] += generation.running
+            waiting[generation.model_name] += generation.waiting
+        usage = {name: model.engine.kv_usage for name, model in self.models.items() if isinstance(model, LocalModel)}
+        return {"num_requests_running": running, "num_requests_waiting": waiting, "kv_cache_usage_perc": usage}
 
     def stop_generating(self) -> None:
         """End all answers with an error that says why."""
