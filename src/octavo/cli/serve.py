@@ -1,8 +1,9 @@
-"""`octavo serve`: the chat page and OpenAI's API over one model."""
+"""`octavo serve`: the chat page and OpenAI's API over one model or several."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,10 +13,11 @@ from octavo.models.sources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from octavo.generate.lm import LanguageModel
+    from octavo.generate.local import LocalModel
 
 
 def serve(
-    model: given.OptionalModel = DEFAULT_MODEL,
+    models: given.OptionalModels = None,
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="The port; 0: any free one.")] = 8000,
     api_key_file: Annotated[
@@ -29,13 +31,22 @@ def serve(
     ] = None,
     max_running: Annotated[int, typer.Option("--max-running", metavar="N", help="Answers at the same time.")] = 8,
     max_queue: Annotated[int, typer.Option("--max-queue", metavar="N", help="Requests that may wait.")] = 64,
+    model_alias: Annotated[
+        list[str] | None,
+        typer.Option("--model-alias", metavar="ALIAS=NAME", help="Another name for a served model; * is anything."),
+    ] = None,
+    max_loaded: Annotated[int, typer.Option("--max-loaded", metavar="N", help="Models in memory at once.")] = 3,
+    keep_alive: Annotated[
+        float | None, typer.Option("--keep-alive", metavar="SECONDS", help="Unload a model unused that long.")
+    ] = None,
     runner: given.Runner = None,
     context: given.Context = None,
     ignore_config_key: given.IgnoreConfigKey = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="A line on stderr for each request.")] = False,
 ) -> None:
-    """Serve a model: a chat page, and OpenAI's API under /v1.
+    """Serve models: a chat page, and OpenAI's API under /v1.
 
+    The first model is loaded at once, the others when they are first asked for.
     The default model is fetched when it is not installed. Ctrl-C stops; running
     answers get some seconds to end.
 
@@ -45,10 +56,19 @@ def serve(
 
       octavo serve ./runs/shakespeare/model --port 8080
 
+      octavo serve smollm2-135m-instruct ./my-model --model-alias 'gpt-4o-mini=my-model'
+
       octavo serve --host 0.0.0.0 --api-key-file key.txt
     """
+    from octavo.errors import OctavoError
+    from octavo.models.sources import name_for
     from octavo.serve.http.server import run
     from octavo.serve.http.settings import ServerSettings
+
+    def load_model(reference: str) -> LocalModel:
+        from octavo.generate.local import load
+
+        return load(given.obtain(reference), runner=runner, context=context, ignore_config_keys=ignore_config_key or ())
 
     settings = ServerSettings(
         host=host,
@@ -58,21 +78,45 @@ def serve(
         allowed_hosts=tuple(allowed_hosts or ()),
         max_running=max_running,
         max_queue=max_queue,
+        max_loaded=max_loaded,
+        keep_alive=keep_alive,
+        aliases=tuple(_alias(text) for text in model_alias or ()),
         access_log=access_log,
     )
+    references = models or [DEFAULT_MODEL]
+    on_demand = {name_for(reference): partial(load_model, reference) for reference in references}
+    if len(on_demand) < len(references):
+        raise OctavoError("two of these models have one name; serve one of them, or name one of the folders otherwise")
+    _check_aliases(settings.aliases, on_demand)
     running: list[str] = []
 
-    def load_model() -> Sequence[LanguageModel]:
-        from octavo.generate.local import load
-
-        loaded = load(given.obtain(model), runner=runner, context=context, ignore_config_keys=ignore_config_key or ())
-        running.append(loaded.engine.runner.name)
-        return [loaded]
+    def load_first() -> Sequence[LanguageModel]:
+        first = load_model(references[0])
+        running.append(first.engine.runner.name)
+        return [first]
 
     def announce(address: str, names: Sequence[str]) -> None:
         typer.echo(_next_steps(address, names[0], running[0], settings.api_key is not None), err=True)
 
-    run(load_model, settings, on_ready=announce)
+    run(load_first, settings, on_ready=announce, on_demand=on_demand)
+
+
+def _alias(text: str) -> tuple[str, str]:
+    from octavo.errors import OctavoError
+
+    alias, equals, name = text.partition("=")
+    if not (alias and equals and name):
+        raise OctavoError(f"--model-alias {text!r} is not ALIAS=NAME, as in gpt-4o-mini=smollm2-135m-instruct")
+    return alias, name
+
+
+def _check_aliases(aliases: Sequence[tuple[str, str]], names: Collection[str]) -> None:
+    from octavo.errors import OctavoError, nearest
+
+    for alias, name in aliases:
+        if name not in names:
+            served = ", ".join(names)
+            raise OctavoError(f"--model-alias {alias}={name}: {name!r} is not served ({served}){nearest(name, names)}")
 
 
 def _next_steps(address: str, name: str, runner: str, needs_key: bool) -> str:

@@ -17,7 +17,7 @@ from octavo.generate.scoring import Scoring
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.loading import make_runner
 from octavo.models.runner import BLOCK_SIZE
-from octavo.models.sources import installed, resolve
+from octavo.models.sources import name_of, resolve
 from octavo.text.tokenizer import Tokenizer
 
 KV_BUDGET = 1 << 30
@@ -41,8 +41,7 @@ def load(
     """
     path = resolve(reference)
     checkpoint = open_checkpoint(path, ignore_keys=ignore_config_keys)
-    name = next((model.name for model in installed() if model.path == path), checkpoint.name)
-    checkpoint = replace(checkpoint, name=name)
+    checkpoint = replace(checkpoint, name=name_of(path))
     longest = checkpoint.config.context_length
     if context is not None and not 1 <= context <= longest:
         raise OctavoError(f"context is {context}; this model takes 1 to {longest}", param="context")

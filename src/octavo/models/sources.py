@@ -152,6 +152,23 @@ def installed() -> list[InstalledModel]:
     return found
 
 
+def name_of(path: Path) -> str:
+    """What a model at that path is called: its installed name, else the name of its folder or file."""
+    own = path.stem if path.suffix.lower() == ".gguf" else path.resolve().name
+    return next((model.name for model in installed() if model.path == path), own)
+
+
+def name_for(reference: str) -> str:
+    """What a reference's model is called, before it is fetched if need be. Raises as `resolve` for what cannot be."""
+    try:
+        return name_of(resolve(reference))
+    except ModelNotFoundError:
+        parsed = parse_reference(reference)
+        if parsed is None and reference not in KNOWN:
+            raise
+        return reference if parsed is None else parsed.name
+
+
 def remove(name: str) -> None:
     """Delete an installed model; files of the hub stay in the hub's own cache.
 

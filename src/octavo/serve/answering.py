@@ -93,6 +93,7 @@ class Answer(Response):
         self._streamed = stream
         self._usage = Usage(shape.answers_a_prompt)
         self._observation = Observation(serving.metrics, model.name, len(jobs))
+        serving.models.hold(model.name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         generation = Generation(self._model, self._jobs, self._serving.admission)
@@ -110,6 +111,7 @@ class Answer(Response):
             raise self._api_error(error, scope) from None
         finally:
             self._serving.generations.discard(generation)
+            self._serving.models.release(self._model.name)
             self._observation.close()
 
     def _start(self, generation: Generation) -> None:

@@ -244,5 +244,5 @@ class ChatShape:
 async def create_chat_completion(body: ChatRequest, request: Request) -> Response:
     """Answer a conversation, whole or as a stream of server-sent events."""
     serving = serving_of(request)
-    model = serving.find(body.model)
+    model = await serving.find(body.model)
     return Answer(serving, model, body.jobs(model), ChatShape(body, model.name), body.stream)

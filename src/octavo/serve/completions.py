@@ -189,6 +189,6 @@ def _text(prompt: Prompt, model: lm.LanguageModel) -> str:
 async def create_completion(body: CompletionRequest, request: Request) -> Response:
     """Continue one prompt or several, whole or as a stream of server-sent events."""
     serving = serving_of(request)
-    model = serving.find(body.model)
+    model = await serving.find(body.model)
     prompts = body.prompts(model)
     return Answer(serving, model, body.jobs(model, prompts), CompletionShape(body, model, prompts), body.stream)

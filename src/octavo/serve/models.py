@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from octavo.generate.lm import LanguageModel
 from octavo.serve.answering import serving_of
+from octavo.serve.pool import Entry
 
 router = APIRouter()
 
@@ -17,21 +17,24 @@ async def list_models(request: Request) -> dict[str, Any]:
     """All served models."""
     serving = serving_of(request)
     serving.require_ready()
-    return {"object": "list", "data": [_entry(model, serving.created) for model in serving.models.values()]}
+    return {"object": "list", "data": [_described(entry, serving.created) for entry in serving.models.entries]}
 
 
 @router.get("/v1/models/{model_id:path}")
 async def retrieve_model(model_id: str, request: Request) -> dict[str, Any]:
     """One of them."""
     serving = serving_of(request)
-    return _entry(serving.find(model_id), serving.created)
+    serving.require_ready()
+    return _described(serving.models.entry(model_id), serving.created)
 
 
-def _entry(model: LanguageModel, created: int) -> dict[str, Any]:
+def _described(entry: Entry, created: int) -> dict[str, Any]:
+    """loaded and context_length (null while it is not loaded) are ours, the rest is OpenAI's."""
     return {
-        "id": model.name,
+        "id": entry.name,
         "object": "model",
         "created": created,
         "owned_by": "octavo",
-        "context_length": model.context_length,
+        "loaded": entry.model is not None,
+        "context_length": None if entry.model is None else entry.model.context_length,
     }

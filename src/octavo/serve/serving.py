@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable
 from typing import Literal
 
-from octavo.errors import OctavoError, nearest
 from octavo.generate.lm import LanguageModel
 from octavo.generate.local import LocalModel
 from octavo.serve.admission import Admission
@@ -14,6 +13,7 @@ from octavo.serve.errors import ApiError
 from octavo.serve.generation import Generation
 from octavo.serve.http.settings import ServerSettings
 from octavo.serve.metrics import Metrics
+from octavo.serve.pool import ModelPool
 
 Phase = Literal["loading", "ready", "stopping"]
 
@@ -24,7 +24,9 @@ class Serving:
     def __init__(self, models: Iterable[LanguageModel], settings: ServerSettings) -> None:
         self.settings = settings
         self.admission = Admission(settings.max_running, settings.max_queue)
-        self.models: dict[str, LanguageModel] = {}
+        self.models = ModelPool(
+            max_loaded=settings.max_loaded, keep_alive=settings.keep_alive, aliases=settings.aliases
+        )
         self.created = int(time.time())
         self.phase: Phase = "loading"
         self.generations: set[Generation] = set()
@@ -34,9 +36,7 @@ class Serving:
 
     def add(self, model: LanguageModel) -> None:
         """Serve one more model; with the first the server is ready. Raises OctavoError for a name taken."""
-        if model.name in self.models:
-            raise OctavoError(f"two models are named {model.name!r}; serve one of them")
-        self.models[model.name] = model
+        self.models.add(model)
         if self.phase == "loading":
             self.phase = "ready"
 
@@ -47,26 +47,19 @@ class Serving:
         if self.phase == "stopping":
             raise stopping()
 
-    def find(self, name: str | None) -> LanguageModel:
-        """The model of that name; None: the first served. Raises ApiError 404, 503."""
+    async def find(self, name: str | None) -> LanguageModel:
+        """The model of that name, loaded if need be; None: the first served. Raises ApiError 404, 503."""
         self.require_ready()
-        if name is None:
-            return next(iter(self.models.values()))
-        if name not in self.models:
-            served = ", ".join(map(repr, self.models))
-            hint = nearest(name[:200], self.models) or "."
-            raise ApiError(
-                404, "model_not_found", f"The model {name[:200]!r} is not served; served: {served}{hint}", param="model"
-            )
-        return self.models[name]
+        return await self.models.get(name)
 
     def _gauges(self) -> dict[str, dict[str, float]]:
-        running: dict[str, float] = dict.fromkeys(self.models, 0)
+        running: dict[str, float] = {entry.name: 0 for entry in self.models.entries}
         waiting = dict(running)
         for generation in self.generations:
             running[generation.model_name] += generation.running
             waiting[generation.model_name] += generation.waiting
-        usage = {name: model.engine.kv_usage for name, model in self.models.items() if isinstance(model, LocalModel)}
+        loaded = self.models.loaded.items()
+        usage = {name: model.engine.kv_usage for name, model in loaded if isinstance(model, LocalModel)}
         return {"num_requests_running": running, "num_requests_waiting": waiting, "kv_cache_usage_perc": usage}
 
     def stop_generating(self) -> None:

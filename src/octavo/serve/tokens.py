@@ -50,7 +50,7 @@ class DetokenizeRequest(Strict):
 @router.post("/v1/tokenize", include_in_schema=False)
 async def tokenize(body: TokenizeRequest, request: Request) -> dict[str, Any]:
     """The ids of a text, their count, and the model's context length."""
-    model, tokenizer = _tokenizer_of(request, body.model)
+    model, tokenizer = await _tokenizer_of(request, body.model)
     if body.prompt is not None:
         ids = tokenizer.encode(body.prompt, bos=None if body.add_special_tokens else False)
     else:
@@ -65,7 +65,7 @@ async def tokenize(body: TokenizeRequest, request: Request) -> dict[str, Any]:
 @router.post("/v1/detokenize", include_in_schema=False)
 async def detokenize(body: DetokenizeRequest, request: Request) -> dict[str, Any]:
     """The text of ids, special tokens included."""
-    _, tokenizer = _tokenizer_of(request, body.model)
+    _, tokenizer = await _tokenizer_of(request, body.model)
     for place, token in enumerate(body.tokens):
         if token >= tokenizer.vocab_size:
             most = tokenizer.vocab_size - 1
@@ -77,7 +77,7 @@ async def detokenize(body: DetokenizeRequest, request: Request) -> dict[str, Any
 @router.get("/v1/tokenizer_info", include_in_schema=False)
 async def tokenizer_info(request: Request) -> dict[str, Any]:
     """The special tokens and the chat template."""
-    model, tokenizer = _tokenizer_of(request, None)
+    model, tokenizer = await _tokenizer_of(request, None)
     special = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id, "pad_token": tokenizer.pad_id}
     return {
         "tokenizer_class": "Octavo",
@@ -91,8 +91,8 @@ async def tokenizer_info(request: Request) -> dict[str, Any]:
     }
 
 
-def _tokenizer_of(request: Request, name: str | None) -> tuple[LanguageModel, Tokenizer]:
-    model = serving_of(request).find(name)
+async def _tokenizer_of(request: Request, name: str | None) -> tuple[LanguageModel, Tokenizer]:
+    model = await serving_of(request).find(name)
     if model.tokenizer is None:
         raise UnsupportedError(f"the tokenizer of {model.name!r} is not at hand here", param="model")
     return model, model.tokenizer

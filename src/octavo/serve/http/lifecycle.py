@@ -12,7 +12,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from types import FrameType
 
@@ -22,16 +22,21 @@ from octavo.generate.lm import LanguageModel
 from octavo.serve.app import create_app
 from octavo.serve.http.server import address_of
 from octavo.serve.http.settings import ServerSettings
+from octavo.serve.pool import Load
 from octavo.serve.serving import Serving
 
 OnReady = Callable[[str, Sequence[str]], None]
 POLL_SECONDS = 0.05
+UNLOAD_SECONDS = 1.0
+"""Between looks for models that nobody asks for."""
 
 
 class Server(uvicorn.Server):
     """uvicorn's server with our own way to stop. `stop` may be called from any thread."""
 
-    def __init__(self, listener: socket.socket, settings: ServerSettings) -> None:
+    def __init__(
+        self, listener: socket.socket, settings: ServerSettings, on_demand: Mapping[str, Load] | None = None
+    ) -> None:
         app = create_app((), settings)
         super().__init__(
             uvicorn.Config(
@@ -45,6 +50,8 @@ class Server(uvicorn.Server):
             )
         )
         self.serving: Serving = app.state.serving
+        for name, load in (on_demand or {}).items():
+            self.serving.models.on_demand(name, load)
         self.failure: BaseException | None = None
         self._listener = listener
         self._settings = settings
@@ -64,11 +71,13 @@ class Server(uvicorn.Server):
     async def live(self, loading: Future[Sequence[LanguageModel]], on_ready: OnReady) -> None:
         """Serve until stopped. Raises what loading raised."""
         self._loop = asyncio.get_running_loop()
-        opening = asyncio.create_task(self._open(loading, on_ready))
+        tasks = [asyncio.create_task(self._open(loading, on_ready)), asyncio.create_task(self._unload_unused())]
         try:
             await self.serve(sockets=[self._listener])
         finally:
-            opening.cancel()
+            for task in tasks:
+                task.cancel()
+            self.serving.models.close()
         if self.failure is not None:
             raise self.failure
 
@@ -79,10 +88,17 @@ class Server(uvicorn.Server):
                 self.serving.add(model)
             while not self.started:
                 await asyncio.sleep(0.005)
-            on_ready(address_of(self._listener, self._settings.host), list(self.serving.models))
+            on_ready(
+                address_of(self._listener, self._settings.host), [entry.name for entry in self.serving.models.entries]
+            )
         except Exception as error:
             self.failure = error
             self.should_exit = True
+
+    async def _unload_unused(self) -> None:
+        while True:
+            await asyncio.sleep(UNLOAD_SECONDS)
+            self.serving.models.unload_unused()
 
     def _begin_drain(self) -> None:
         self.serving.phase = "stopping"
@@ -119,8 +135,9 @@ def serve(
     loading: Future[Sequence[LanguageModel]],
     settings: ServerSettings,
     on_ready: OnReady,
+    on_demand: Mapping[str, Load],
 ) -> None:
     """Serve on that socket until told to stop."""
     if settings.access_log:
         logging.getLogger("uvicorn.access").setLevel(logging.INFO)
-    asyncio.run(Server(listener, settings).live(loading, on_ready))
+    asyncio.run(Server(listener, settings, on_demand).live(loading, on_ready))

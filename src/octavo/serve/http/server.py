@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from threading import Thread
 
@@ -25,10 +25,13 @@ def run(
     settings: ServerSettings,
     *,
     on_ready: Callable[[str, Sequence[str]], None] = lambda address, names: None,
+    on_demand: Mapping[str, Callable[[], LanguageModel]] = {},
 ) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     models: the models, or a function that loads them, which runs in a thread; what it loads is closed at the end.
+    on_demand: more models by name, each loaded when it is first asked for, and those named like one of `models` again
+    after it was unloaded.
     on_ready: called once with the address (`http://127.0.0.1:8000`) and the models' names when requests are answered.
     Raises OctavoError when the port cannot be had, and whatever loading raises.
     """
@@ -38,7 +41,7 @@ def run(
         # The framework is most of a second start's time; the model loads meanwhile.
         from octavo.serve.http.lifecycle import serve
 
-        serve(listener, loading, settings, on_ready)
+        serve(listener, loading, settings, on_ready, on_demand)
     finally:
         listener.close()
         if callable(models) and loading.done() and loading.exception() is None:

@@ -22,7 +22,9 @@ class ServerSettings:
     header besides this machine's own names. max_running: generations at once, each of a request's `n` counts;
     max_queue: how many more may wait. grace: seconds that running answers get when the server is told to stop.
     max_body: bytes of a request; body_seconds: how long it may take to arrive. ping_seconds: between comments on a
-    silent stream. Raises OctavoError for a value outside its range and for an open address without a key.
+    silent stream. max_loaded: models in memory at once; keep_alive: seconds after which an unused one is unloaded,
+    None: never. aliases: (alias, served name); an alias may hold `*`. Raises OctavoError for a value outside its range
+    and for an open address without a key.
     """
 
     host: str = "127.0.0.1"
@@ -36,6 +38,9 @@ class ServerSettings:
     max_body: int = 32 << 20
     body_seconds: float = 30.0
     ping_seconds: float = 15.0
+    max_loaded: int = 3
+    keep_alive: float | None = None
+    aliases: tuple[tuple[str, str], ...] = ()
     access_log: bool = False
 
     def __post_init__(self) -> None:
@@ -45,9 +50,11 @@ class ServerSettings:
             ("max_queue", 0, 1 << 20),
             ("grace", 0, 3600),
             ("max_body", 1, 1 << 40),
+            ("max_loaded", 1, 1024),
+            ("keep_alive", 0, 1 << 31),
         ):
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise OctavoError(f"{name} is {value}; it must be from {low} to {high}", param=name)
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key):
             raise OctavoError("the API key must be printable ASCII characters, at least one", param="api_key")
