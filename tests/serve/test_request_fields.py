@@ -16,8 +16,8 @@ from openai.types import shared_params
 from openai.types.shared_params import response_format_json_schema
 
 from octavo.generate.scripted import ScriptedModel
-from octavo.serve.chat import ChatMessage, ChatRequest, TextPart
-from octavo.serve.completions import CompletionRequest
+from octavo.serve.api.chat import ChatMessage, ChatRequest, TextPart
+from octavo.serve.api.completions import CompletionRequest
 from octavo.serve.fields import Strict
 from octavo.serve.structured import NamedSchema, ResponseFormat
 

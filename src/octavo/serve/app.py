@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from fastapi import FastAPI, Request, Response
 
 from octavo.generate.lm import LanguageModel
-from octavo.serve import chat, completions, errors, models, tokens, unbuilt
+from octavo.serve import errors
 from octavo.serve.answering import serving_of
+from octavo.serve.api import chat, completions, models, tokens, unbuilt
 from octavo.serve.http import page_files
 from octavo.serve.http.middleware import Gate
 from octavo.serve.http.settings import ServerSettings
