@@ -166,7 +166,7 @@ def test_a_null_counts_as_absent_in_every_field(http, path):
         ({"messages": [{"content": "x"}]}, "messages.0.role", "missing_required_parameter"),
         ({"messages": [{"role": "user"}]}, "messages.0.content", "invalid_value"),
         ({"messages": [{"role": "user", "content": 1}]}, "messages.0.content", "invalid_value"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role", "unsupported_parameter"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id", "invalid_value"),
         ({"messages": [{"role": "user", "content": "x", "nam": "y"}]}, "messages.0.nam", "unknown_parameter"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]},
@@ -175,8 +175,8 @@ def test_a_null_counts_as_absent_in_every_field(http, path):
         ),
         (
             {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]},
-            "messages.0.tool_calls",
-            "unsupported_parameter",
+            "messages.0.tool_calls.0.id",
+            "missing_required_parameter",
         ),
         ({"model": "nope"}, "model", "model_not_found"),
     ],

@@ -53,7 +53,7 @@ class Completion:
         self._sampler = Sampler(request.sampling, self.tokens)
         self._stops = StopMatcher(request.stop)
         self._matcher = matcher
-        self._detokenizer = tokenizer.detokenizer(continues=matcher is not None)
+        self._detokenizer = tokenizer.detokenizer(skip_special=request.skip_special, continues=matcher is not None)
         self._started = False
         if limits.max_tokens == 0:
             self._finish("length")

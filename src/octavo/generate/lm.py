@@ -66,6 +66,8 @@ class Request:
     prompt: text, token ids, or chat messages (rendered with the model's template, open for the assistant's answer).
     max_tokens None: as many as the context holds. stop: texts that end the answer and are not part of it.
     logprobs: None, or how many alternatives to report a token besides the chosen one (0 .. 20).
+    skip_special: whether special tokens, such as the marks around a tool call in some models, are left out of the text.
+    template: further names for the chat template, such as tools or enable_thinking.
     constraint: what the answer's text may be. An answer that max_tokens or a stop text cuts is the beginning of one.
     """
 
@@ -76,6 +78,8 @@ class Request:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
+    skip_special: bool = True
+    template: Mapping[str, Any] = field(default_factory=dict)
     constraint: Constraint | None = None
 
     def __post_init__(self) -> None:

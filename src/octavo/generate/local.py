@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from octavo.errors import ContextLengthError, OctavoError
 from octavo.generate.completion import Completion, CompletionStream, Limits
@@ -81,7 +81,7 @@ class LocalModel:
 
         Raises ContextLengthError, or OctavoError for a token id that does not exist or a constraint that is malformed.
         """
-        prompt = self.encode(request.prompt)
+        prompt = self.encode(request.prompt, request.template)
         room = self.context_length - len(prompt)
         asked = request.max_tokens
         if room < (1 if asked is None else asked):
@@ -118,12 +118,17 @@ class LocalModel:
             raise result
         return result
 
-    def encode(self, prompt: str | Sequence[int] | Sequence[Message]) -> list[int]:
-        """Token ids of text, of chat messages (rendered, open for the answer), or the given ids, checked."""
+    def encode(
+        self, prompt: str | Sequence[int] | Sequence[Message], template: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        """Token ids of text, of chat messages (rendered, open for the answer), or the given ids, checked.
+
+        template: further names for the chat template.
+        """
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt)
         elif prompt and not isinstance(prompt[0], int):
-            ids = self.tokenizer.encode_chat(prompt)  # type: ignore[arg-type]
+            ids = self.tokenizer.encode_chat(prompt, **(template or {}))  # type: ignore[arg-type]
         else:
             ids = list(prompt)  # type: ignore[arg-type]
             self._check_ids("prompt", ids)

@@ -197,6 +197,10 @@ def _fields(request: Request, chat: bool) -> dict[str, Any]:
         fields["max_tokens"] = 1 << 10  # this endpoint's own default of 16 is hardly what was meant
     if request.logprobs is not None:
         fields |= {"logprobs": True, "top_logprobs": request.logprobs} if chat else {"logprobs": request.logprobs}
+    if not request.skip_special:
+        fields["skip_special_tokens"] = False
+    if request.template:
+        fields["chat_template_kwargs"] = dict(request.template)
     if request.constraint is not None:
         fields |= _form(request.constraint, chat)
     prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)

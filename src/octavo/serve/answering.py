@@ -15,9 +15,8 @@ from fastapi.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from octavo.generate.lm import Event, Finished, LanguageModel, Scores, Started
-from octavo.serve.errors import ApiError, as_api_error
+from octavo.serve.errors import as_api_error
 from octavo.serve.generation import ClientLeft, Generation, Item, Job
-from octavo.serve.metrics import Observation
 from octavo.serve.serving import Serving, stopping
 
 SSE_HEADERS = {
@@ -87,19 +86,16 @@ class Answer(Response):
     def __init__(self, serving: Serving, model: LanguageModel, jobs: Sequence[Job], shape: Shape, stream: bool) -> None:
         super().__init__()
         self._serving = serving
-        self._model = model
-        self._jobs = jobs
+        self._answers = len(jobs)
         self._shape = shape
         self._streamed = stream
         self._usage = Usage(shape.answers_a_prompt)
-        self._observation = Observation(serving.metrics, model.name, len(jobs))
-        serving.models.hold(model.name)
+        self._generation = serving.begin(model, jobs)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        generation = Generation(self._model, self._jobs, self._serving.admission)
-        self._serving.generations.add(generation)
+        generation = self._generation
         try:
-            self._start(generation)
+            generation.start()
             async with generation.watching(receive):
                 if self._streamed:
                     await self._stream(generation, scope, send)
@@ -110,22 +106,13 @@ class Answer(Response):
         except Exception as error:
             raise self._api_error(error, scope) from None
         finally:
-            self._serving.generations.discard(generation)
-            self._serving.models.release(self._model.name)
-            self._observation.close()
-
-    def _start(self, generation: Generation) -> None:
-        try:
-            generation.start()
-        except ApiError as error:
-            self._serving.metrics.rejected(self._model.name, error.code)
-            raise
+            self._serving.end(generation)
 
     def _api_error(self, error: Exception, scope: Scope) -> Exception:
         return as_api_error(error, request_id=scope["request_id"], prompt_param=self._shape.prompt_param)
 
     async def _whole(self, generation: Generation) -> JSONResponse:
-        events: list[list[Event | Scores]] = [[] for _ in self._jobs]
+        events: list[list[Event | Scores]] = [[] for _ in range(self._answers)]
         async for item in generation.items():
             index, event = self._counted(item)
             events[index].append(event)
@@ -173,7 +160,6 @@ class Answer(Response):
         if isinstance(event, Finished) and event.reason == "cancelled":
             raise stopping()  # nobody cancels an answer that is still read, but a model that closes
         self._usage.add(index, event)
-        self._observation.event(index, event)
         return item
 
 

@@ -18,6 +18,8 @@ from starlette.types import Receive
 
 from octavo.generate.lm import Event, Finished, LanguageModel, Request, Scores, Stream
 from octavo.serve.admission import Admission
+from octavo.serve.errors import ApiError
+from octavo.serve.metrics import Observation
 
 
 class ClientLeft(Exception):
@@ -43,11 +45,14 @@ Item = tuple[int, Event | Scores]
 class Generation:
     """All answers of one HTTP request, as one stream of items in the order in which they happen."""
 
-    def __init__(self, model: LanguageModel, jobs: Sequence[Job], admission: Admission) -> None:
+    def __init__(
+        self, model: LanguageModel, jobs: Sequence[Job], admission: Admission, observation: Observation
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.model_name = model.name
         self._items: asyncio.Queue[Item | Exception] = asyncio.Queue()
         self._admission = admission
+        self._observation = observation
         self._open = len(jobs)
         self._ended = False
         self._workers = [
@@ -57,7 +62,11 @@ class Generation:
 
     def start(self) -> None:
         """Queue the answers for their turn. Raises ApiError when there is no room."""
-        self._admission.admit([worker.start for worker in self._workers])
+        try:
+            self._admission.admit([worker.start for worker in self._workers])
+        except ApiError as error:
+            self._observation.rejected(error.code)
+            raise
 
     @property
     def running(self) -> int:
@@ -83,9 +92,14 @@ class Generation:
                 continue
             if isinstance(item, Exception):
                 raise item
+            self._observation.event(*item)
             if isinstance(item[1], Finished):
                 self._open -= 1
             yield item
+
+    def close(self) -> None:
+        """The request is over, whatever became of it."""
+        self._observation.close()
 
     def abort(self, reason: Exception) -> None:
         """End all answers now. Idempotent; the first reason counts."""

@@ -123,6 +123,10 @@ class Observation:
         elif isinstance(event, Finished):
             self._end(answer, event, now)
 
+    def rejected(self, reason: str) -> None:
+        """The request was turned away."""
+        self._metrics.rejected(self._model, reason)
+
     def close(self) -> None:
         """The request is over; what did not finish was aborted."""
         counts = [answer.tokens for answer in self._answers if answer.finished]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from octavo.generate.lm import LanguageModel
 from octavo.generate.local import LocalModel
 from octavo.serve.admission import Admission
 from octavo.serve.errors import ApiError
-from octavo.serve.generation import Generation
+from octavo.serve.generation import Generation, Job
 from octavo.serve.http.settings import ServerSettings
-from octavo.serve.metrics import Metrics
+from octavo.serve.metrics import Metrics, Observation
 from octavo.serve.pool import ModelPool
 
 Phase = Literal["loading", "ready", "stopping"]
@@ -51,6 +51,20 @@ class Serving:
         """The model of that name, loaded if need be; None: the first served. Raises ApiError 404, 503."""
         self.require_ready()
         return await self.models.get(name)
+
+    def begin(self, model: LanguageModel, jobs: Sequence[Job]) -> Generation:
+        """The generation of a request's answers, not started yet; its model stays loaded until `end`."""
+        observation = Observation(self.metrics, model.name, len(jobs))
+        generation = Generation(model, jobs, self.admission, observation)
+        self.models.hold(model.name)
+        self.generations.add(generation)
+        return generation
+
+    def end(self, generation: Generation) -> None:
+        """Its request is over; once for each that began."""
+        self.generations.discard(generation)
+        self.models.release(generation.model_name)
+        generation.close()
 
     def _gauges(self) -> dict[str, dict[str, float]]:
         running: dict[str, float] = {entry.name: 0 for entry in self.models.entries}

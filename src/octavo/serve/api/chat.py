@@ -1,109 +1,35 @@
 """`/v1/chat/completions`: a conversation in, the assistant's next message out.
 
-Unusual: what chat templates of text models do not know is settled here: the developer's role becomes the system's, and
-text parts are joined by line breaks, as other servers do.
+Calls of tools and thoughts are read out of the model's text (`text/tool_calls.py`) and written as OpenAI writes them:
+a call's name once, then its arguments as they come.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from octavo.generate import lm
+from octavo.generate.constrain import Constraint
 from octavo.serve.answering import Answer, serving_of
-from octavo.serve.fields import GenerationRequest, Refused, Strict, Text, TokenCount, unsupported, wrong
+from octavo.serve.fields import GenerationRequest, Refused, Strict, Text, TokenCount, wrong
 from octavo.serve.generation import Job
 from octavo.serve.logprobs import chat_logprobs
+from octavo.serve.messages import ChatMessage, TextPart
 from octavo.serve.structured import ResponseFormat, StructuredOutputs
+from octavo.serve.tools import Function, Named, NamedTool, Tool, ToolChoice, Tools, new_call_id, reader
+from octavo.text.tool_calls import THINK, CallArguments, CallStarted, Content, Piece, Thought, thinks
 
 router = APIRouter()
 
 MetadataKey = Annotated[Text, Field(max_length=64)]
 MetadataValue = Annotated[Text, Field(max_length=512)]
-
-
-class CacheBreakpoint(Strict):
-    """Accepted: prefixes are cached without being told where."""
-
-    mode: Literal["explicit"]
-    ttl: Literal["30m", "12h"] = "30m"
-
-
-class TextPart(Strict):
-    """A piece of a message's content."""
-
-    refused: ClassVar[Refused] = {"image_url": (), "input_audio": (), "file": ()}
-
-    type: Literal["text", "refusal"]
-    text: Text | None = None
-    refusal: Text | None = None
-    prompt_cache_breakpoint: CacheBreakpoint | None = None
-
-    @field_validator("type", mode="before")
-    @classmethod
-    def _text_only(cls, value: Any) -> Any:
-        if value in ("image_url", "input_audio", "file"):
-            raise unsupported(None, f"{value!r} is not what the served models read; send text")
-        return value
-
-    @model_validator(mode="after")
-    def _has_its_text(self) -> Self:
-        if self.said is None:
-            raise wrong(self.type, "a part holds its text in the field that its type names")
-        return self
-
-    @property
-    def said(self) -> str | None:
-        """The text, whichever field holds it."""
-        return self.text if self.type == "text" else self.refusal
-
-
-class ChatMessage(Strict):
-    """One message. `name` and the thinking text go to the template, which may use them."""
-
-    refused: ClassVar[Refused] = {
-        "tool_calls": ([],),
-        "function_call": (),
-        "audio": (),
-        "tool_call_id": (),
-        "annotations": ([],),
-    }
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart] | None = None
-    name: Text | None = None
-    refusal: Text | None = None
-    reasoning_content: Text | None = None
-    reasoning: Text | None = None
-
-    @field_validator("role", mode="before")
-    @classmethod
-    def _no_tools(cls, value: Any) -> Any:
-        if value in ("tool", "function"):
-            raise unsupported(None, f"{value!r} is not supported by this server, which does not call tools")
-        return value
-
-    @model_validator(mode="after")
-    def _has_content(self) -> Self:
-        if self.content is None and not (self.role == "assistant" and self.refusal is not None):
-            raise wrong("content", "a message needs content")
-        return self
-
-    def for_template(self) -> lm.Message:
-        """The message as chat templates read it."""
-        if isinstance(self.content, list):
-            content = "\n".join(part.said or "" for part in self.content)
-        else:
-            content = self.content if self.content is not None else self.refusal or ""
-        message = {"role": "system" if self.role == "developer" else self.role, "content": content}
-        thoughts = self.reasoning_content if self.reasoning_content is not None else self.reasoning
-        extra = {"name": self.name, "reasoning_content": thoughts}
-        return message | {name: value for name, value in extra.items() if value is not None}
 
 
 class PromptCacheOptions(Strict):
@@ -128,14 +54,7 @@ class ChatRequest(GenerationRequest):
         "audio": (),
         "modalities": (["text"],),
         "web_search_options": (),
-        "tools": ([],),
-        "tool_choice": ("none", "auto"),
-        "parallel_tool_calls": (True, False),
-        "functions": ([],),
-        "function_call": ("none", "auto"),
-        "reasoning_effort": ("none",),
         "chat_template": (),
-        "chat_template_kwargs": ({},),
         "add_generation_prompt": (True,),
         "continue_final_message": (False,),
     }
@@ -154,6 +73,13 @@ class ChatRequest(GenerationRequest):
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
     verbosity: Literal["low", "medium", "high"] = "medium"
     prediction: Prediction | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    chat_template_kwargs: dict[Text, Any] = Field(default_factory=dict)
+    tools: list[Tool] = Field(default_factory=list, max_length=128)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool = True
+    functions: list[Function] = Field(default_factory=list, max_length=128)
+    function_call: Literal["none", "auto"] | Named | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
 
@@ -167,39 +93,78 @@ class ChatRequest(GenerationRequest):
         formed = self.response_format is not None and self.response_format.type != "text"
         if formed and self.structured_outputs is not None:
             raise wrong("structured_outputs", "it is not allowed beside a response_format")
+        for name in ("messages", "tools", "add_generation_prompt", "template_name"):
+            if name in self.chat_template_kwargs:
+                raise wrong("chat_template_kwargs", f"{name!r} has a field of its own")
+        must_call = self.offered.mode == "required"
+        if (formed or self.structured_outputs is not None) and must_call:
+            raise wrong("tool_choice", "an answer that must be a call cannot have another form too")
         return self
 
-    def jobs(self, model: lm.LanguageModel) -> list[Job]:
-        """The answers to make."""
-        return [Job(self._request(model, choice)) for choice in range(self.n)]
+    @cached_property
+    def offered(self) -> Tools:
+        """The tools, of the new fields or the old ones."""
+        if self.tools or self.tool_choice is not None:
+            functions = [tool.function for tool in self.tools]
+            return Tools.of(functions, self.tool_choice, parallel=self.parallel_tool_calls)
+        old: ToolChoice | None
+        if isinstance(self.function_call, Named):
+            old = NamedTool(type="function", function=self.function_call)
+        else:
+            old = self.function_call if self.functions else None
+        return Tools.of(self.functions, old, parallel=False)
 
-    def _request(self, model: lm.LanguageModel, choice: int) -> lm.Request:
+    def requests(self, model: lm.LanguageModel) -> list[lm.Request]:
+        """The answers to make."""
+        template = None if model.tokenizer is None else model.tokenizer.chat_template
+        messages = self.offered.told([message.for_template() for message in self.messages], template)
+        effort = self.reasoning_effort
+        thinking = {} if effort is None else {"reasoning_effort": effort, "enable_thinking": effort != "none"}
+        variables = {**self.offered.variables(template), **thinking, **self.chat_template_kwargs}
+        form = self.structured_outputs or self.response_format
+        constraint = self.offered.constraint(template, model.tokenizer) or (form.constraint if form else None)
+        return [self._request(model, choice, messages, variables, constraint) for choice in range(self.n)]
+
+    def _request(
+        self,
+        model: lm.LanguageModel,
+        choice: int,
+        messages: Sequence[lm.Message],
+        variables: Mapping[str, Any],
+        constraint: Constraint | None,
+    ) -> lm.Request:
         asked = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
         return lm.Request(
-            prompt=[message.for_template() for message in self.messages],
+            prompt=messages,
             max_tokens=asked,
             sampling=self.sampling_for(model, choice),
             stop=self.stops,
             stop_token_ids=tuple(self.stop_token_ids),
             ignore_eos=self.ignore_eos,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
-            constraint=form.constraint if (form := self.structured_outputs or self.response_format) else None,
+            skip_special=not self.offered.used,  # the marks around a call are special tokens in some models
+            template=variables,
+            constraint=constraint,
         )
 
 
 class ChatShape:
-    """How chat completions are written."""
+    """How chat completions are written. opened: the prompt ended inside the model's thoughts."""
 
     prompt_param = "messages"
 
-    def __init__(self, body: ChatRequest, model: str) -> None:
+    def __init__(self, body: ChatRequest, model: lm.LanguageModel, *, opened: bool) -> None:
+        template = None if model.tokenizer is None else model.tokenizer.chat_template
         self.answers_a_prompt = body.n
         self.include_usage = body.stream_options is not None and body.stream_options.include_usage
         self._with_logprobs = body.logprobs
+        self._old = bool(body.functions)
+        self._readers = [reader(body.offered, template, opened=opened) for _ in range(body.n)]
+        self._called = [False] * body.n
         self._fixed: dict[str, Any] = {
             "id": f"chatcmpl-{secrets.token_hex(12)}",
             "created": int(time.time()),
-            "model": model,
+            "model": model.name,
         }
         if body.service_tier is not None:
             self._fixed["service_tier"] = "default"
@@ -209,35 +174,90 @@ class ChatShape:
         return {**self._fixed, "object": "chat.completion.chunk" if streamed else "chat.completion"}
 
     def pieces(self, index: int, event: lm.Event | lm.Scores) -> list[dict[str, Any]]:
-        """Role first, then text, then why it ended."""
+        """Role first, then text, thoughts and calls, then why it ended."""
         if isinstance(event, lm.Started):
             return [self._piece(index, {"role": "assistant", "content": ""})]
         if isinstance(event, lm.Finished):
-            return [self._piece(index, {}, finish_reason=event.reason)]
+            deltas = self._deltas(index, self._readers[index].flush())
+            pieces = [self._piece(index, delta) for delta in deltas]
+            return [*pieces, self._piece(index, {}, finish_reason=self._reason(index, event))]
         assert isinstance(event, lm.Delta)
         logprobs = chat_logprobs(event.logprobs) if event.logprobs else None
-        if not event.text and logprobs is None:
-            return []
-        return [self._piece(index, {"content": event.text}, logprobs=logprobs)]
-
-    def _piece(
-        self, index: int, delta: dict[str, Any], *, logprobs: Any = None, finish_reason: str | None = None
-    ) -> dict[str, Any]:
-        return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        deltas = self._deltas(index, self._readers[index].push(event.text))
+        if logprobs is not None and not deltas:
+            deltas = [{"content": ""}]
+        pieces = [self._piece(index, delta) for delta in deltas]
+        if pieces:
+            pieces[0]["logprobs"] = logprobs
+        return pieces
 
     def whole(self, index: int, events: Sequence[lm.Event | lm.Scores]) -> dict[str, Any]:
-        """The choice of a finished answer."""
-        deltas = [event for event in events if isinstance(event, lm.Delta)]
+        """The choice of a finished answer: its stream's pieces put together, as a client would."""
+        deltas = [piece["delta"] for event in events for piece in self.pieces(index, event)]
         finished = events[-1]
         assert isinstance(finished, lm.Finished)
-        text = "".join(delta.text for delta in deltas)
-        tokens = [token for delta in deltas for token in delta.logprobs]
+        tokens = [token for event in events if isinstance(event, lm.Delta) for token in event.logprobs]
         return {
             "index": index,
-            "message": {"role": "assistant", "content": text, "refusal": None},
+            "message": _message(deltas),
             "logprobs": chat_logprobs(tokens) if self._with_logprobs else None,
-            "finish_reason": finished.reason,
+            "finish_reason": self._reason(index, finished),
         }
+
+    def _reason(self, index: int, finished: lm.Finished) -> str:
+        if self._called[index] and finished.reason == "stop":
+            return "function_call" if self._old else "tool_calls"
+        return finished.reason
+
+    def _deltas(self, index: int, read: Sequence[Piece]) -> list[dict[str, Any]]:
+        deltas: list[dict[str, Any]] = []
+        for piece in read:
+            match piece:
+                case Content(text):
+                    deltas.append({"content": text})
+                case Thought(text):
+                    deltas.append({"reasoning_content": text, "reasoning": text})
+                case CallStarted(number, name):
+                    self._called[index] = True
+                    deltas.append(self._call(number, {"name": name, "arguments": ""}, new=True))
+                case CallArguments(number, text):
+                    deltas.append(self._call(number, {"arguments": text}, new=False))
+        return deltas
+
+    def _call(self, number: int, function: dict[str, str], *, new: bool) -> dict[str, Any]:
+        if self._old:
+            return {"function_call": function}
+        identity = {"id": new_call_id(), "type": "function"} if new else {}
+        return {"tool_calls": [{"index": number, **identity, "function": function}]}
+
+    def _piece(self, index: int, delta: dict[str, Any], *, finish_reason: str | None = None) -> dict[str, Any]:
+        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _message(deltas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One message of a stream's deltas."""
+    calls: list[dict[str, Any]] = []
+    old: dict[str, str] = {}
+    for delta in deltas:
+        for call in delta.get("tool_calls", ()):
+            if "id" in call:
+                calls.append({"id": call["id"], "type": "function", "function": dict(call["function"])})
+            else:
+                calls[-1]["function"]["arguments"] += call["function"]["arguments"]
+        for key, piece in delta.get("function_call", {}).items():
+            old[key] = old.get(key, "") + piece
+    text = "".join(delta.get("content", "") for delta in deltas)
+    thoughts = "".join(delta.get("reasoning_content", "") for delta in deltas)
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if calls or old:
+        message["content"] = text or None
+    if calls:
+        message["tool_calls"] = calls
+    if old:
+        message["function_call"] = old
+    if thoughts:
+        message |= {"reasoning_content": thoughts, "reasoning": thoughts}
+    return message
 
 
 @router.post("/v1/chat/completions")
@@ -245,4 +265,14 @@ async def create_chat_completion(body: ChatRequest, request: Request) -> Respons
     """Answer a conversation, whole or as a stream of server-sent events."""
     serving = serving_of(request)
     model = await serving.find(body.model)
-    return Answer(serving, model, body.jobs(model), ChatShape(body, model.name), body.stream)
+    requests = body.requests(model)
+    shape = ChatShape(body, model, opened=_opens_thoughts(model, requests[0]))
+    return Answer(serving, model, [Job(made) for made in requests], shape, body.stream)
+
+
+def _opens_thoughts(model: lm.LanguageModel, request: lm.Request) -> bool:
+    """Whether the rendered prompt ends inside the model's thoughts."""
+    tokenizer = model.tokenizer
+    if tokenizer is None or not thinks(tokenizer.chat_template):
+        return False
+    return tokenizer.render(request.prompt, **request.template).rstrip().endswith(THINK)  # type: ignore[arg-type]

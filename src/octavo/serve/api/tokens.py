@@ -14,9 +14,9 @@ from pydantic import Field, model_validator
 from octavo.errors import UnsupportedError
 from octavo.generate.lm import LanguageModel
 from octavo.serve.answering import serving_of
-from octavo.serve.api.chat import ChatMessage
 from octavo.serve.errors import invalid
 from octavo.serve.fields import Strict, Text, TokenId, wrong
+from octavo.serve.messages import ChatMessage
 from octavo.text.tokenizer import Tokenizer
 
 router = APIRouter()
