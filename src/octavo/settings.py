@@ -29,6 +29,16 @@ def models_dir() -> Path:
     return cache_dir() / "models"
 
 
+def state_dir() -> Path:
+    """The folder for what people made and would miss: a server's conversations."""
+    home = os.environ.get("OCTAVO_HOME")
+    if home:
+        return Path(home) / "state"
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("octavo"))
+
+
 def offline() -> bool:
     """Whether the network must not be touched (OCTAVO_OFFLINE=1)."""
     return os.environ.get("OCTAVO_OFFLINE", "").lower() not in ("", "0", "false", "no")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,6 +40,10 @@ def serve(
     keep_alive: Annotated[
         float | None, typer.Option("--keep-alive", metavar="SECONDS", help="Unload a model unused that long.")
     ] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="FILE", help="Where responses and conversations are kept.")
+    ] = None,
+    no_store: Annotated[bool, typer.Option("--no-store", help="Keep none.")] = False,
     runner: given.Runner = None,
     context: given.Context = None,
     ignore_config_key: given.IgnoreConfigKey = None,
@@ -64,6 +69,7 @@ def serve(
     from octavo.models.sources import name_for
     from octavo.serve.http.server import run
     from octavo.serve.http.settings import ServerSettings
+    from octavo.settings import state_dir
 
     def load_model(reference: str) -> LocalModel:
         from octavo.generate.local import load
@@ -81,6 +87,8 @@ def serve(
         max_loaded=max_loaded,
         keep_alive=keep_alive,
         aliases=tuple(_alias(text) for text in model_alias or ()),
+        state_path=None if no_store else Path(state) if state else state_dir() / "server.sqlite3",
+        store=not no_store,
         access_log=access_log,
     )
     references = models or [DEFAULT_MODEL]

@@ -7,7 +7,7 @@ headers go out when the model has accepted the request: what is refused before i
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
 from fastapi import Request
@@ -81,10 +81,21 @@ class Usage:
 
 
 class Answer(Response):
-    """The response. Raises, before it has sent anything, ApiError for a request that the model or the queue refuses."""
+    """The response. keep: called with the token counts when all is made, before the client hears of it.
 
-    def __init__(self, serving: Serving, model: LanguageModel, jobs: Sequence[Job], shape: Shape, stream: bool) -> None:
+    Raises, before it has sent anything, ApiError for a request that the model or the queue refuses."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        model: LanguageModel,
+        jobs: Sequence[Job],
+        shape: Shape,
+        stream: bool,
+        keep: Callable[[dict[str, Any]], None] = lambda usage: None,
+    ) -> None:
         super().__init__()
+        self._keep = keep
         self._serving = serving
         self._answers = len(jobs)
         self._shape = shape
@@ -118,6 +129,7 @@ class Answer(Response):
             events[index].append(event)
         choices = [self._shape.whole(index, happened) for index, happened in enumerate(events)]
         envelope = self._shape.envelope(streamed=False)
+        self._keep(self._usage.body())
         return JSONResponse({**envelope, "choices": choices, "usage": self._usage.body()})
 
     async def _stream(self, generation: Generation, scope: Scope, send: Send) -> None:
@@ -134,7 +146,7 @@ class Answer(Response):
             raise
         except Exception as error:
             answer = as_api_error(error, request_id=scope["request_id"], prompt_param=self._shape.prompt_param)
-            await send({"type": "http.response.body", "body": _sse(answer.body()), "more_body": True})
+            await send({"type": "http.response.body", "body": sse(answer.body()), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _chunks(self, first: Item, items: AsyncIterator[Item | None]) -> AsyncIterator[bytes]:
@@ -143,15 +155,16 @@ class Answer(Response):
 
         def written(item: Item) -> bytes:
             pieces = self._shape.pieces(*self._counted(item))
-            return b"".join(_sse({**envelope, "choices": [piece], **no_usage}) for piece in pieces)
+            return b"".join(sse({**envelope, "choices": [piece], **no_usage}) for piece in pieces)
 
         yield written(first)
         async for item in items:
             data = PING if item is None else written(item)
             if data:
                 yield data
+        self._keep(self._usage.body())
         if self._shape.include_usage:
-            yield _sse({**envelope, "choices": [], "usage": self._usage.body()})
+            yield sse({**envelope, "choices": [], "usage": self._usage.body()})
         yield b"data: [DONE]\n\n"
 
     def _counted(self, item: Item | None) -> Item:
@@ -163,9 +176,11 @@ class Answer(Response):
         return item
 
 
-def _sse(value: Any) -> bytes:
+def sse(value: Any, event: str | None = None) -> bytes:
+    """A server-sent event, named where the API names its events."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return f"data: {text}\n\n".encode()
+    name = "" if event is None else f"event: {event}\n"
+    return f"{name}data: {text}\n\n".encode()
 
 
 def serving_of(request: Request) -> Serving:

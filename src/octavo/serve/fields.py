@@ -100,8 +100,45 @@ class StreamOptions(Strict):
     include_obfuscation: bool = False
 
 
-class GenerationRequest(Strict):
-    """The fields that chat and plain completions share. `user` is accepted; the last six are not OpenAI's."""
+class SamplingRequest(Strict):
+    """How to choose tokens: the fields that all requests for text share. `user` is accepted; from top_k on they are not
+    OpenAI's."""
+
+    model: Text | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
+    user: Text | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=1 << 31, description="0 and -1: all tokens")] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] = []
+    ignore_eos: bool = False
+
+    @model_validator(mode="after")
+    def _biases_agree(self) -> Self:
+        for key in self.logit_bias:
+            if not (key.isascii() and key.isdigit() and len(key) < 10):
+                raise wrong("logit_bias", f"the key {key[:20]!r} is not a token id")
+        return self
+
+    def sampling_for(self, model: LanguageModel, choice: int) -> Sampling:
+        """How to sample the n-th answer to one prompt: what the request says over what the model's authors advise.
+
+        A seeded request gives each answer a seed of its own, so that n answers differ and each can be had again.
+        """
+        given: dict[str, Any] = {name: getattr(self, name) for name in SAMPLING_FIELDS}
+        given["top_k"] = None if self.top_k is None else max(0, self.top_k)
+        given["seed"] = None if self.seed is None else (self.seed + choice) % (1 << 63)
+        given["logit_bias"] = {int(key): bias for key, bias in self.logit_bias.items()} or None
+        return replace(model.sampling, **{name: value for name, value in given.items() if value is not None})
+
+
+class GenerationRequest(SamplingRequest):
+    """The fields that chat and plain completions share."""
 
     refused: ClassVar[Refused] = {
         "min_tokens": (0,),
@@ -115,45 +152,18 @@ class GenerationRequest(Strict):
         "moderation": (),
     }
 
-    model: Text | None = None
     n: Annotated[int, Field(ge=1, le=16)] = 1
     stream: bool = False
     stream_options: StreamOptions | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=4)] = []
-    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
-    user: Text | None = None
-    top_k: Annotated[int, Field(ge=-1, lt=1 << 31, description="0 and -1: all tokens")] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] = []
-    ignore_eos: bool = False
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise wrong("stream_options", "it is only allowed when stream is true")
-        for key in self.logit_bias:
-            if not (key.isascii() and key.isdigit() and len(key) < 10):
-                raise wrong("logit_bias", f"the key {key[:20]!r} is not a token id")
         return self
 
     @property
     def stops(self) -> tuple[str, ...]:
         """The stop texts."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-
-    def sampling_for(self, model: LanguageModel, choice: int) -> Sampling:
-        """How to sample the n-th answer to one prompt: what the request says over what the model's authors advise.
-
-        A seeded request gives each answer a seed of its own, so that n answers differ and each can be had again.
-        """
-        given: dict[str, Any] = {name: getattr(self, name) for name in SAMPLING_FIELDS}
-        given["top_k"] = None if self.top_k is None else max(0, self.top_k)
-        given["seed"] = None if self.seed is None else (self.seed + choice) % (1 << 63)
-        given["logit_bias"] = {int(key): bias for key, bias in self.logit_bias.items()} or None
-        return replace(model.sampling, **{name: value for name, value in given.items() if value is not None})

@@ -114,18 +114,8 @@ class Generation:
     @contextlib.asynccontextmanager
     async def watching(self, receive: Receive) -> AsyncIterator[None]:
         """While inside, a client that leaves aborts the generation; on the way out it ends in any case."""
-
-        async def watch() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            self.abort(ClientLeft())
-
-        watcher = asyncio.create_task(watch())
-        try:
+        async with client_left(receive, lambda: self.abort(ClientLeft())):
             yield
-        finally:
-            watcher.cancel()
-            self.abort(ClientLeft())
 
     def _deliver(self, index: int, event: Event | Scores | Exception) -> None:
         if not self._ended:
@@ -133,6 +123,23 @@ class Generation:
 
     def _release(self, seconds: float) -> None:
         self._admission.release(seconds)
+
+
+@contextlib.asynccontextmanager
+async def client_left(receive: Receive, act: Callable[[], None]) -> AsyncIterator[None]:
+    """While inside, `act` is called when the client leaves; and on the way out in any case."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        act()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
+        act()
 
 
 class _Worker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from octavo.generate.lm import LanguageModel
 from octavo.generate.local import LocalModel
@@ -14,6 +14,10 @@ from octavo.serve.generation import Generation, Job
 from octavo.serve.http.settings import ServerSettings
 from octavo.serve.metrics import Metrics, Observation
 from octavo.serve.pool import ModelPool
+from octavo.serve.state import State, owner_of
+
+if TYPE_CHECKING:
+    from octavo.serve.responses.run import ResponseRun
 
 Phase = Literal["loading", "ready", "stopping"]
 
@@ -30,6 +34,10 @@ class Serving:
         self.created = int(time.time())
         self.phase: Phase = "loading"
         self.generations: set[Generation] = set()
+        self.state = State(settings.state_path)
+        self.owner = owner_of(settings.api_key)
+        self.responses: dict[str, ResponseRun] = {}
+        """Those that are being made, by id."""
         self.metrics = Metrics(self._gauges)
         for model in models:
             self.add(model)

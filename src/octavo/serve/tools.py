@@ -15,10 +15,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from octavo.generate.constrain import JSON_OPTIONS, Constraint, Lark
-from octavo.generate.lm import Message
+from octavo.generate.lm import Message, Request
 from octavo.serve.fields import Refused, Strict, Text, unsupported, wrong
 from octavo.text.tokenizer import Tokenizer
-from octavo.text.tool_calls import HERMES, AnswerReader, ToolForm, form_of, thinks
+from octavo.text.tool_calls import HERMES, THINK, AnswerReader, ToolForm, form_of, thinks
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 
@@ -209,6 +209,13 @@ class Tools:
 def reader(tools: Tools, template: str | None, *, opened: bool) -> AnswerReader:
     """What reads an answer. opened: the prompt ended inside the model's thoughts."""
     return AnswerReader(tools.form(template) if tools.used else None, thinking=thinks(template), opened=opened)
+
+
+def opens_thoughts(tokenizer: Tokenizer | None, request: Request) -> bool:
+    """Whether the rendered prompt ends inside the model's thoughts."""
+    if tokenizer is None or not thinks(tokenizer.chat_template):
+        return False
+    return tokenizer.render(request.prompt, **request.template).rstrip().endswith(THINK)  # type: ignore[arg-type]
 
 
 def new_call_id() -> str:

@@ -18,13 +18,14 @@ from pydantic import Field, model_validator
 from octavo.generate import lm
 from octavo.generate.constrain import Constraint
 from octavo.serve.answering import Answer, serving_of
+from octavo.serve.api import stored
 from octavo.serve.fields import GenerationRequest, Refused, Strict, Text, TokenCount, wrong
 from octavo.serve.generation import Job
 from octavo.serve.logprobs import chat_logprobs
 from octavo.serve.messages import ChatMessage, TextPart
 from octavo.serve.structured import ResponseFormat, StructuredOutputs
-from octavo.serve.tools import Function, Named, NamedTool, Tool, ToolChoice, Tools, new_call_id, reader
-from octavo.text.tool_calls import THINK, CallArguments, CallStarted, Content, Piece, Thought, thinks
+from octavo.serve.tools import Function, Named, NamedTool, Tool, ToolChoice, Tools, new_call_id, opens_thoughts, reader
+from octavo.text.tool_calls import CallArguments, CallStarted, Content, Piece, Thought
 
 router = APIRouter()
 
@@ -47,7 +48,7 @@ class Prediction(Strict):
 
 
 class ChatRequest(GenerationRequest):
-    """The body. Accepted without effect: store, metadata, and the fields from service_tier on."""
+    """The body. metadata is kept with a stored completion. Accepted without effect: service_tier to prediction."""
 
     refused: ClassVar[Refused] = {
         **GenerationRequest.refused,
@@ -161,6 +162,9 @@ class ChatShape:
         self._old = bool(body.functions)
         self._readers = [reader(body.offered, template, opened=opened) for _ in range(body.n)]
         self._called = [False] * body.n
+        self._deltas_of: list[list[dict[str, Any]]] = [[] for _ in range(body.n)]
+        self._tokens_of: list[list[lm.TokenLogprob]] = [[] for _ in range(body.n)]
+        self._reasons = [""] * body.n
         self._fixed: dict[str, Any] = {
             "id": f"chatcmpl-{secrets.token_hex(12)}",
             "created": int(time.time()),
@@ -180,8 +184,10 @@ class ChatShape:
         if isinstance(event, lm.Finished):
             deltas = self._deltas(index, self._readers[index].flush())
             pieces = [self._piece(index, delta) for delta in deltas]
-            return [*pieces, self._piece(index, {}, finish_reason=self._reason(index, event))]
+            self._reasons[index] = self._reason(index, event)
+            return [*pieces, self._piece(index, {}, finish_reason=self._reasons[index])]
         assert isinstance(event, lm.Delta)
+        self._tokens_of[index] += event.logprobs
         logprobs = chat_logprobs(event.logprobs) if event.logprobs else None
         deltas = self._deltas(index, self._readers[index].push(event.text))
         if logprobs is not None and not deltas:
@@ -192,16 +198,22 @@ class ChatShape:
         return pieces
 
     def whole(self, index: int, events: Sequence[lm.Event | lm.Scores]) -> dict[str, Any]:
-        """The choice of a finished answer: its stream's pieces put together, as a client would."""
-        deltas = [piece["delta"] for event in events for piece in self.pieces(index, event)]
-        finished = events[-1]
-        assert isinstance(finished, lm.Finished)
-        tokens = [token for event in events if isinstance(event, lm.Delta) for token in event.logprobs]
+        """The choice of a finished answer."""
+        for event in events:
+            self.pieces(index, event)
+        return self._choice(index)
+
+    def completion(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """The whole answer, of pieces already given out: what a client would put together."""
+        choices = [self._choice(index) for index in range(self.answers_a_prompt)]
+        return {**self.envelope(streamed=False), "choices": choices, "usage": usage}
+
+    def _choice(self, index: int) -> dict[str, Any]:
         return {
             "index": index,
-            "message": _message(deltas),
-            "logprobs": chat_logprobs(tokens) if self._with_logprobs else None,
-            "finish_reason": self._reason(index, finished),
+            "message": _message(self._deltas_of[index]),
+            "logprobs": chat_logprobs(self._tokens_of[index]) if self._with_logprobs else None,
+            "finish_reason": self._reasons[index],
         }
 
     def _reason(self, index: int, finished: lm.Finished) -> str:
@@ -222,6 +234,7 @@ class ChatShape:
                     deltas.append(self._call(number, {"name": name, "arguments": ""}, new=True))
                 case CallArguments(number, text):
                     deltas.append(self._call(number, {"arguments": text}, new=False))
+        self._deltas_of[index] += deltas
         return deltas
 
     def _call(self, number: int, function: dict[str, str], *, new: bool) -> dict[str, Any]:
@@ -266,13 +279,11 @@ async def create_chat_completion(body: ChatRequest, request: Request) -> Respons
     serving = serving_of(request)
     model = await serving.find(body.model)
     requests = body.requests(model)
-    shape = ChatShape(body, model, opened=_opens_thoughts(model, requests[0]))
-    return Answer(serving, model, [Job(made) for made in requests], shape, body.stream)
+    shape = ChatShape(body, model, opened=opens_thoughts(model.tokenizer, requests[0]))
+    keeps = body.store and serving.settings.store
 
+    def keep(usage: dict[str, Any]) -> None:
+        if keeps:
+            stored.keep(serving, shape.completion(usage), body.metadata, requests[0])
 
-def _opens_thoughts(model: lm.LanguageModel, request: lm.Request) -> bool:
-    """Whether the rendered prompt ends inside the model's thoughts."""
-    tokenizer = model.tokenizer
-    if tokenizer is None or not thinks(tokenizer.chat_template):
-        return False
-    return tokenizer.render(request.prompt, **request.template).rstrip().endswith(THINK)  # type: ignore[arg-type]
+    return Answer(serving, model, [Job(made) for made in requests], shape, body.stream, keep)

@@ -1,0 +1,180 @@
+"""One response as it grows: a model's events in, OpenAI's numbered events out, and the response object itself.
+
+The same pieces that a chat completion writes as deltas (text, thoughts, calls) become output items here, each opened,
+filled and closed. Every event is kept, so that a stream can be read again from any number on.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from octavo.generate import lm
+from octavo.serve.errors import ApiError
+from octavo.serve.logprobs import chat_logprobs
+from octavo.serve.state import new_id
+from octavo.serve.tools import new_call_id
+from octavo.text.tool_calls import AnswerReader, CallArguments, CallStarted, Content, Piece, Thought
+
+Object = dict[str, Any]
+
+
+class ResponseBuilder:
+    """response: the object, kept up to date. events: all that were told, each with its number."""
+
+    def __init__(self, response: Object, reader: AnswerReader) -> None:
+        self.response = response
+        self.events: list[Object] = []
+        self._reader = reader
+        self._item: Object | None = None
+        self._logprobs: list[Object] = []
+        self._usage = {"input": 0, "cached": 0, "output": 0}
+        self._thoughts = 0
+
+    def begin(self, *, queued: bool) -> None:
+        """The first events. queued: it runs in the background."""
+        self.response["status"] = "queued" if queued else "in_progress"
+        self._tell("response.created", response=self._snapshot())
+        if queued:
+            self._tell("response.queued", response=self._snapshot())
+        self.response["status"] = "in_progress"
+        self._tell("response.in_progress", response=self._snapshot())
+
+    def take(self, event: lm.Event | lm.Scores) -> None:
+        """Something happened to the answer."""
+        if isinstance(event, lm.Started):
+            self._usage |= {"input": event.prompt_tokens, "cached": event.cached_tokens}
+        elif isinstance(event, lm.Delta):
+            self._usage["output"] += len(event.token_ids)
+            logprobs = chat_logprobs(event.logprobs)["content"] if event.logprobs else []
+            read = self._reader.push(event.text)
+            if any(isinstance(piece, Thought) for piece in read) or (self._in_thoughts and not read):
+                self._thoughts += len(event.token_ids)
+            self._write(read, logprobs)
+        elif isinstance(event, lm.Finished):
+            self._write(self._reader.flush(), [])
+            self._finish(event)
+
+    def fail(self, error: ApiError) -> None:
+        """It ends with an error."""
+        code = error.code if error.code in ("server_error", "rate_limit_exceeded", "invalid_prompt") else "server_error"
+        self.response["error"] = {"code": code, "message": error.message}
+        self._end("failed", "incomplete")
+
+    def cancel(self) -> None:
+        """It was told to stop; what it said so far stays."""
+        self._end("cancelled", "incomplete")
+
+    @property
+    def ended(self) -> bool:
+        """Whether its last event was told."""
+        return self.response["status"] not in ("queued", "in_progress")
+
+    @property
+    def _in_thoughts(self) -> bool:
+        return self._item is not None and self._item["type"] == "reasoning"
+
+    def _finish(self, event: lm.Finished) -> None:
+        if not self.response["output"]:
+            self._open_message()
+        if event.reason == "length":
+            self.response["incomplete_details"] = {"reason": "max_output_tokens"}
+        self._end("incomplete" if event.reason == "length" else "completed", "completed")
+
+    def _end(self, status: str, item_status: str) -> None:
+        self._close(item_status if status == "completed" else "incomplete")
+        self.response["status"] = status
+        self.response["completed_at"] = time.time() if status == "completed" else None
+        self.response["usage"] = {
+            "input_tokens": self._usage["input"],
+            "input_tokens_details": {"cached_tokens": self._usage["cached"], "cache_write_tokens": 0},
+            "output_tokens": self._usage["output"],
+            "output_tokens_details": {"reasoning_tokens": self._thoughts},
+            "total_tokens": self._usage["input"] + self._usage["output"],
+        }
+        kind = "failed" if status == "cancelled" else status  # the API has no event for a cancelled response
+        self._tell(f"response.{kind}", response=self._snapshot())
+
+    def _write(self, read: Sequence[Piece], logprobs: list[Object]) -> None:
+        for piece in read:
+            match piece:
+                case Content(text):
+                    self._say(text, logprobs)
+                    logprobs = []
+                case Thought(text):
+                    self._think(text)
+                case CallStarted(_, name):
+                    item = {"type": "function_call", "call_id": new_call_id(), "name": name, "arguments": ""}
+                    self._open(item, "fc")
+                case CallArguments(_, text):
+                    assert self._item is not None
+                    self._item["arguments"] += text
+                    self._tell("response.function_call_arguments.delta", **self._place(), delta=text)
+
+    def _say(self, text: str, logprobs: list[Object]) -> None:
+        if self._item is None or self._item["type"] != "message":
+            self._open_message()
+        assert self._item is not None
+        self._item["content"][0]["text"] += text
+        self._logprobs += logprobs
+        self._tell("response.output_text.delta", **self._place(), content_index=0, delta=text, logprobs=logprobs)
+
+    def _think(self, text: str) -> None:
+        if not self._in_thoughts:
+            part = {"type": "reasoning_text", "text": ""}
+            self._open({"type": "reasoning", "summary": [], "content": []}, "rs")
+            self._open_part(part)
+        assert self._item is not None
+        self._item["content"][0]["text"] += text
+        self._tell("response.reasoning_text.delta", **self._place(), content_index=0, delta=text)
+
+    def _open_message(self) -> None:
+        self._open({"type": "message", "role": "assistant", "content": []}, "msg")
+        self._open_part({"type": "output_text", "text": "", "annotations": [], "logprobs": []})
+
+    def _open(self, item: Object, prefix: str) -> None:
+        self._close("completed")
+        self._item = {"id": new_id(prefix), "status": "in_progress", **item}
+        self._logprobs = []
+        self.response["output"].append(self._item)
+        self._tell("response.output_item.added", output_index=self._index, item=copy.deepcopy(self._item))
+
+    def _open_part(self, part: Object) -> None:
+        assert self._item is not None
+        self._item["content"].append(part)
+        self._tell("response.content_part.added", **self._place(), content_index=0, part=dict(part))
+
+    def _close(self, status: str) -> None:
+        item, place = self._item, self._place()
+        if item is None:
+            return
+        if item["type"] == "function_call":
+            arguments, name = item["arguments"], item["name"]
+            self._tell("response.function_call_arguments.done", **place, arguments=arguments, name=name)
+        else:
+            part = item["content"][0]
+            if item["type"] == "message":
+                part["logprobs"] = self._logprobs
+                done: Mapping[str, Any] = {"text": part["text"], "logprobs": self._logprobs}
+                self._tell("response.output_text.done", **place, content_index=0, **done)
+            else:
+                self._tell("response.reasoning_text.done", **place, content_index=0, text=part["text"])
+            self._tell("response.content_part.done", **place, content_index=0, part=dict(part))
+        item["status"] = status
+        self._tell("response.output_item.done", output_index=self._index, item=copy.deepcopy(item))
+        self._item = None
+
+    @property
+    def _index(self) -> int:
+        return len(self.response["output"]) - 1
+
+    def _place(self) -> Object:
+        return {} if self._item is None else {"item_id": self._item["id"], "output_index": self._index}
+
+    def _snapshot(self) -> Object:
+        return copy.deepcopy(self.response)
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        self.events.append({"type": kind, "sequence_number": len(self.events), **fields})

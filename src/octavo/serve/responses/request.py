@@ -1,0 +1,254 @@
+"""The body of `/v1/responses`: what of it is honoured, accepted or refused, and how it becomes a request to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from octavo.generate import lm
+from octavo.serve.fields import Refused, SamplingRequest, Strict, Text, TokenCount, unsupported, wrong
+from octavo.serve.responses.items import check_item
+from octavo.serve.structured import NamedSchema, ResponseFormat, SchemaName
+from octavo.serve.tools import AllowedTools, AllowedToolsChoice, Function, FunctionName, Named, NamedTool, Tools
+
+INCLUDABLE = "message.output_text.logprobs"
+UNMADE = (
+    "file_search_call.results", "web_search_call.results", "web_search_call.action.sources",
+    "message.input_image.image_url", "computer_call_output.output.image_url", "code_interpreter_call.outputs",
+    "reasoning.encrypted_content",
+)  # fmt: skip
+"""What a response could include if this server made it; asked for, it is simply not there."""
+
+
+class FunctionTool(Function):
+    """A function, in this API's flat form.
+
+    Accepted: what it gives (output_schema), and how it is called elsewhere; here the model calls it, and is told of it
+    at once.
+    """
+
+    type: Literal["function"]
+    output_schema: dict[str, Any] | None = None
+    allowed_callers: list[Literal["direct", "programmatic"]] | None = None
+    defer_loading: bool | None = None
+    asynchronous: bool | None = Field(None, alias="async")
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _functions_only(cls, value: Any) -> Any:
+        if value != "function" and isinstance(value, str):
+            raise unsupported(None, f"{value[:40]!r} is not a tool that this server has; describe functions")
+        return value
+
+
+def _as_tool(value: Any) -> Any:
+    """Complains of a tool that this server does not have before it complains of that tool's fields."""
+    if isinstance(value, dict) and isinstance(value.get("type"), str) and value["type"] != "function":
+        raise unsupported("type", f"{value['type'][:40]!r} is not a tool that this server has; describe functions")
+    return value
+
+
+class FlatChoice(Strict):
+    """One function that must be called."""
+
+    type: Literal["function"]
+    name: FunctionName
+
+
+class FlatAllowed(Strict):
+    """Some functions that may or must be called."""
+
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[FlatChoice], Field(min_length=1)]
+
+
+class TextFormat(Strict):
+    """The answer's form, flat."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: SchemaName | None = None
+    description: Text | None = None
+    json_schema: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool = False
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> Self:
+        if self.type == "json_schema" and (self.name is None or self.json_schema is None):
+            raise wrong("schema" if self.name else "name", "the type json_schema needs it")
+        return self
+
+    @cached_property
+    def nested(self) -> ResponseFormat:
+        """The same in chat's form."""
+        if self.type != "json_schema":
+            return ResponseFormat(type=self.type)
+        assert self.name is not None
+        schema = NamedSchema(name=self.name, schema=self.json_schema, strict=self.strict)
+        return ResponseFormat(type="json_schema", json_schema=schema)
+
+
+class TextOptions(Strict):
+    """Accepted: verbosity."""
+
+    format: TextFormat | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+class ReasoningOptions(Strict):
+    """effort goes to the template. Accepted: summary, since thoughts are given whole; and how far thoughts go on."""
+
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    mode: Text | None = None
+    context: Text | None = None
+
+
+class ConversationName(Strict):
+    """A conversation by its id."""
+
+    id: Text
+
+
+class StreamOptions(Strict):
+    """include_obfuscation is accepted: it pads chunks against eavesdroppers."""
+
+    include_obfuscation: bool = False
+
+
+class PromptCacheOptions(Strict):
+    """Accepted: the prefix cache is automatic."""
+
+    refused: ClassVar[Refused] = {"comparison_response_id": (), "prewarm": (False,)}
+
+    mode: Literal["implicit", "explicit"] = "implicit"
+    ttl: Literal["30m", "12h"] = "30m"
+
+
+class PromptFields(SamplingRequest):
+    """What a response's prompt is made of: shared with the counting of its tokens."""
+
+    input: Text | list[Any] | None = Field(None, description="absent: an empty message")
+    instructions: Text | None = None
+    previous_response_id: Text | None = None
+    conversation: Text | ConversationName | None = None
+    tools: list[Annotated[FunctionTool, BeforeValidator(_as_tool)]] = Field(default_factory=list, max_length=128)
+    tool_choice: Literal["none", "auto", "required"] | FlatChoice | FlatAllowed | None = None
+    parallel_tool_calls: bool = True
+    reasoning: ReasoningOptions | None = None
+    text: TextOptions | None = None
+    truncation: Literal["auto", "disabled"] = "disabled"
+
+    @field_validator("input", mode="after")
+    @classmethod
+    def _check_items(cls, value: Any) -> Any:
+        return [check_item(item) for item in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _prompt_agrees(self) -> Self:
+        if self.previous_response_id is not None and self.conversation is not None:
+            raise wrong("conversation", "it is not allowed beside previous_response_id")
+        must_call = self.offered.mode == "required"
+        if self.form.type != "text" and must_call:
+            raise wrong("tool_choice", "an answer that must be a call cannot have another form too")
+        return self
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The conversation's id, in whichever form it came."""
+        return self.conversation.id if isinstance(self.conversation, ConversationName) else self.conversation
+
+    @cached_property
+    def form(self) -> ResponseFormat:
+        """The answer's form."""
+        asked = self.text.format if self.text else None
+        return asked.nested if asked else ResponseFormat(type="text")
+
+    @cached_property
+    def offered(self) -> Tools:
+        """The tools."""
+        choice: Any = self.tool_choice
+        if isinstance(choice, FlatChoice):
+            choice = NamedTool(type="function", function=Named(name=choice.name))
+        elif isinstance(choice, FlatAllowed):
+            names = [NamedTool(type="function", function=Named(name=tool.name)) for tool in choice.tools]
+            allowed = AllowedTools(mode=choice.mode, tools=names)
+            choice = AllowedToolsChoice(type="allowed_tools", allowed_tools=allowed)
+        elif choice in ("auto", "required") and not self.tools:
+            choice = None if choice == "auto" else choice
+        return Tools.of(self.tools, choice, parallel=self.parallel_tool_calls)
+
+    def request(
+        self, model: lm.LanguageModel, history: Sequence[lm.Message], *, max_tokens: int | None, logprobs: int | None
+    ) -> lm.Request:
+        """The answer to make. history: what was said, this request's input included."""
+        template = None if model.tokenizer is None else model.tokenizer.chat_template
+        spoken: list[lm.Message] = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        effort = self.reasoning.effort if self.reasoning else None
+        thinking = {} if effort is None else {"reasoning_effort": effort, "enable_thinking": effort != "none"}
+        return lm.Request(
+            prompt=self.offered.told([*spoken, *history], template),
+            max_tokens=max_tokens,
+            sampling=self.sampling_for(model, 0),
+            stop_token_ids=tuple(self.stop_token_ids),
+            ignore_eos=self.ignore_eos,
+            logprobs=logprobs,
+            skip_special=not self.offered.used,
+            template={**self.offered.variables(template), **thinking},
+            constraint=self.offered.constraint(template, model.tokenizer) or self.form.constraint,
+        )
+
+
+MetadataKey = Annotated[Text, Field(max_length=64)]
+MetadataValue = Annotated[Text, Field(max_length=512)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
+
+
+class CountRequest(PromptFields):
+    """What is counted. Accepted: personality, a preset of models that are not here."""
+
+    personality: Text | None = None
+
+
+class ResponseRequest(PromptFields):
+    """The body. Accepted without effect: metadata, and the fields from max_tool_calls on."""
+
+    refused: ClassVar[Refused] = {
+        "prompt": (), "context_management": (), "moderation": (), "image": (), "access_programs": (),
+        "background_options": (),
+    }  # fmt: skip
+
+    max_output_tokens: TokenCount | None = None
+    include: list[Text] = Field(default_factory=list)
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    store: bool = True
+    background: bool = False
+    metadata: Metadata = Field(default_factory=dict)
+    max_tool_calls: TokenCount | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    safety_identifier: Annotated[Text, Field(max_length=128)] | None = None
+    prompt_cache_key: Text | None = None
+    prompt_cache_options: PromptCacheOptions | None = None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+
+    @model_validator(mode="after")
+    def _response_agrees(self) -> Self:
+        if self.background and not self.store:
+            raise wrong("background", "a response in the background must be stored")
+        for place, name in enumerate(self.include):
+            if name != INCLUDABLE and name not in UNMADE:
+                raise wrong(f"include.{place}", f"{name[:60]!r} is nothing that a response can include")
+        return self
+
+    @property
+    def logprobs(self) -> int | None:
+        """How many alternatives to report a token; None: no log-probabilities."""
+        if INCLUDABLE in self.include or self.top_logprobs is not None:
+            return self.top_logprobs or 0
+        return None
