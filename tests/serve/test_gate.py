@@ -118,7 +118,7 @@ def test_a_body_that_trickles_is_cut_off(open_server):
     [
         ("GET", "/nowhere", 404),
         ("GET", "/v1/chat", 404),
-        ("GET", "/v1/chat/completions", 405),
+        ("GET", "/v1/completions", 405),
         ("DELETE", "/v1/models", 405),
         ("GET", "/page/index.html", 404),
         ("GET", "/../app.py", 404),
