@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
 from octavo.cli.arguments import AsJson, Model, OptionalModel
 from octavo.models.sources import DEFAULT_MODEL
-
-if TYPE_CHECKING:
-    from octavo.models.tensors import StoredTensor
 
 
 def pull(
@@ -85,9 +81,10 @@ def show(
       octavo show smollm2-135m-instruct --template
     """
     from octavo.models import sources
-    from octavo.models.checkpoint import open_checkpoint
+    from octavo.models.summary import summarise
 
-    checkpoint = open_checkpoint(sources.resolve(model))
+    summary = summarise(sources.resolve(model))
+    checkpoint = summary.checkpoint
     tokenizer = checkpoint.tokenizer()
     if template:
         typer.echo(tokenizer.chat_template or "", nl=tokenizer.chat_template is not None)
@@ -96,9 +93,9 @@ def show(
         "name": checkpoint.name,
         "path": str(checkpoint.path),
         "family": checkpoint.family,
-        "parameters": sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values()),
-        "weight_bytes": sum(tensor.nbytes for tensor in checkpoint.tensors.values()),
-        "encodings": _encodings(checkpoint.tensors.values()),
+        "parameters": summary.parameters,
+        "weight_bytes": summary.weight_bytes,
+        "encodings": summary.encodings,
         "config": dataclasses.asdict(checkpoint.config),
         "generation": dataclasses.asdict(checkpoint.generation),
         "chat_template": tokenizer.chat_template is not None,
@@ -145,14 +142,6 @@ def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     for row in (head, *rows):
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _encodings(tensors: Iterable[StoredTensor]) -> dict[str, int]:
-    """Bytes in each encoding, most first."""
-    sizes: dict[str, int] = {}
-    for tensor in tensors:
-        sizes[tensor.encoding] = sizes.get(tensor.encoding, 0) + tensor.nbytes
-    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
 def _size(count: int) -> str:
