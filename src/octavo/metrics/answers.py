@@ -69,7 +69,7 @@ def best_threshold(
     question whose value is above the threshold is answered with nothing.
     """
     withheld = sum(not gold for gold in golds.values())
-    best, current, threshold = withheld, float(withheld), 0.0
+    best, current, threshold = float(withheld), float(withheld), 0.0
     for name in sorted(no_answer, key=lambda key: no_answer[key]):
         if golds[name]:
             current += scores[name]
