@@ -150,10 +150,10 @@ def from_validation(errors: Sequence[Mapping[str, Any]], body: Any) -> ApiError:
 
 def _path_of(error: Mapping[str, Any], body: Any) -> list[Any]:
     context = error.get("ctx") or {}
-    return _path_in(error["loc"], body) + ([context["field"]] if "field" in context else [])
+    return _path_in(error["loc"], body, error["type"] == "missing") + ([context["field"]] if "field" in context else [])
 
 
-def _path_in(loc: Sequence[Any], body: Any) -> list[Any]:
+def _path_in(loc: Sequence[Any], body: Any, missing: bool) -> list[Any]:
     """The part of pydantic's location that is in the body: without 'body' itself and without names of types."""
     path: list[Any] = []
     here = body
@@ -161,7 +161,7 @@ def _path_in(loc: Sequence[Any], body: Any) -> list[Any]:
         is_here = key in here if isinstance(here, dict) else isinstance(here, list) and isinstance(key, int)
         if is_here:
             here = here[key]
-        elif isinstance(here, dict) and key == loc[-1]:  # a missing field
+        elif missing and isinstance(here, dict) and key == loc[-1]:
             here = None
         else:
             continue
