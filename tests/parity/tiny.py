@@ -113,7 +113,8 @@ VARIANTS: dict[str, Variant] = {
     "phi3": _like_llama("phi3"),
     "phi3-longrope": _like_llama("phi3", original_max_position_embeddings=5, rope_parameters={
         "rope_type": "longrope", "rope_theta": 500.0, "original_max_position_embeddings": 5, "attention_factor": 1.1,
-        "short_factor": [1.0, 1.1, 1.2, 1.5, 2.0, 3.0, 4.0, 5.0], "long_factor": [1.5, 2.0, 3.0, 4.0, 6.0, 7.0, 8.0, 9.0],
+        "short_factor": [1.0, 1.1, 1.2, 1.5, 2.0, 3.0, 4.0, 5.0],
+        "long_factor": [1.5, 2.0, 3.0, 4.0, 6.0, 7.0, 8.0, 9.0],
     }),
     "phi3-window-partial-tied": _like_llama(
         "phi3", sliding_window=8, tie_word_embeddings=True, rope_parameters={
