@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from octavo.cli.catalogue import fit
 from octavo.cli.chat import chat
 from octavo.cli.doctor import doctor
 from octavo.cli.models import list_models, pull, remove, show
@@ -70,6 +71,7 @@ app.command("list")(list_models)
 app.command("ls", hidden=True)(list_models)
 app.command("show")(show)
 app.command("rm")(remove)
+app.command("fit")(fit)
 app.command("doctor")(doctor)
 
 

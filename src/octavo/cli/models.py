@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from octavo.cli.arguments import AsJson, Model, OptionalModel
+from octavo.cli.tables import gigabytes, print_table
 from octavo.models.sources import DEFAULT_MODEL
 
 
@@ -59,8 +59,8 @@ def list_models(as_json: AsJson = False) -> None:
     elif not models:
         typer.echo(f"no model is installed; `octavo pull` fetches {DEFAULT_MODEL}", err=True)
     else:
-        rows = [(model.name, _size(model.size), model.licence or "-", model.origin) for model in models]
-        _print_table(("name", "size", "licence", "from"), rows)
+        rows = [(model.name, gigabytes(model.size), model.licence or "-", model.origin) for model in models]
+        print_table(("name", "size", "licence", "from"), rows)
 
 
 def show(
@@ -127,7 +127,7 @@ def _print_description(description: dict[str, Any]) -> None:
         "path": description["path"],
         "family": description["family"],
         "parameters": f"{description['parameters']:,}",
-        "weights": f"{_size(description['weight_bytes'])} in {', '.join(description['encodings'])}",
+        "weights": f"{gigabytes(description['weight_bytes'])} in {', '.join(description['encodings'])}",
         "layers": f"{config['num_layers']} of width {config['hidden_size']}",
         "heads": f"{attention['num_heads']} of {attention['head_dim']}, {attention['num_kv_heads']} for keys, values",
         "context": f"{config['context_length']:,} tokens",
@@ -136,13 +136,3 @@ def _print_description(description: dict[str, Any]) -> None:
     }
     for name, value in lines.items():
         typer.echo(f"{name:<14} {value}")
-
-
-def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    for row in (head, *rows):
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
