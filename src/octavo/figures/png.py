@@ -26,7 +26,7 @@ def to_png(drawing: Drawing) -> bytes:
         from PIL import Image, ImageDraw
     except ImportError:
         raise MissingDependencyError(
-            "PNG files are drawn by pillow, which is not installed; pip install 'octavo[images]', or write an .html file"
+            "PNG files are drawn by pillow, which is not installed; pip install 'octavo[images]', or write .html"
         ) from None
     size = (math.ceil(drawing.width * SCALE), math.ceil(drawing.height * SCALE))
     image = Image.new("RGB", size, "#ffffff")
