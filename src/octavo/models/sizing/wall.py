@@ -16,8 +16,8 @@ from octavo.models.sizing.machine import LARGEST, Machine
 ROW_HEIGHT, LEFT, WIDTH = 20, 230, 900
 GROWTH = (
     "Every two years the arithmetic of processors for AI grew 3.0 times, the bandwidth of their memory 1.6 times and "
-    "that of the links between them 1.4 times (Gholami et al. 2024): so the bytes that a token reads, not its operations, "
-    "decide how fast one sequence is decoded."
+    "that of the links between them 1.4 times (Gholami et al. 2024): so the bytes that a token reads, not its "
+    "operations, decide how fast one sequence is decoded."
 )
 
 
