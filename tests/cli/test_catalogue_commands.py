@@ -31,3 +31,14 @@ def test_fit_speaks_json(capsys: pytest.CaptureFixture[str], stories: Path) -> N
     assert model["parameters"]["total"] == 260_032 and model["context"] == 512
     assert [row["format"] for row in model["formats"]] == ["float32", "bfloat16", "int8", "int4", "as stored"]
     assert found["machine"]["threads"] >= 1 and model["formats"][0]["tokens_per_second"] > 0
+
+
+def test_fit_draws_the_memory_wall_of_several_models(
+    capsys: pytest.CaptureFixture[str], stories: Path, tmp_path: Path
+) -> None:
+    answer(capsys, "fit", str(stories), str(stories / "config.json"), "--chart", str(tmp_path / "wall.html"))
+    page = (tmp_path / "wall.html").read_text()
+    assert page.count("<svg") == 2 and page.count("<circle") == 9 and "free memory" in page
+    with pytest.raises(SystemExit) as stopped:
+        octavo.cli.main(["fit", str(stories), "--chart", str(tmp_path / "wall.jpg")])
+    assert stopped.value.code == 2 and ".html or .png" in capsys.readouterr().err
