@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from octavo.errors import UnsupportedError
 from octavo.nn.config import RopeConfig, TransformerConfig
-from octavo.nn.frequencies import alibi_slopes, inverse_frequencies
+from octavo.nn.frequencies import alibi_slopes, at_length, inverse_frequencies
 from octavo.nn.kernels.binding import MAX_HEAD_DIM, QK_NORMS
 from octavo.nn.kernels.handle import Layer, Rotary
 
 ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
 NORM_KINDS = {"rms": 0, "layer": 1, "layer_without_bias": 1}
 PLACEMENTS = ("pre", "output", "sandwich", "parallel", "parallel_two")
-ROPE_SWITCHES = dict.fromkeys(("theta", "rotary_dim", "freq_factors", "attention_factor"))
+ROPE_SWITCHES = dict.fromkeys(
+    ("theta", "rotary_dim", "freq_factors", "attention_factor", "original_length", "long_factors", "ntk_factor")
+)
 SWITCHES: Mapping[str, Mapping[str, Container[object] | None]] = {
     "": {
         **dict.fromkeys(
@@ -55,14 +57,18 @@ class Plan:
     slopes: NDArray[np.float32] | None
 
 
-def plan(config: TransformerConfig) -> Plan:
-    """How the kernels run a config. Raises UnsupportedError that names a switch or a shape which they do not know."""
+def plan(config: TransformerConfig, length: int) -> Plan:
+    """How the kernels run a config. Raises UnsupportedError that names a switch or a shape which they do not know.
+
+    length: of the longest sequence that there is memory for; rotary embedding that depends on it has it once for all,
+    as kept keys would be wrong if it changed on the way.
+    """
     refuse_unknown_switches(config)
     _refuse_unknown_shapes(config)
     ropes = list(dict.fromkeys(rope for rope in map(config.rope_of, range(config.num_layers)) if rope is not None))
     layers = tuple(_layer(config, layer, ropes) for layer in range(config.num_layers))
     slopes = _slopes(config.attention.num_heads) if config.attention.alibi else None
-    return Plan(_shape(config), layers, tuple(map(_rotary, ropes)), slopes)
+    return Plan(_shape(config), layers, tuple(_rotary(at_length(rope, length)) for rope in ropes), slopes)
 
 
 def _shape(config: TransformerConfig) -> dict[str, float]:
