@@ -12,7 +12,18 @@ from fastapi import FastAPI, Request, Response
 from octavo.generate.lm import LanguageModel
 from octavo.serve import errors
 from octavo.serve.answering import serving_of
-from octavo.serve.api import chat, completions, conversations, models, responses, stored, tokens, unbuilt
+from octavo.serve.api import (
+    chat,
+    completions,
+    conversations,
+    decisions,
+    models,
+    ollama,
+    responses,
+    stored,
+    tokens,
+    unbuilt,
+)
 from octavo.serve.http import page_files
 from octavo.serve.http.middleware import Gate
 from octavo.serve.http.settings import ServerSettings
@@ -34,7 +45,7 @@ def create_app(served: Iterable[LanguageModel], settings: ServerSettings | None 
     errors.install(app)
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/metrics", metrics, methods=["GET"], response_class=Response)
-    for api in (models, chat, completions, responses, conversations, stored, tokens, unbuilt):
+    for api in (models, chat, completions, responses, conversations, stored, decisions, ollama, tokens, unbuilt):
         app.include_router(api.router)
     page_files.mount(app, pages)
     return app
