@@ -188,8 +188,8 @@ def collect(part: Any, prefix: str, seen: dict[str, set[object]]) -> None:
 
 ON_KERNELS = {
     "llama", "llama-mha", "llama-mqa", "llama-tied", "llama-biases", "llama-head-dim", "llama-eps-and-theta",
-    "llama-llama3", "llama-linear", "llama-gelu", "mistral", "mistral-wide-window", "gpt2", "gpt2-untied",
-    "gpt2-inner-gelu", "qwen2", "phi3", "gpt_neox-sequential", "glm",
+    "llama-llama3", "llama-linear", "llama-proportional", "llama-gelu", "mistral", "mistral-wide-window", "gpt2",
+    "gpt2-untied", "gpt2-inner-gelu", "qwen2", "phi3", "gpt_neox-sequential", "glm",
 }  # fmt: skip
 
 

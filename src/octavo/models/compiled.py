@@ -7,6 +7,7 @@ the blocks are f32, so that an fp32 model stays one. Packed weights replace the 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Protocol
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from octavo import settings
 from octavo.errors import FormatError, UnsupportedError
+from octavo.models.packed import PackCache, PackedMatrix
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
@@ -56,13 +58,15 @@ class Weights(Protocol):
 
 
 class CompiledRunner:
-    """Implements `Runner`. threads None: `settings.threads()`.
+    """Implements `Runner`. threads None: `settings.threads()`. cache: where packed weights are kept between loads.
 
     Raises MissingDependencyError (library not built), UnsupportedError (a switch or shape without kernels), FormatError
     (a tensor is missing or has another shape), OctavoError (a forced level that the machine lacks, no memory).
     """
 
-    def __init__(self, checkpoint: Weights, *, num_blocks: int, threads: int | None = None) -> None:
+    def __init__(
+        self, checkpoint: Weights, *, num_blocks: int, threads: int | None = None, cache: PackCache | None = None
+    ) -> None:
         assert num_blocks >= 1, "a runner needs KV memory"
         self.config = checkpoint.config
         refuse_unknown_switches(self.config)
@@ -76,8 +80,13 @@ class CompiledRunner:
         frequencies = np.empty(0) if rope is None else np.ascontiguousarray(inverse_frequencies(rope), np.float64)
         self._model = KernelModel(level, frequencies, **shape)
         self.max_tokens = self._model.max_tokens
+        self._packed: dict[str, PackedMatrix] = {} if cache is None else cache.read()
+        self._slots: dict[str, tuple[int, str, str]] = {}
+        self._writing: threading.Thread | None = None
         try:
-            self.refresh()
+            self._load()
+            if cache is not None and not self._slots.keys() <= self._packed.keys():
+                self._write(cache)
         except BaseException:
             self.close()
             raise
@@ -108,6 +117,16 @@ class CompiledRunner:
 
     def refresh(self) -> None:
         """Pack all weights again from the checkpoint's tensors."""
+        self._finish_writing()
+        self._packed = {}
+        self._load()
+
+    def close(self) -> None:
+        """Free threads and memory. Idempotent."""
+        self._finish_writing()
+        self._model.close()
+
+    def _load(self) -> None:
         self._set_matrix("embed_tokens.weight", 0, "embed")
         if self.config.rope is None:
             self._set_matrix("embed_positions.weight", 0, "positions")
@@ -117,10 +136,6 @@ class CompiledRunner:
         for layer in range(self.config.num_layers):
             self._set_block(layer)
             self._checkpoint.release()
-
-    def close(self) -> None:
-        """Free threads and memory. Idempotent."""
-        self._model.close()
 
     def _set_block(self, layer: int) -> None:
         attention, mlp = self.config.attention, self.config.mlp
@@ -140,12 +155,32 @@ class CompiledRunner:
             self._model.set_norm(layer, slot, self._vector(f"{name}.bias"), bias=True)
 
     def _set_matrix(self, name: str, layer: int, slot: str) -> None:
+        packed = self._packed.get(name)
+        if packed is not None:
+            self._slots[name] = layer, slot, packed.encoding
+            self._model.use_matrix(layer, slot, packed.encoding, packed.rows, packed.columns, packed.data)
+            return
         tensor = _expanded(_take(self._checkpoint.tensors, name))
         rows, columns = tensor.shape
+        self._slots[name] = layer, slot, tensor.encoding
         try:
             self._model.set_matrix(layer, slot, tensor.encoding, rows, columns, tensor.data)
         except ValueError as error:
             raise FormatError(f"tensor {name!r} does not fit the config: {error}") from None
+
+    def _write(self, cache: PackCache) -> None:
+        """Write the packed weights behind the model's back: they do not change before `_finish_writing`."""
+        matrices = {}
+        for name, (layer, slot, encoding) in self._slots.items():
+            data = self._model.packed(layer, slot, encoding)
+            matrices[name] = PackedMatrix(encoding, *self._model.matrix_shape(slot), data)
+        self._writing = threading.Thread(target=cache.write, args=(matrices,), name="octavo-packed")
+        self._writing.start()
+
+    def _finish_writing(self) -> None:
+        if self._writing is not None:
+            self._writing.join()
+            self._writing = None
 
     def _vector(self, name: str) -> NDArray[np.float32]:
         return np.ascontiguousarray(_take(self._checkpoint.tensors, name).dequantize())

@@ -28,8 +28,9 @@ def make_runner(
         return _torch_runner(checkpoint, num_blocks)
     try:
         from octavo.models.compiled import CompiledRunner
+        from octavo.models.packed import pack_cache
 
-        return CompiledRunner(checkpoint, num_blocks=num_blocks)
+        return CompiledRunner(checkpoint, num_blocks=num_blocks, cache=pack_cache(checkpoint))
     except (MissingDependencyError, UnsupportedError):
         if runner == "kernels" or find_spec("torch") is None:
             raise

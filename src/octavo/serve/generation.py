@@ -16,6 +16,7 @@ from functools import partial
 
 from starlette.types import Receive
 
+from octavo.errors import OctavoError
 from octavo.generate.lm import Event, Finished, LanguageModel, Request, Scores, Stream
 from octavo.serve.admission import Admission
 from octavo.serve.errors import ApiError
@@ -206,3 +207,41 @@ def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *va
     """Call it on the event loop; a loop that is closed belongs to a server that has ended, where nobody listens."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function, *values)
+
+
+@contextlib.asynccontextmanager
+async def in_turn(admission: Admission, receive: Receive) -> AsyncIterator[threading.Event]:
+    """Wait for one slot, and hold it while inside, for work that is not a stream of events.
+
+    Gives an event that is set when the client leaves; what the work raises for it becomes ClientLeft. Raises ApiError
+    when the queue is full.
+    """
+    left = threading.Event()
+    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    start = partial(_begin, turn)
+    admission.admit([start])
+    try:
+        async with client_left(receive, partial(_give_up, turn, left)):
+            await turn
+            started = time.monotonic()
+            try:
+                yield left
+            except OctavoError:
+                if left.is_set():
+                    raise ClientLeft from None
+                raise
+    finally:
+        if not admission.withdraw(start):
+            admission.release(time.monotonic() - started if turn.done() and not turn.cancelled() else 0)
+
+
+def _begin(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
+
+
+def _give_up(turn: asyncio.Future[None], left: threading.Event) -> None:
+    """The client left: nobody waits for the turn, or for what is done in it."""
+    left.set()
+    if not turn.done():
+        turn.set_exception(ClientLeft())

@@ -32,6 +32,7 @@ class KernelModel:
         self._library = library()
         self._shape: Any = Shape(level=LEVELS[level], **shape)
         self._handle: int | None = None
+        self._used: dict[tuple[int, str], NDArray[np.uint8]] = {}
         expected = (self._shape.rotary_dim // 2,)
         if frequencies.shape != expected or frequencies.dtype != np.float64 or not frequencies.flags.c_contiguous:
             raise ValueError(f"frequencies must be float64 of shape {expected}")
@@ -48,6 +49,7 @@ class KernelModel:
         handle, self._handle = self._handle, None
         if handle is not None:
             self._library.octavo_destroy(handle)
+        self._used.clear()
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
@@ -63,17 +65,41 @@ class KernelModel:
             raise ValueError(f"{data.shape} bytes are no {rows} x {columns} matrix in {encoding}")
         if data.dtype != np.uint8 or not data.flags.c_contiguous:
             raise ValueError("data must be contiguous bytes")
-        if (rows, columns) != self._matrix_shape(slot):
-            raise ValueError(f"{slot} must be {self._matrix_shape(slot)}, not {(rows, columns)}")
+        if (rows, columns) != self.matrix_shape(slot):
+            raise ValueError(f"{slot} must be {self.matrix_shape(slot)}, not {(rows, columns)}")
         code, number = ENCODINGS[encoding], MATRICES[slot]
         self._done(
             self._library.octavo_set_matrix(self._open(), layer, number, code, rows, columns, data.ctypes.data), slot
         )
 
+    def use_matrix(
+        self, layer: int, slot: str, encoding: str, rows: int, columns: int, packed: NDArray[np.uint8]
+    ) -> None:
+        """Take a matrix that `packed()` gave for the same encoding and shape. It is kept and read, never written."""
+        self._check_layer(layer)
+        if packed.shape != (packed_bytes(encoding, rows, columns),) or packed.dtype != np.uint8:
+            raise ValueError(f"{packed.shape} bytes are no packed {rows} x {columns} matrix in {encoding}")
+        if not packed.flags.c_contiguous:
+            raise ValueError("packed must be contiguous bytes")
+        if (rows, columns) != self.matrix_shape(slot):
+            raise ValueError(f"{slot} must be {self.matrix_shape(slot)}, not {(rows, columns)}")
+        code, number = ENCODINGS[encoding], MATRICES[slot]
+        self._library.octavo_use_matrix(self._open(), layer, number, code, rows, columns, packed.ctypes.data)
+        self._used[layer, slot] = packed
+
+    def packed(self, layer: int, slot: str, encoding: str) -> NDArray[np.uint8]:
+        """The packed bytes of a matrix that was set in `encoding`; valid until it is set again or the model closed."""
+        self._check_layer(layer)
+        address = self._library.octavo_packed_matrix(self._open(), layer, MATRICES[slot])
+        if not address:
+            raise ValueError(f"{slot} of layer {layer} is not set")
+        size = packed_bytes(encoding, *self.matrix_shape(slot))
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
     def set_bias(self, layer: int, slot: str, values: Floats) -> None:
         """The bias (out,) of a matrix."""
         self._check_layer(layer)
-        self._check_floats(values, self._matrix_shape(slot)[0])
+        self._check_floats(values, self.matrix_shape(slot)[0])
         number = MATRICES[slot]
         self._done(self._library.octavo_set_bias(self._open(), layer, number, values.ctypes.data, values.size), slot)
 
@@ -117,7 +143,8 @@ class KernelModel:
         self._done(self._library.octavo_step(self._open(), ctypes.byref(step)), "the step's threads")
         return logits, states
 
-    def _matrix_shape(self, slot: str) -> tuple[int, int]:
+    def matrix_shape(self, slot: str) -> tuple[int, int]:
+        """Rows and columns of a matrix."""
         shape = self._shape
         width, mlp = shape.hidden_size, shape.intermediate_size
         queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
@@ -142,6 +169,20 @@ class KernelModel:
     def _done(self, status: int, what: str) -> None:
         if status:
             raise OctavoError(f"the system refused memory or threads for {what}; close programs and try again")
+
+
+def packed_bytes(encoding: str, rows: int, columns: int) -> int:
+    """Bytes of a packed matrix."""
+    size: int = library().octavo_packed_bytes(ENCODINGS[encoding], rows, columns)
+    return size
+
+
+def checksum(data: NDArray[np.uint8]) -> int:
+    """Of contiguous bytes: notices damage, not malice."""
+    if data.dtype != np.uint8 or not data.flags.c_contiguous:
+        raise ValueError("data must be contiguous bytes")
+    value: int = library().octavo_checksum(data.ctypes.data, data.size)
+    return value
 
 
 def _check_range(what: str, values: Int32s, end: int) -> None:

@@ -37,7 +37,10 @@ typedef struct {
     int panels, groups;
     uint8_t *data;       // panels x groups x group_bytes(encoding)
     float *bias;         // panels x PANEL, or NULL
+    int borrowed;        // data is the caller's, and read-only
 } matrix;
+
+enum { PACKING = 1 };  // raised whenever packed bytes change their meaning: files of another number are packed anew
 
 size_t group_bytes(encoding e);
 size_t source_row_bytes(encoding e, int columns);

@@ -133,22 +133,47 @@ static void pack_share(void *argument, int thread) {
                 (int)((int64_t)panels * (thread + 1) / p->threads));
 }
 
+static matrix shaped(int32_t encoding_of, int32_t rows, int32_t columns) {
+    return (matrix){.encoding = (encoding)encoding_of, .rows = rows, .columns = columns,
+                    .panels = (rows + PANEL - 1) / PANEL, .groups = (columns + GROUP - 1) / GROUP};
+}
+
+static size_t packed_bytes(const matrix *m) { return (size_t)m->panels * m->groups * group_bytes(m->encoding); }
+
+static void put_matrix(model *m, matrix *target, int32_t slot, matrix packed) {
+    const uint8_t *embed = m->embed.data;  // the head's too, until it gets its own
+    packed.bias = target->bias;
+    *target = packed;
+    if (slot == EMBED && m->head.data == embed) m->head = m->embed;
+}
+
 EXPORT int32_t octavo_set_matrix(model *m, int32_t layer, int32_t slot, int32_t encoding_of, int32_t rows,
                                  int32_t columns, const uint8_t *source) {
-    matrix *target = matrix_at(m, layer, slot);
-    matrix packed = {.encoding = (encoding)encoding_of, .rows = rows, .columns = columns, .data = target->data, .bias = target->bias};
-    packed.panels = (rows + PANEL - 1) / PANEL;
-    packed.groups = (columns + GROUP - 1) / GROUP;
-    const size_t bytes = (size_t)packed.panels * packed.groups * group_bytes(packed.encoding);
-    const uint8_t *embed = m->embed.data;  // the head's too, until it gets its own
-    if (!target->data || target->encoding != packed.encoding || (slot == HEAD && target->data == embed))
-        packed.data = arena_take(&m->weights, bytes);
+    matrix *target = matrix_at(m, layer, slot), packed = shaped(encoding_of, rows, columns);
+    const int own = target->data && !target->borrowed && !(slot == HEAD && target->data == m->embed.data);
+    packed.data = own && target->encoding == packed.encoding ? target->data
+                                                             : arena_take(&m->weights, packed_bytes(&packed));
     if (!packed.data) return -1;
-    *target = packed;
-    packing job = {target, source, m->shape.threads};
+    packing job = {&packed, source, m->shape.threads};
     if (pool_run(m->pool, pack_share, &job)) return -1;
-    if (slot == EMBED && m->head.data == embed) m->head = m->embed;
+    put_matrix(m, target, slot, packed);
     return 0;
+}
+
+// Takes a matrix that is packed already and stays the caller's: never written to, never freed.
+EXPORT void octavo_use_matrix(model *m, int32_t layer, int32_t slot, int32_t encoding_of, int32_t rows, int32_t columns,
+                              const uint8_t *data) {
+    matrix packed = shaped(encoding_of, rows, columns);
+    packed.data = (uint8_t *)(uintptr_t)data;
+    packed.borrowed = 1;
+    put_matrix(m, matrix_at(m, layer, slot), slot, packed);
+}
+
+EXPORT const uint8_t *octavo_packed_matrix(model *m, int32_t layer, int32_t slot) { return matrix_at(m, layer, slot)->data; }
+
+EXPORT int64_t octavo_packed_bytes(int32_t encoding_of, int32_t rows, int32_t columns) {
+    const matrix packed = shaped(encoding_of, rows, columns);
+    return (int64_t)packed_bytes(&packed);
 }
 
 static float *set_padded(model *m, const float *old, const float *values, int32_t count) {
@@ -171,5 +196,6 @@ EXPORT int32_t octavo_set_norm(model *m, int32_t layer, int32_t slot, int32_t is
     return *field ? 0 : -1;
 }
 
+EXPORT int32_t octavo_packing(void) { return PACKING; }
 EXPORT int32_t octavo_max_tokens(void) { return MAX_TOKENS; }
 EXPORT int32_t octavo_shape_bytes(void) { return (int32_t)sizeof(model_shape); }
