@@ -7,6 +7,7 @@ import json
 import threading
 from concurrent.futures import Future
 
+import httpx2
 import pytest
 
 from octavo.cli import main
@@ -57,6 +58,14 @@ def test_a_model_that_cannot_be_loaded_again_stays_and_a_stranger_is_named(capsy
     assert code == 2 and "a stays: it is answering" in err
     code, _, err = run(capsys, "stop", "c", "--url", address)
     assert code == 2 and "'c' is not served" in err
+
+
+def test_feedback_is_printed_as_rows(capsys, address):
+    assert "nobody has rated" in run(capsys, "feedback", "--url", address)[2]
+    body = {"messages": [{"role": "user", "content": "x"}], "completion": "y", "rating": "up"}
+    httpx2.post(f"{address}/v1/feedback", json=body)
+    code, out, _ = run(capsys, "feedback", "--format", "unpaired", "--url", address)
+    assert code == 0 and json.loads(out)["label"] is True
 
 
 def test_no_server_is_one_line(capsys):

@@ -24,7 +24,7 @@ from octavo.cli.doctor import doctor
 from octavo.cli.fit import fit
 from octavo.cli.models import list_models, pull, remove, show
 from octavo.cli.run import run
-from octavo.cli.running import ps, stop
+from octavo.cli.running import feedback, ps, stop
 from octavo.cli.serve import serve
 from octavo.cli.train import train
 from octavo.errors import OctavoError, nearest
@@ -78,6 +78,7 @@ app.add_typer(catalogue, name="models")
 app.command("fit")(fit)
 app.command("ps")(ps)
 app.command("stop")(stop)
+app.command("feedback")(feedback)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
 

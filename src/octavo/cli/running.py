@@ -1,15 +1,18 @@
-"""`octavo ps` and `octavo stop`: what a running server holds in memory."""
+"""`octavo ps`, `stop` and `feedback`: what a running server holds in memory, and what people thought of its answers."""
 
 from __future__ import annotations
 
 import datetime
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from octavo.cli import arguments as given
 from octavo.cli.tables import gigabytes, print_table
+
+if TYPE_CHECKING:
+    import httpx2
 
 Url = Annotated[str, typer.Option("--url", metavar="ADDRESS", help="The server.")]
 KeyFile = Annotated[
@@ -56,6 +59,28 @@ def stop(model: given.Model, url: Url = LOCAL, api_key_file: KeyFile = None) -> 
     typer.echo(f"unloaded {model}", err=True)
 
 
+def feedback(
+    form: Annotated[
+        Literal["preference", "unpaired"],
+        typer.Option("--format", help="Liked beside disliked answers (DPO), or each with a label (KTO)."),
+    ] = "preference",
+    url: Url = LOCAL,
+    api_key_file: KeyFile = None,
+) -> None:
+    """Print a running server's ratings of answers as training data, a JSON object a line.
+
+    Examples:
+
+      octavo feedback > preferences.jsonl
+
+      octavo feedback --format unpaired > ratings.jsonl
+    """
+    answer = _request(url, f"v1/feedback/export?format={form}", api_key_file, None)
+    if not answer.text:
+        typer.echo(f"nobody has rated answers at {url} in a way that gives such rows", err=True)
+    typer.echo(answer.text, nl=False)
+
+
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
     expires = datetime.datetime.fromisoformat(model["expires_at"])
     left = (expires - datetime.datetime.now(datetime.UTC)).total_seconds()
@@ -66,6 +91,12 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _ask(url: str, what: str, key_file: str | None, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The answer of a path below /api."""
+    found: dict[str, Any] = _request(url, f"api/{what}", key_file, body).json()
+    return found
+
+
+def _request(url: str, path: str, key_file: str | None, body: dict[str, Any] | None) -> httpx2.Response:
     """The server's answer. Raises RemoteError where there is none, or an error."""
     import httpx2
 
@@ -75,14 +106,12 @@ def _ask(url: str, what: str, key_file: str | None, body: dict[str, Any] | None 
     key = given.api_key(key_file)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = httpx2.request("GET" if body is None else "POST", f"{address}/api/{what}", json=body, headers=headers)
-        found = answer.json()
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+        answer = httpx2.request("GET" if body is None else "POST", f"{address}/{path}", json=body, headers=headers)
+        if answer.is_success:
+            return answer
+        said = answer.json()["error"]
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, LookupError, TypeError) as error:
         reason = str(error) or type(error).__name__
-        raise RemoteError(
-            f"no server of Octavo answers at {address} ({reason}); start one with `octavo serve`"
-        ) from None
-    if answer.is_success and isinstance(found, dict):
-        return found
-    said = found.get("error") if isinstance(found, dict) else None
-    raise RemoteError(f"{address} answered {answer.status_code}: {said or 'nothing that says why'}")
+        raise RemoteError(f"no server answers at {address} ({reason}); start one with `octavo serve`") from None
+    text = said.get("message") if isinstance(said, dict) else said
+    raise RemoteError(f"{address} answered {answer.status_code}: {text}")

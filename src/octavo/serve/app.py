@@ -17,6 +17,7 @@ from octavo.serve.api import (
     completions,
     conversations,
     decisions,
+    feedback,
     models,
     ollama,
     responses,
@@ -29,6 +30,11 @@ from octavo.serve.http.middleware import Gate
 from octavo.serve.http.settings import ServerSettings
 from octavo.serve.metrics import CONTENT_TYPE
 from octavo.serve.serving import Serving
+
+APIS = (
+    models, chat, completions, responses, conversations, stored, decisions, feedback, ollama, tokens, unbuilt,
+)  # fmt: skip
+"""Each an API family; what is not built comes last."""
 
 
 def create_app(served: Iterable[LanguageModel], settings: ServerSettings | None = None) -> FastAPI:
@@ -45,7 +51,7 @@ def create_app(served: Iterable[LanguageModel], settings: ServerSettings | None 
     errors.install(app)
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/metrics", metrics, methods=["GET"], response_class=Response)
-    for api in (models, chat, completions, responses, conversations, stored, decisions, ollama, tokens, unbuilt):
+    for api in APIS:
         app.include_router(api.router)
     page_files.mount(app, pages)
     return app
