@@ -17,6 +17,7 @@ from octavo.models.transformer import Transformer
 from octavo.nn.config import (
     Activation,
     AttentionConfig,
+    EncoderConfig,
     MlpConfig,
     MoeConfig,
     NormConfig,
@@ -40,7 +41,7 @@ WINDOWED = replace(CONFIG, windows=(8, 8))
 SET: dict[str, Any] = {
     "placement": "sandwich", "rope_layers": (None, CONFIG.rope), "windows": (8, None), "head_bias": True,
     "embedding_scale": 2.0, "residual_scale": 0.5, "logit_scale": 0.25, "logit_softcap": 30.0,
-    "moe": MoeConfig(4, 2, 16, True, None, (True, True)),
+    "moe": MoeConfig(4, 2, 16, True, None, (True, True)), "encoder": EncoderConfig(),
     "norm.offset": True, "norm.round_last": True, "rope.attention_factor": 1.1,
     "attention.scale": 0.1, "attention.softcap": 50.0, "attention.qk_norm": "head", "attention.alibi": True,
 }  # fmt: skip
