@@ -1,7 +1,7 @@
 """Every environment variable and folder that Octavo reads, in one place; nothing else reads `os.environ`.
 
 Variables: OCTAVO_HOME (moves all folders), OCTAVO_OFFLINE, OCTAVO_KERNELS (c|avx2|avx512|torch), OCTAVO_THREADS,
-OCTAVO_API_KEY; and NO_COLOR and TERM, which all programs share.
+OCTAVO_PACK_CACHE (0: off), OCTAVO_API_KEY; and NO_COLOR and TERM, which all programs share.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ def kernels() -> str | None:
     if choice is not None and choice not in KERNEL_CHOICES:
         raise OctavoError(f"OCTAVO_KERNELS={choice!r} is not one of {', '.join(KERNEL_CHOICES)}")
     return choice
+
+
+def pack_cache() -> bool:
+    """Whether packed weights are kept on disk for the next load (unless OCTAVO_PACK_CACHE=0)."""
+    return os.environ.get("OCTAVO_PACK_CACHE", "").lower() not in ("0", "false", "no")
 
 
 def threads() -> int:

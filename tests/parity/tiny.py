@@ -84,6 +84,10 @@ VARIANTS: dict[str, Variant] = {
     "llama-llama3": _llama(rope_parameters={"rope_theta": 500.0, **LLAMA3}),
     "llama-linear": _llama(rope_parameters={"rope_theta": 500.0, "rope_type": "linear", "factor": 4.0}),
     "llama-yarn": _llama(rope_parameters={"rope_theta": 500.0, **YARN}),
+    "llama-dynamic": _llama(rope_parameters={"rope_theta": 500.0, "rope_type": "dynamic", "factor": 2.0}),
+    "llama-proportional": _llama(rope_parameters={
+        "rope_theta": 500.0, "rope_type": "proportional", "factor": 2.0, "partial_rotary_factor": 0.5
+    }),
     "llama-gelu": _llama(hidden_act="gelu"),
     "mistral": _like_llama("mistral", sliding_window=None),
     "mistral-wide-window": _like_llama("mistral", sliding_window=128),
@@ -107,6 +111,11 @@ VARIANTS: dict[str, Variant] = {
         "granite", attention_multiplier=0.2, embedding_multiplier=3.0, residual_multiplier=0.5, logits_scaling=1.5
     ),
     "phi3": _like_llama("phi3"),
+    "phi3-longrope": _like_llama("phi3", original_max_position_embeddings=5, rope_parameters={
+        "rope_type": "longrope", "rope_theta": 500.0, "original_max_position_embeddings": 5, "attention_factor": 1.1,
+        "short_factor": [1.0, 1.1, 1.2, 1.5, 2.0, 3.0, 4.0, 5.0],
+        "long_factor": [1.5, 2.0, 3.0, 4.0, 6.0, 7.0, 8.0, 9.0],
+    }),
     "phi3-window-partial-tied": _like_llama(
         "phi3", sliding_window=8, tie_word_embeddings=True, rope_parameters={
             "rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.75

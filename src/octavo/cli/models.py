@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from octavo.cli.arguments import AsJson, Model, OptionalModel
+from octavo.cli.tables import gigabytes, print_table
 from octavo.models.sources import DEFAULT_MODEL
-
-if TYPE_CHECKING:
-    from octavo.models.tensors import StoredTensor
 
 
 def pull(
@@ -63,8 +59,8 @@ def list_models(as_json: AsJson = False) -> None:
     elif not models:
         typer.echo(f"no model is installed; `octavo pull` fetches {DEFAULT_MODEL}", err=True)
     else:
-        rows = [(model.name, _size(model.size), model.licence or "-", model.origin) for model in models]
-        _print_table(("name", "size", "licence", "from"), rows)
+        rows = [(model.name, gigabytes(model.size), model.licence or "-", model.origin) for model in models]
+        print_table(("name", "size", "licence", "from"), rows)
 
 
 def show(
@@ -85,9 +81,10 @@ def show(
       octavo show smollm2-135m-instruct --template
     """
     from octavo.models import sources
-    from octavo.models.checkpoint import open_checkpoint
+    from octavo.models.summary import summarise
 
-    checkpoint = open_checkpoint(sources.resolve(model))
+    summary = summarise(sources.resolve(model))
+    checkpoint = summary.checkpoint
     tokenizer = checkpoint.tokenizer()
     if template:
         typer.echo(tokenizer.chat_template or "", nl=tokenizer.chat_template is not None)
@@ -96,9 +93,9 @@ def show(
         "name": checkpoint.name,
         "path": str(checkpoint.path),
         "family": checkpoint.family,
-        "parameters": sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values()),
-        "weight_bytes": sum(tensor.nbytes for tensor in checkpoint.tensors.values()),
-        "encodings": _encodings(checkpoint.tensors.values()),
+        "parameters": summary.parameters,
+        "weight_bytes": summary.weight_bytes,
+        "encodings": summary.encodings,
         "config": dataclasses.asdict(checkpoint.config),
         "generation": dataclasses.asdict(checkpoint.generation),
         "chat_template": tokenizer.chat_template is not None,
@@ -130,7 +127,7 @@ def _print_description(description: dict[str, Any]) -> None:
         "path": description["path"],
         "family": description["family"],
         "parameters": f"{description['parameters']:,}",
-        "weights": f"{_size(description['weight_bytes'])} in {', '.join(description['encodings'])}",
+        "weights": f"{gigabytes(description['weight_bytes'])} in {', '.join(description['encodings'])}",
         "layers": f"{config['num_layers']} of width {config['hidden_size']}",
         "heads": f"{attention['num_heads']} of {attention['head_dim']}, {attention['num_kv_heads']} for keys, values",
         "context": f"{config['context_length']:,} tokens",
@@ -139,21 +136,3 @@ def _print_description(description: dict[str, Any]) -> None:
     }
     for name, value in lines.items():
         typer.echo(f"{name:<14} {value}")
-
-
-def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    for row in (head, *rows):
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _encodings(tensors: Iterable[StoredTensor]) -> dict[str, int]:
-    """Bytes in each encoding, most first."""
-    sizes: dict[str, int] = {}
-    for tensor in tensors:
-        sizes[tensor.encoding] = sizes.get(tensor.encoding, 0) + tensor.nbytes
-    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

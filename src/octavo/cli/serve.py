@@ -92,7 +92,7 @@ def serve(
         access_log=access_log,
     )
     references = models or [DEFAULT_MODEL]
-    on_demand = {name_for(reference): partial(load_model, reference) for reference in references}
+    on_demand = {name_for(reference): (partial(load_model, reference), reference) for reference in references}
     if len(on_demand) < len(references):
         raise OctavoError("two of these models have one name; serve one of them, or name one of the folders otherwise")
     _check_aliases(settings.aliases, on_demand)

@@ -68,6 +68,11 @@ class Request:
     logprobs: None, or how many alternatives to report a token besides the chosen one (0 .. 20).
     skip_special: whether special tokens, such as the marks around a tool call in some models, are left out of the text.
     template: further names for the chat template, such as tools or enable_thinking.
+    min_tokens: so many tokens come before one that ends the answer, and before stop texts count.
+    include_stop: the stop text, or the text of the token of stop_token_ids, that ends the answer is part of it.
+    prompt_logprobs: None, or how many alternatives to report for each token of the prompt (0 .. 20), as `Scores`.
+    cache_salt: requests of different salts share nothing that is computed, so that none can tell another's prompt by
+    its time. priority: the smaller, the sooner; equal ones in order of arrival.
     constraint: what the answer's text may be. An answer that max_tokens or a stop text cuts is the beginning of one.
     """
 
@@ -81,12 +86,20 @@ class Request:
     skip_special: bool = True
     template: Mapping[str, Any] = field(default_factory=dict)
     constraint: Constraint | None = None
+    min_tokens: int = 0
+    include_stop: bool = False
+    prompt_logprobs: int | None = None
+    cache_salt: str = ""
+    priority: int = 0
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.max_tokens < 0:
             raise OctavoError(f"max_tokens is {self.max_tokens}; it must be 0 or more", param="max_tokens")
-        if self.logprobs is not None:
-            _check_range("logprobs", self.logprobs, 0, 20)
+        for name in ("logprobs", "prompt_logprobs"):
+            if (top := getattr(self, name)) is not None:
+                _check_range(name, top, 0, 20)
+        most = math.inf if self.max_tokens is None else self.max_tokens
+        _check_range("min_tokens", self.min_tokens, 0, most)
         if any(text == "" for text in self.stop):
             raise OctavoError("a stop text is empty; leave it out or give it characters", param="stop")
 
@@ -108,6 +121,19 @@ class Started:
 
     prompt_tokens: int
     cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Teacher-forced log-probabilities of a text.
+
+    ids: (n,) its tokens. logprobs: natural logs, None for the first, which nothing precedes.
+    top: for each token the likeliest alternatives at its place, empty for the first or when none were asked.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float | None, ...]
+    top: tuple[tuple[TokenLogprob, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +158,11 @@ class Finished:
     stop: str | int | None = None
 
 
-Event = Started | Delta | Finished
+Event = Started | Scores | Delta | Finished
 
 
 class Stream(Protocol):
-    """An iterator over one request's events: Started, Delta*, Finished."""
+    """An iterator over one request's events: Started, Scores where prompt_logprobs were asked, Delta*, Finished."""
 
     def __iter__(self) -> Iterator[Event]: ...
 
@@ -145,19 +171,6 @@ class Stream(Protocol):
     def close(self) -> None:
         """Stop the request and free what it holds; from any thread, any number of times."""
         ...
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Teacher-forced log-probabilities of a text.
-
-    ids: (n,) its tokens. logprobs: natural logs, None for the first, which nothing precedes.
-    top: for each token the likeliest alternatives at its place, empty for the first or when none were asked.
-    """
-
-    ids: tuple[int, ...]
-    logprobs: tuple[float | None, ...]
-    top: tuple[tuple[TokenLogprob, ...], ...] = ()
 
 
 class LanguageModel(Protocol):
@@ -192,12 +205,13 @@ class LanguageModel(Protocol):
 
 @dataclass(frozen=True)
 class Completion:
-    """A whole answer: its text and how it ended."""
+    """A whole answer: its text and how it ended. prompt_scores: where prompt_logprobs were asked."""
 
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...]
     finished: Finished
+    prompt_scores: Scores | None = None
 
 
 def complete(model: LanguageModel, request: Request) -> Completion:
@@ -206,12 +220,15 @@ def complete(model: LanguageModel, request: Request) -> Completion:
     ids: list[int] = []
     logprobs: list[TokenLogprob] = []
     finished: Finished | None = None
+    scores: Scores | None = None
     for event in model.stream(request):
         if isinstance(event, Delta):
             texts.append(event.text)
             ids.extend(event.token_ids)
             logprobs.extend(event.logprobs)
+        elif isinstance(event, Scores):
+            scores = event
         elif isinstance(event, Finished):
             finished = event
     assert finished is not None, "a stream ends with Finished"
-    return Completion("".join(texts), tuple(ids), tuple(logprobs), finished)
+    return Completion("".join(texts), tuple(ids), tuple(logprobs), finished, scores)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from octavo.errors import ContextLengthError, OctavoError
+from octavo.generate.blocks import root_of
 from octavo.generate.completion import Completion, CompletionStream, Limits
 from octavo.generate.engine import Engine
 from octavo.generate.lm import Message, Request, Sampling, Scores
@@ -92,7 +93,7 @@ class LocalModel:
         limits = Limits(frozenset((*eos, *request.stop_token_ids)), room if asked is None else asked)
         constraint = request.constraint
         matcher = None if constraint is None else self._compiler.compile(constraint, limits.stop_ids)
-        completion = Completion(prompt, request, limits, self.tokenizer, matcher)
+        completion = Completion(prompt, request, limits, self.tokenizer, matcher, root_of(request.cache_salt))
         if not completion.finished:
             self.engine.submit(completion)
         return CompletionStream(completion, self.engine.wake)

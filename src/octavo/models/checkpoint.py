@@ -84,7 +84,7 @@ def _open_folder(folder: Path, ignore: Collection[str]) -> Checkpoint:
     source = folder / "config.json"
     raw = read_json(source)
     family = find_family(raw.get("model_type"), str(source))
-    config = _read_config(family, raw, str(source), ignore)
+    config = read_config(family, raw, str(source), ignore)
     entries = _with_prefix(read_folder(folder), family)
     config = _checked_tie(config, entries, family.rules)
     tensors = to_canonical(
@@ -100,7 +100,7 @@ def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
     file = read_gguf(path)
     family, layout = find_gguf(file.metadata.get("general.architecture"), str(path))
     raw = {"model_type": family.name, **hub_config(file, layout, ignore)}
-    config = _read_config(family, raw, str(path), ignore)
+    config = read_config(family, raw, str(path), ignore)
     tensors = to_canonical(file.tensors, layout.rules, config, harmless=layout.harmless_tensors, source=str(path))
     generation = gguf_generation(file.metadata, str(path))
     advice = path.with_name("generation_config.json")  # the format has no place for it
@@ -111,7 +111,8 @@ def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
     return Checkpoint(path, name, family.name, config, raw, tensors, generation, file.metadata, files)
 
 
-def _read_config(family: Family, raw: Mapping[str, Any], source: str, ignore: Collection[str]) -> TransformerConfig:
+def read_config(family: Family, raw: Mapping[str, Any], source: str, ignore: Collection[str] = ()) -> TransformerConfig:
+    """A config in the family's hub spelling to switches; every key is read, known to be harmless, or refused."""
     reader = ConfigReader(raw, source, ignore=ignore)
     reader.neutral({**NEUTRAL_VALUES, **family.neutral_values})
     config = family.read_config(reader)

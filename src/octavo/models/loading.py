@@ -20,8 +20,8 @@ def make_runner(
     """A runner with KV memory for num_blocks * BLOCK_SIZE positions, over all sequences together.
 
     runner None: OCTAVO_KERNELS decides, else kernels, and torch where they are not built or do not know the model.
-    Raises MissingDependencyError when what is needed is not installed, UnsupportedError for an encoder, OctavoError when
-    memory does not suffice.
+    Raises MissingDependencyError when what is needed is not installed, UnsupportedError for an encoder, OctavoError
+    when memory does not suffice.
     """
     if checkpoint.config.encoder is not None:
         raise UnsupportedError(
@@ -33,8 +33,9 @@ def make_runner(
         return _torch_runner(checkpoint, num_blocks)
     try:
         from octavo.models.compiled import CompiledRunner
+        from octavo.models.packed import pack_cache
 
-        return CompiledRunner(checkpoint, num_blocks=num_blocks)
+        return CompiledRunner(checkpoint, num_blocks=num_blocks, cache=pack_cache(checkpoint))
     except (MissingDependencyError, UnsupportedError):
         if runner == "kernels" or find_spec("torch") is None:
             raise

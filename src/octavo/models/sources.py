@@ -7,6 +7,7 @@ References: a folder or .gguf file; the name of an installed or known model; `py
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import re
@@ -147,7 +148,7 @@ def name_for(reference: str) -> str:
 
 
 def remove(name: str) -> None:
-    """Delete an installed model; files of the hub stay in the hub's own cache.
+    """Delete an installed model and what was packed from it; files of the hub stay in the hub's own cache.
 
     Raises ModelNotFoundError for a name that is not installed.
     """
@@ -158,7 +159,13 @@ def remove(name: str) -> None:
         raise ModelNotFoundError(
             f"no model {name!r} is installed{nearest(name, folders) or '.'} `octavo list` shows them"
         )
+    from octavo.models.packed import remove_packed
+
     folder = settings.models_dir() / name
+    with contextlib.suppress(FormatError):
+        record = _read_record(folder)
+        if record is not None:
+            remove_packed(record.path)
     doomed = folder.with_name(f".{name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)  # gone at once for every reader

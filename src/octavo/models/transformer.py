@@ -110,13 +110,21 @@ class Transformer(nn.Module):
         x = x if self.embed_norm is None else self.embed_norm(x)
         return x if self.embed_projection is None else self.embed_projection(x)
 
-    def hidden(self, x: Tensor, positions: Tensor, cache: Cache | None = None, *, mask: Tensor | None = None) -> Tensor:
+    def hidden(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        cache: Cache | None = None,
+        *,
+        mask: Tensor | None = None,
+        length: int | None = None,
+    ) -> Tensor:
         """The blocks and the final norm. x: (batch, tokens, hidden_size) -> the same.
 
         cache: where keys and values are kept and read; None: the tokens are whole sequences, and each sees those before
-        it. mask: (batch, tokens) bool, false at padding; only without a cache.
+        it. mask: (batch, tokens) bool, false at padding; only without a cache. length: as `rotary.cos_sin` has it.
         """
-        turns = {rope: cos_sin(rope, positions) for rope in set(self._ropes) if rope is not None}
+        turns = {rope: cos_sin(rope, positions, length) for rope in set(self._ropes) if rope is not None}
         whole = partial(scaled_attention, mask=mask)
         for layer, rope in enumerate(self._ropes):
             block = self.blocks[layer % len(self.blocks)]
@@ -177,7 +185,9 @@ def _embedding(rows: int, width: int) -> nn.Embedding:
 class TorchRunner:
     """The `Runner` on torch. Given a Transformer it runs the live module, weights as they are at each step.
 
-    Rows are equal within 1e-5 (float32) whatever else is in the step and however tokens are cut into steps.
+    Rows are equal within 1e-5 (float32) whatever else is in the step and however tokens are cut into steps. Rotary
+    embedding that depends on the sequence's length (longrope, dynamic) is that of the longest one that fits in here:
+    kept keys would be wrong if it changed on the way.
     """
 
     def __init__(
@@ -198,6 +208,7 @@ class TorchRunner:
         self.num_blocks = num_blocks
         self.max_tokens = max_tokens
         self._model = source
+        self._length = min(source.config.context_length, num_blocks * BLOCK_SIZE)
         self._memory = PagedMemory(source.config, num_blocks, BLOCK_SIZE, dtype=weight.dtype, device=weight.device)
 
     @torch.inference_mode()
@@ -208,7 +219,7 @@ class TorchRunner:
         tokens = torch.from_numpy(np.concatenate([row.tokens for row in rows]).astype(np.int64))[None].to(device)
         positions = torch.cat([torch.arange(span.start, len(span.slots)) for span in spans])[None].to(device)
         x = self._model.embed(tokens, positions)
-        x = self._model.hidden(x, positions, PagedStep(self._memory, spans))[0, wanted]
+        x = self._model.hidden(x, positions, PagedStep(self._memory, spans), length=self._length)[0, wanted]
         return StepOutput(_floats(self._model.logits(x)), _floats(x) if hidden else None)
 
     def _plan(self, rows: Sequence[Row]) -> tuple[list[Span], Tensor]:

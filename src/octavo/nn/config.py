@@ -36,13 +36,17 @@ class RopeConfig:
     """Rotary embedding in the half layout: feature i turns with feature i + rotary_dim / 2.
 
     freq_factors: rotary_dim / 2 divisors of the inverse frequencies (linear, llama3 and yarn scaling), or None for
-    all 1. attention_factor: of cos and sin (yarn).
+    all 1. attention_factor: of cos and sin (yarn, longrope). Sequences longer than original_length have the divisors
+    long_factors (longrope), or a base that grows with their length by ntk_factor (dynamic).
     """
 
     theta: float
     rotary_dim: int
     freq_factors: tuple[float, ...] | None = None
     attention_factor: float = 1.0
+    original_length: int | None = None
+    long_factors: tuple[float, ...] | None = None
+    ntk_factor: float | None = None
 
 
 @dataclass(frozen=True)

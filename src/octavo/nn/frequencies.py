@@ -1,12 +1,13 @@
-"""Inverse frequencies of rotary embedding (Su et al. 2021, arXiv 2104.09864), and the scalings that stretch them.
+"""Inverse frequencies of rotary embedding (Su et al. 2021, arXiv 2104.09864), the scalings that stretch them, ALiBi.
 
-Every scaling that does not depend on the sequence's length is a list of divisors (`RopeConfig.freq_factors`), so
-runners know one formula. No torch here.
+Every scaling is a list of divisors (`RopeConfig.freq_factors`), so runners know one formula; two scalings choose theirs
+by the sequence's length (`at_length`). No torch here.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,22 @@ def inverse_frequencies(rope: RopeConfig) -> NDArray[np.float64]:
     exponents = np.arange(0, rope.rotary_dim, 2, dtype=np.float64) / rope.rotary_dim
     plain: NDArray[np.float64] = rope.theta**-exponents
     return plain if rope.freq_factors is None else plain / np.asarray(rope.freq_factors, np.float64)
+
+
+def at_length(rope: RopeConfig, length: int) -> RopeConfig:
+    """The rotary embedding of a sequence of `length` positions, which depends on no length any more.
+
+    Longrope (Ding et al. 2024, arXiv 2402.13753) has a list of divisors for short and one for long sequences; dynamic
+    NTK scaling (reddit users bloc97 and emozilla, 2023) raises the base so that the slowest pair turns no further
+    in `length` positions than it did in the original ones.
+    """
+    plain = replace(rope, original_length=None, long_factors=None, ntk_factor=None)
+    if rope.original_length is None or length <= rope.original_length:
+        return plain
+    if rope.ntk_factor is None:
+        return replace(plain, freq_factors=rope.long_factors)
+    stretch = rope.ntk_factor * length / rope.original_length - (rope.ntk_factor - 1)
+    return replace(plain, theta=rope.theta * stretch ** (rope.rotary_dim / (rope.rotary_dim - 2)))
 
 
 def linear_factors(rotary_dim: int, factor: float) -> tuple[float, ...]:
@@ -59,11 +76,32 @@ def yarn_factors(
     return tuple(1 / ((1 - keep) / factor + keep) for keep in kept)
 
 
+def proportional_factors(head_dim: int, partial: float, factor: float) -> tuple[float, ...]:
+    """Only the first pairs of the whole head turn, by a divisor; the others stand still, for theirs is infinite."""
+    turning = int(partial * head_dim // 2)
+    return (float(factor),) * turning + (math.inf,) * (head_dim // 2 - turning)
+
+
+def longrope_attention_factor(factor: float, original: int) -> float:
+    """By which longrope multiplies cos and sin, where the config does not say it."""
+    return 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
+
+
 def yarn_attention_factor(factor: float, mscale: float | None, mscale_all_dim: float | None) -> float:
     """By which YaRN multiplies cos and sin, where the config does not say it."""
     if mscale is not None and mscale_all_dim is not None:
         return _yarn_scale(factor, mscale) / _yarn_scale(factor, mscale_all_dim)
     return _yarn_scale(factor, 1)
+
+
+def alibi_slopes(heads: int) -> tuple[float, ...]:
+    """One a head (Press et al. 2021, arXiv 2108.12409): 2^(-8 i / n) for n heads.
+
+    Where n is no power of 2, the odd ones of the next power fill up.
+    """
+    power = 2 ** int(math.log2(heads))
+    slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]
+    return (*slopes, *(2 ** (-4 * (2 * i + 1) / power) for i in range(heads - power)))
 
 
 def _yarn_scale(factor: float, mscale: float) -> float:

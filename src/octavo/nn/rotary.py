@@ -6,19 +6,25 @@ in float64: at position 8,000 a float32 angle is off by up to 5e-4 radians.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from octavo.nn.config import RopeConfig
-from octavo.nn.frequencies import inverse_frequencies
+from octavo.nn.frequencies import at_length, inverse_frequencies
 
 
-def cos_sin(rope: RopeConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
+def cos_sin(rope: RopeConfig, positions: Tensor, length: int | None = None) -> tuple[Tensor, Tensor]:
     """The turns of each position, times the attention factor.
 
-    positions: (batch, tokens). Returns two of (batch, 1, tokens, rotary_dim), fp32.
+    positions: (batch, tokens). length: of the sequences, where the embedding depends on it; None: each row is as long
+    as its last position says. Returns two of (batch, 1, tokens, rotary_dim), fp32.
     """
-    frequencies = torch.from_numpy(inverse_frequencies(rope)).to(positions.device)
+    lengths = [length or 0]
+    if rope.original_length is not None and length is None:
+        lengths = (positions.amax(1) + 1).tolist()
+    rows = np.stack([inverse_frequencies(at_length(rope, each)) for each in lengths])
+    frequencies = torch.from_numpy(rows).to(positions.device)[:, None, None, :]  # (batch or 1, 1, 1, rotary_dim / 2)
     angles = positions[:, None, :, None].double() * frequencies  # (batch, 1, tokens, rotary_dim / 2)
     angles = torch.cat((angles, angles), dim=-1)
     return (angles.cos() * rope.attention_factor).float(), (angles.sin() * rope.attention_factor).float()

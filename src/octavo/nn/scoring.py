@@ -2,7 +2,7 @@
 
 Unusual: one function serves whole sequences, padded or not, and cached ones; only a soft cap leaves torch's fused
 attention. Windows count the token itself, so a window of W sees W positions (Jiang et al. 2023, arXiv 2310.06825).
-Source of ALiBi: Press et al. 2021 (arXiv 2108.12409), rounded as Falcon was trained.
+ALiBi is rounded as Falcon was trained.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from octavo.nn.config import TransformerConfig
+from octavo.nn.frequencies import alibi_slopes
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,6 @@ class Scoring:
     def first_seen(self, position: int) -> int:
         """The first position that a token at `position` sees."""
         return 0 if self.window is None else max(0, position + 1 - self.window)
-
-
-def alibi_slopes(heads: int) -> tuple[float, ...]:
-    """2^(-8 i / n) for n heads; where n is no power of 2, the odd ones of the next power fill up."""
-    power = 2 ** int(math.log2(heads))
-    slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]
-    return (*slopes, *(2 ** (-4 * (2 * i + 1) / power) for i in range(heads - power)))
 
 
 def scaled_attention(

@@ -1,6 +1,6 @@
 """Phi-3 and Phi-4: LLaMA's graph with q, k, v fused in one matrix and gate, up in another; early ones with a window.
 
-Longrope, whose frequencies change with the length, is refused by name.
+Those of 128 k tokens have longrope: other frequencies for sequences past 4 k than for shorter ones.
 Source: arXiv 2404.14219, 2412.08905, and the hub's `phi3` config.
 """
 

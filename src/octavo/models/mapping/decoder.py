@@ -11,7 +11,16 @@ from typing import Any
 
 from octavo.errors import FormatError
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.rope import FULL, PLAIN_ROPE, SLIDING, RopeSpelling, read_rope, write_rope
+from octavo.models.mapping.rope import (
+    FULL,
+    PLAIN_ROPE,
+    SLIDING,
+    RopeSpelling,
+    extended_length,
+    read_rope,
+    trained_length,
+    write_rope,
+)
 from octavo.nn.config import Activation, AttentionConfig, MlpConfig, MoeConfig, NormConfig, TransformerConfig
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -37,12 +46,13 @@ def read_decoder(
     """A hub config to switches, without biases. tie, head_dim, activation: where the config does not say."""
     hidden_size = reader.integer("hidden_size")
     attention = read_attention(reader, hidden_size, head_dim)
-    context_length = reader.integer("max_position_embeddings")
+    trained = reader.integer("max_position_embeddings")
+    rotary = read_rope(reader, attention.head_dim, trained, rope)
     return TransformerConfig(
         vocab_size=reader.integer("vocab_size"),
         hidden_size=hidden_size,
         num_layers=reader.integer("num_hidden_layers", high=4096),
-        context_length=context_length,
+        context_length=extended_length(rotary, trained),
         norm=norm,
         attention=attention,
         mlp=MlpConfig(
@@ -50,7 +60,7 @@ def read_decoder(
             activation=reader.choice(activation_key, table=ACTIVATIONS, default=activation),
             gated=gated,
         ),
-        rope=read_rope(reader, attention.head_dim, context_length, rope),
+        rope=rotary,
         tie_embeddings=reader.flag("tie_word_embeddings", default=tie),
     )
 
@@ -126,7 +136,7 @@ def write_decoder(config: TransformerConfig) -> dict[str, Any]:
         "num_attention_heads": attention.num_heads,
         "num_key_value_heads": attention.num_kv_heads,
         "head_dim": attention.head_dim,
-        "max_position_embeddings": config.context_length,
+        "max_position_embeddings": trained_length(rope, config.context_length),
         "rms_norm_eps" if config.norm.kind == "rms" else "layer_norm_eps": config.norm.eps,
         "hidden_act": HUB_ACTIVATIONS[config.mlp.activation],
         "tie_word_embeddings": config.tie_embeddings,

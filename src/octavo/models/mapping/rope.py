@@ -1,24 +1,30 @@
 """The spellings of rotary embedding in hub configs, read and written.
 
 Read: `rope_parameters` (transformers 5), and top-level `rope_theta` with `rope_scaling` by `type` or `rope_type`.
-Written: the older spelling, which every reader knows. Divisors that are neither linear nor Llama 3's (yarn's too) are
-written as longrope with equal short and long lists, which means the same without loss.
+Written: the older spelling, which every reader knows. Divisors that are none of linear, Llama 3's, proportional (yarn's
+too) are written as longrope with equal short and long lists, which means the same without loss.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 from octavo.errors import UnsupportedError
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.nn.config import RopeConfig
-from octavo.nn.frequencies import linear_factors, llama3_factors, yarn_attention_factor, yarn_factors
+from octavo.nn.frequencies import (
+    linear_factors,
+    llama3_factors,
+    longrope_attention_factor,
+    proportional_factors,
+    yarn_attention_factor,
+    yarn_factors,
+)
 
-KINDS = {
-    "default": "default", "linear": "linear", "llama3": "llama3", "yarn": "yarn", "longrope": "longrope",
-    "su": "longrope",
-}  # fmt: skip
+NAMES = ("default", "linear", "dynamic", "llama3", "yarn", "longrope", "proportional")
+KINDS = {**{name: name for name in NAMES}, "su": "longrope"}
 LLAMA3_ORIGINALS = tuple(2**power for power in range(5, 18))
 
 
@@ -45,7 +51,7 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 def read_rope(
     reader: ConfigReader, head_dim: int, context_length: int, spelling: RopeSpelling = PLAIN_ROPE
 ) -> RopeConfig:
-    """The rotary part of a config. Raises UnsupportedError for a scaling that is not constant divisors."""
+    """The rotary part of a config. Raises UnsupportedError for a scaling that is not known."""
     section = reader.section("rope_parameters", "rope_scaling")
     if spelling.blocks is not None:
         nested = section is not None and (section.has(FULL) or section.has(SLIDING))
@@ -55,6 +61,10 @@ def read_rope(
             section = None
     theta = _either(section, reader, "rope_theta", spelling.theta_key, spelling.theta)
     partial = _either(section, reader, "partial_rotary_factor", spelling.partial_key, spelling.partial)
+    if section is not None and section.raw.get("rope_type") == "proportional":
+        divisors = proportional_factors(head_dim, partial, section.number("factor", default=1.0))
+        section.choice("rope_type", table=KINDS)
+        return RopeConfig(theta, head_dim, divisors)
     rotary_dim = int(head_dim * partial + 1e-6)  # as peers cut it, but for the rounding of the product
     if rotary_dim % 2 or not 2 <= rotary_dim <= head_dim:
         raise UnsupportedError(
@@ -78,10 +88,12 @@ def _scaled(plain: RopeConfig, section: ConfigReader, reader: ConfigReader, cont
         return plain
     if kind == "linear":
         return replace(plain, freq_factors=linear_factors(plain.rotary_dim, section.number("factor")))
+    if kind == "dynamic":
+        return replace(plain, original_length=context_length, ntk_factor=section.number("factor"))
     original_at = section if section.has("original_max_position_embeddings") else reader
     original = original_at.integer("original_max_position_embeddings", default=context_length)
     if kind == "longrope":
-        return _equal_lists(plain, section)
+        return _longrope(plain, section, original, context_length)
     if kind == "yarn":
         return _yarn(plain, section, original, context_length)
     low, high = section.number("low_freq_factor"), section.number("high_freq_factor")
@@ -108,16 +120,24 @@ def _yarn(plain: RopeConfig, section: ConfigReader, original: int, context_lengt
     return replace(plain, freq_factors=factors, attention_factor=attention)
 
 
-def _equal_lists(plain: RopeConfig, section: ConfigReader) -> RopeConfig:
-    """Longrope whose two lists are one and whose attention factor is given; true longrope changes with the length."""
+def _longrope(plain: RopeConfig, section: ConfigReader, original: int, context_length: int) -> RopeConfig:
     count = plain.rotary_dim // 2
     short, long = section.numbers("short_factor", count), section.numbers("long_factor", count)
-    if short != long or not section.has("attention_factor"):
-        raise UnsupportedError(
-            f"{section.source} has rope_type longrope with lists that change with the length, which is not supported",
-            param="rope_type",
-        )
-    return replace(plain, freq_factors=short, attention_factor=section.number("attention_factor"))
+    factor = section.number("factor", default=context_length / original)
+    attention = section.number("attention_factor", default=longrope_attention_factor(factor, original))
+    plain = replace(plain, freq_factors=short, attention_factor=attention)
+    return plain if short == long else replace(plain, original_length=original, long_factors=long)
+
+
+def extended_length(rope: RopeConfig | None, trained: int) -> int:
+    """How long a context may be: dynamic scaling is made to go past the trained length, by its factor."""
+    return trained if rope is None or rope.ntk_factor is None else round(trained * rope.ntk_factor)
+
+
+def trained_length(rope: RopeConfig | None, context_length: int) -> int:
+    """The inverse of `extended_length`."""
+    dynamic = rope is not None and rope.ntk_factor is not None
+    return rope.original_length if dynamic and rope is not None and rope.original_length else context_length
 
 
 def write_rope(rope: RopeConfig, head_dim: int, context_length: int) -> dict[str, Any]:
@@ -129,10 +149,15 @@ def write_rope(rope: RopeConfig, head_dim: int, context_length: int) -> dict[str
 
 
 def _scaling(rope: RopeConfig, context_length: int) -> dict[str, Any] | None:
+    if rope.ntk_factor is not None:
+        return {"rope_type": "dynamic", "factor": rope.ntk_factor}
     factors = rope.freq_factors
     if factors is None:
         return None
     factor = max(factors)
+    if factor == math.inf:
+        partial = sum(each < factor for each in factors) / len(factors)
+        return {"rope_type": "proportional", "factor": min(factors), "partial_rotary_factor": partial}
     if min(factors) == factor and rope.attention_factor == 1:
         return {"rope_type": "linear", "factor": factor}
     for original in LLAMA3_ORIGINALS:
@@ -148,7 +173,7 @@ def _scaling(rope: RopeConfig, context_length: int) -> dict[str, Any] | None:
     return {
         "rope_type": "longrope",
         "short_factor": list(factors),
-        "long_factor": list(factors),
+        "long_factor": list(rope.long_factors or factors),
         "attention_factor": rope.attention_factor,
-        "original_max_position_embeddings": context_length,
+        "original_max_position_embeddings": rope.original_length or context_length,
     }

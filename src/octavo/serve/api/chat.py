@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from octavo.generate import lm
 from octavo.generate.constrain import Constraint
-from octavo.serve.answering import Answer, serving_of
+from octavo.serve.answering import Answer, EventStream, serving_of
 from octavo.serve.api import stored
 from octavo.serve.fields import GenerationRequest, Refused, Strict, Text, TokenCount, wrong
 from octavo.serve.generation import Job
@@ -286,4 +286,4 @@ async def create_chat_completion(body: ChatRequest, request: Request) -> Respons
         if keeps:
             stored.keep(serving, shape.completion(usage), body.metadata, requests[0])
 
-    return Answer(serving, model, [Job(made) for made in requests], shape, body.stream, keep)
+    return Answer(serving, model, [Job(made) for made in requests], EventStream(shape), body.stream, keep)

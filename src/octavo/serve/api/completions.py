@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from octavo.errors import OctavoError, UnsupportedError
 from octavo.generate import lm
-from octavo.serve.answering import Answer, serving_of
+from octavo.serve.answering import Answer, EventStream, serving_of
 from octavo.serve.fields import GenerationRequest, Refused, check_text, wrong
 from octavo.serve.generation import Job
 from octavo.serve.logprobs import CompletionLogprobs, joined
@@ -191,4 +191,5 @@ async def create_completion(body: CompletionRequest, request: Request) -> Respon
     serving = serving_of(request)
     model = await serving.find(body.model)
     prompts = body.prompts(model)
-    return Answer(serving, model, body.jobs(model, prompts), CompletionShape(body, model, prompts), body.stream)
+    shape = CompletionShape(body, model, prompts)
+    return Answer(serving, model, body.jobs(model, prompts), EventStream(shape), body.stream)

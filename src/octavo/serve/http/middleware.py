@@ -50,7 +50,7 @@ class Gate:
             answer = as_api_error(error, request_id=request_id)
             if started:
                 raise ConnectionError(f"request {request_id} broke off") from None
-            await answer.response()(scope, receive, send_with_id)
+            await answer.response(scope["path"])(scope, receive, send_with_id)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
