@@ -68,7 +68,25 @@ CONFIGS = {
     ),
     "layer norm": replace(LLAMA, norm=NormConfig("layer", 1e-3), hidden_size=61),
     "relu": replace(GPT2, mlp=MlpConfig(33, "relu", gated=False), rope=RopeConfig(500.0, 4)),
-}
+    "windows": replace(LLAMA, windows=(5, None)),
+    "soft caps": replace(LLAMA, attention=replace(LLAMA.attention, softcap=3.0), logit_softcap=5.0, windows=(20, 7)),
+    "scales": replace(
+        LLAMA, attention=replace(LLAMA.attention, scale=0.2), embedding_scale=3.0, residual_scale=0.5, logit_scale=1.5
+    ),
+    "norms of heads": replace(LLAMA, attention=AttentionConfig(6, 2, 15, qk_norm="head"), rope=RopeConfig(1e4, 14)),
+    "a norm for each head": replace(
+        LLAMA, norm=NormConfig("layer_without_bias", 1e-5), attention=AttentionConfig(8, 4, 15, qk_norm="per_head"),
+        rope=RopeConfig(1e4, 10, None, 1.2),
+    ),
+    "norms of all heads": replace(LLAMA, placement="output", attention=AttentionConfig(6, 2, 16, qk_norm="full")),
+    "norms on both sides": replace(LLAMA, placement="sandwich", norm=NormConfig("rms", 1e-5, offset=True)),
+    "parallel": replace(GPT2, placement="parallel", rope=RopeConfig(1e4, 6), tie_embeddings=False, head_bias=True),
+    "parallel with two norms": replace(GPT2, placement="parallel_two", residual_scale=0.5),
+    "alibi": replace(GPT2, attention=AttentionConfig(6, 3, 10, alibi=True), placement="parallel"),
+    "a rotary for each layer": replace(
+        LLAMA, num_layers=4, rope_layers=(RopeConfig(1e4, 16), None, RopeConfig(50.0, 8), RopeConfig(1e4, 16))
+    ),
+}  # fmt: skip
 
 
 @dataclass
@@ -190,6 +208,30 @@ def test_a_row_has_the_same_bits_however_it_is_cut_and_whoever_is_beside_it(
     source = encoded(loud_model(config), encoding)
     with kernels(source, level, threads=1) as alone, kernels(source, level, threads=3) as shared:
         check_law(config, alone, shared)
+
+
+@every_level
+@pytest.mark.parametrize("encoding", ["f32", "q8_0"])
+@pytest.mark.parametrize("name", list(CONFIGS)[10:])
+def test_the_law_holds_with_every_switch(name: str, encoding: Encoding, level: str) -> None:
+    config = CONFIGS[name]
+    if encoding == "q8_0":  # whole blocks of 32
+        config = replace(config, hidden_size=64, mlp=replace(config.mlp, intermediate_size=96))
+        config = replace(config, attention=replace(config.attention, head_dim=32))
+    source = encoded(loud_model(config), encoding)
+    with kernels(source, level, threads=1) as alone, kernels(source, level, threads=3) as shared:
+        check_law(config, alone, shared)
+
+
+@every_level
+def test_blocks_behind_every_window_may_be_used_again(level: str) -> None:
+    config = replace(LLAMA, windows=(20, 9))
+    source, tokens = encoded(loud_model(config), "bf16"), sequence(config, 120)
+    with kernels(source, level) as runner:
+        expected = whole(runner, tokens)
+        ring = [block % 3 for block in range(8)]  # a token sees 20 positions, which touch three blocks at most
+        got = [runner.step([Row(tokens[t : t + 1], t, ring, 0)]).logits for t in range(len(tokens))]
+        assert np.array_equal(np.concatenate(got), expected)
 
 
 def check_law(config: TransformerConfig, alone: CompiledRunner, shared: CompiledRunner) -> None:

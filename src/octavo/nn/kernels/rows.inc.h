@@ -14,6 +14,10 @@ INLINE vec exp2_of(vec x) {  // relative error below 3e-7
     return times_power(fma16(p, r, splat(1.0f)), n);
 }
 
+INLINE vec tanh_of_half(vec x) {  // tanh(u) of x = 2 u / ln 2
+    return sub(splat(1.0f), divide(splat(2.0f), add(splat(1.0f), exp2_of(x))));
+}
+
 static void normalize(const norm *n, const float *x, int width, float *out) {
     float last[16] = {0}, mean = 0;
     const int whole = width & ~15;
@@ -89,4 +93,18 @@ static void gate(float *gate, const float *up, int count, activation_kind kind) 
     else if (kind == GELU) gate_as(gate, up, count, GELU);
     else if (kind == GELU_TANH) gate_as(gate, up, count, GELU_TANH);
     else gate_as(gate, up, count, RELU);
+}
+
+INLINE vec capped(vec x, float scale, float softcap) {
+    if (softcap == 0.0f) return mul(x, splat(scale));
+    return mul(tanh_of_half(mul(x, splat(2.88539008f * scale / softcap))), splat(softcap));
+}
+
+static void cap(float *x, int count, float scale, float softcap) {
+    int i = 0;
+    for (; i + 16 <= count; i += 16) store(x + i, capped(load(x + i), scale, softcap));
+    float last[16] = {0};
+    memcpy(last, x + i, (size_t)(count - i) * 4);
+    store(last, capped(load(last), scale, softcap));
+    memcpy(x + i, last, (size_t)(count - i) * 4);
 }
