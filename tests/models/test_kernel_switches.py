@@ -11,16 +11,20 @@ import pytest
 from octavo.errors import UnsupportedError
 from octavo.models import loading
 from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
-from octavo.models.compiled import SWITCHES, CompiledRunner, refuse_unknown_switches
+from octavo.models.compiled import CompiledRunner
+from octavo.models.kernel_plan import SWITCHES, refuse_unknown_switches
 from octavo.models.saving import save_checkpoint
 from octavo.models.transformer import Transformer
 from octavo.nn.config import (
     Activation,
     AttentionConfig,
+    EncoderConfig,
     MlpConfig,
     MoeConfig,
     NormConfig,
     NormKind,
+    Placement,
+    QkNorm,
     RopeConfig,
     TransformerConfig,
 )
@@ -37,13 +41,7 @@ CONFIG = TransformerConfig(
     tie_embeddings=False,
 )
 WINDOWED = replace(CONFIG, windows=(8, 8))
-SET: dict[str, Any] = {
-    "placement": "sandwich", "rope_layers": (None, CONFIG.rope), "windows": (8, None), "head_bias": True,
-    "embedding_scale": 2.0, "residual_scale": 0.5, "logit_scale": 0.25, "logit_softcap": 30.0,
-    "moe": MoeConfig(4, 2, 16, True, None, (True, True)),
-    "norm.offset": True, "norm.round_last": True, "rope.attention_factor": 1.1,
-    "attention.scale": 0.1, "attention.softcap": 50.0, "attention.qk_norm": "head", "attention.alibi": True,
-}  # fmt: skip
+SET: dict[str, Any] = {"moe": MoeConfig(4, 2, 16, True, None, (True, True)), "encoder": EncoderConfig()}
 """A value for each switch that the kernels do not know."""
 
 
@@ -63,7 +61,7 @@ def switches(part: Any, prefix: str = "") -> list[str]:
 
 
 def test_every_switch_of_the_config_is_known_or_tried_here() -> None:
-    known = {prefix + name for prefix, names in SWITCHES.items() for name in names}
+    known = {prefix + name for prefix, names in SWITCHES.items() for name in names if prefix != "rope_layers."}
     parts = {name for name in known if is_dataclass(getattr(CONFIG, name, None))}
     assert {*switches(CONFIG)} == (known - parts) | {*SET}
     refuse_unknown_switches(CONFIG)
@@ -77,19 +75,24 @@ def test_a_switch_without_kernels_is_refused_by_name(switch: str) -> None:
 
 
 def test_a_kind_without_kernels_is_refused_by_name() -> None:
-    for switch, kinds, taught in (("norm.kind", NormKind, ("rms", "layer")), ("mlp.activation", Activation, ...)):
-        for kind in (*get_args(kinds), "later"):
-            config = changed(CONFIG, switch, kind)
-            if kind != "later" and (taught is ... or kind in taught):
-                refuse_unknown_switches(config)
-            else:
+    kinds = {"norm.kind": NormKind, "mlp.activation": Activation, "attention.qk_norm": QkNorm, "placement": Placement}
+    for switch, taught in kinds.items():
+        for kind in (*get_args(taught), "later"):
+            if kind in ("post", "later"):  # norms on sums are of encoders, whose kernels are their own
                 with pytest.raises(UnsupportedError, match=f"{switch} '{kind}'"):
-                    refuse_unknown_switches(config)
+                    refuse_unknown_switches(changed(CONFIG, switch, kind))
+            else:
+                refuse_unknown_switches(changed(CONFIG, switch, kind))
 
 
 @dataclass(frozen=True)
 class LaterNorm(NormConfig):
     later: bool = False
+
+
+@dataclass(frozen=True)
+class LaterRope(RopeConfig):
+    later: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +110,8 @@ def test_a_switch_that_a_later_config_adds_is_refused_until_the_kernels_learn_it
         refuse_unknown_switches(LaterConfig(**plain, later=1, must="x"))
     with pytest.raises(UnsupportedError, match="know part LaterNorm"):
         refuse_unknown_switches(LaterConfig(**plain, part=LaterNorm("rms", 1e-5), must="x"))
+    with pytest.raises(UnsupportedError, match=r"know rope_layers\.later 1"):
+        refuse_unknown_switches(replace(CONFIG, rope_layers=(CONFIG.rope, LaterRope(1e4, 16, later=1))))
     refuse_unknown_switches(replace(CONFIG, norm=LaterNorm("rms", 1e-5)))
     with pytest.raises(UnsupportedError, match=r"know norm\.later True"):
         refuse_unknown_switches(replace(CONFIG, norm=LaterNorm("rms", 1e-5, later=True)))
@@ -116,6 +121,7 @@ def test_torch_runs_what_the_kernels_refuse_or_the_message_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OCTAVO_KERNELS", raising=False)
+    monkeypatch.delitem(SWITCHES[""], "windows")  # type: ignore[arg-type]
     tensors = Transformer(WINDOWED).stored_tensors()
     save_checkpoint(tmp_path / "model", WINDOWED, "mistral", tensors, None, GenerationDefaults())
     checkpoint = open_checkpoint(tmp_path / "model")

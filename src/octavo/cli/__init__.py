@@ -18,9 +18,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from octavo.cli.bench import bench
-from octavo.cli.catalogue import fit
+from octavo.cli.catalogue import catalogue
 from octavo.cli.chat import chat
 from octavo.cli.doctor import doctor
+from octavo.cli.fit import fit
 from octavo.cli.models import list_models, pull, remove, show
 from octavo.cli.run import run
 from octavo.cli.running import feedback, ps, stop
@@ -73,6 +74,7 @@ app.command("list")(list_models)
 app.command("ls", hidden=True)(list_models)
 app.command("show")(show)
 app.command("rm")(remove)
+app.add_typer(catalogue, name="models")
 app.command("fit")(fit)
 app.command("ps")(ps)
 app.command("stop")(stop)
