@@ -158,7 +158,8 @@ class CompiledRunner:
             return
         tensor = _expanded(_take(self._checkpoint.tensors, name))
         rows, columns = tensor.shape
-        encoding, data = tensor.encoding, tensor.data
+        encoding: str = tensor.encoding
+        data = tensor.data
         try:
             if self._quantize is not None:
                 encoding, data = self._quantize.apply(slot, tensor)

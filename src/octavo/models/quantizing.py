@@ -47,7 +47,7 @@ class Quantization:
         )
 
     def apply(self, slot: str, tensor: StoredTensor) -> tuple[str, NDArray[np.uint8]]:
-        """A matrix's encoding and bytes, row after row. slot: of `binding.MATRICES`. Quantised ones stay as they are."""
+        """A matrix's encoding and bytes, row after row; quantised ones stay. slot: a key of `binding.MATRICES`."""
         if tensor.encoding not in ("f32", "bf16"):
             return tensor.encoding, tensor.data
         rows, columns = tensor.shape
