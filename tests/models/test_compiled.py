@@ -20,7 +20,7 @@ from octavo.models.compiled import CompiledRunner
 from octavo.models.runner import BLOCK_SIZE, Row
 from octavo.models.tensors import StoredTensor
 from octavo.models.transformer import TorchRunner, Transformer
-from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, RopeConfig, TransformerConfig
+from octavo.nn.config import AttentionConfig, MlpConfig, MoeConfig, NormConfig, RopeConfig, TransformerConfig
 from octavo.nn.encodings import Encoding
 from octavo.nn.kernels import binding
 
@@ -86,6 +86,11 @@ CONFIGS = {
     "a rotary for each layer": replace(
         LLAMA, num_layers=4, rope_layers=(RopeConfig(1e4, 16), None, RopeConfig(50.0, 8), RopeConfig(1e4, 16))
     ),
+    "experts": replace(LLAMA, moe=MoeConfig(5, 2, 96, True, None, (True, True))),
+    "experts in some layers, and one for all": replace(
+        LLAMA, num_layers=3, moe=MoeConfig(6, 3, 32, False, 64, (False, True, True)), placement="sandwich"
+    ),
+    "more experts than tokens": replace(LLAMA, moe=MoeConfig(40, 4, 32, True, None, (True, True))),
 }  # fmt: skip
 
 

@@ -19,7 +19,12 @@ LEVELS = {"c": 1, "avx2": 2, "avx512": 4}
 """The instruction sets, slowest first, with the library's bit for each."""
 ENCODINGS = {"f32": 0, "bf16": 1, "q8_0": 2, "q4_0": 3, "q4_1": 4}
 """Weight encodings that have kernels; the others are expanded at load."""
-MATRICES = {"q": 0, "k": 1, "v": 2, "o": 3, "gate": 4, "up": 5, "down": 6, "embed": 7, "positions": 8, "head": 9}
+MATRICES = {
+    "q": 0, "k": 1, "v": 2, "o": 3, "gate": 4, "up": 5, "down": 6, "router": 7, "shared_gate": 8, "embed": 9,
+    "positions": 10, "head": 11,
+}  # fmt: skip
+EXPERTS = 12
+"""Where the matrices of experts begin, three each."""
 NORMS = {
     "attention_norm": 0, "attention_output_norm": 1, "mlp_norm": 2, "mlp_output_norm": 3, "attention.q_norm": 4,
     "attention.k_norm": 5, "norm": 6,
@@ -27,6 +32,16 @@ NORMS = {
 QK_NORMS = {None: 0, "head": 1, "per_head": 2, "full": 3}
 MAX_HEAD_DIM = 512
 INT32, FLOAT, POINTER = ctypes.c_int32, ctypes.c_float, ctypes.c_void_p
+
+
+class MoeShape(ctypes.Structure):
+    """moe_shape in kernels.h."""
+
+    _fields_ = (
+        *((name, INT32) for name in ("experts", "experts_per_token", "expert_size", "shared_size", "shared_gated")),
+        *((name, INT32) for name in ("sigmoid", "normalise", "groups", "groups_kept", "group_top")),
+        ("scale", FLOAT),
+    )
 
 
 class Shape(ctypes.Structure):
@@ -38,14 +53,15 @@ class Shape(ctypes.Structure):
         *((name, INT32) for name in ("norm_kind", "qk_norm", "parallel", "num_rotaries", "num_blocks", "threads")),
         *((name, INT32) for name in ("level", "cache_f32")),
         *((name, FLOAT) for name in ("norm_eps", "attention_scale", "attention_softcap", "embedding_scale")),
-        *((name, FLOAT) for name in ("residual_scale", "logit_scale", "logit_softcap")),
+        *((name, FLOAT) for name in ("residual_scale", "logit_scale", "logit_softcap", "mlp_limit")),
+        ("moe", MoeShape),
     )
 
 
 class LayerShape(ctypes.Structure):
     """layer_shape in kernels.h. rotary: an index, -1 for none. window: positions seen, 0 for all."""
 
-    _fields_ = (("rotary", INT32), ("window", INT32))
+    _fields_ = (("rotary", INT32), ("window", INT32), ("moe", INT32))
 
 
 class RotaryShape(ctypes.Structure):
@@ -77,6 +93,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_checksum": (ctypes.c_uint64, POINTER, ctypes.c_uint64),
     "octavo_set_bias": (INT32, POINTER, INT32, INT32, POINTER, INT32),
     "octavo_set_norm": (INT32, POINTER, INT32, INT32, INT32, POINTER, INT32),
+    "octavo_set_correction": (INT32, POINTER, INT32, POINTER, INT32),
     "octavo_step": (INT32, POINTER, ctypes.POINTER(Step)),
 }
 """Result and arguments of each function."""

@@ -38,22 +38,26 @@ void multiply_share(const share *w, const matrix *m, const activations *a, int t
                           part(m->panels, w->thread + 1, w->threads));
 }
 
-void add_sublayer(const share *w, const matrix *m, const activations *a, const norm *n) {
-    model *model = w->m;
-    const float scale = model->shape.residual_scale;
-    const int tokens = w->s->tokens, size = model->shape.hidden_size, plain = !n && scale == 1.0f;
-    const size_t stride = (size_t)model->hidden_width;
-    multiply_share(w, m, a, tokens, plain ? model->x : model->branch, stride, plain);
-    if (plain) return;
-    pool_barrier(model->pool);
-    const int end = part(tokens, w->thread + 1, w->threads);
-    for (int t = part(tokens, w->thread, w->threads); t < end; t++) {
-        const float *given = model->branch + t * stride;
-        float *x = model->x + t * stride;
-        if (n) model->level->normalize(n, given, size, model->scratch[w->thread]);
-        if (n) given = model->scratch[w->thread];
-        for (int i = 0; i < size; i++) x[i] += scale * given[i];
+int adds_to_x(const share *w, const norm *n) { return !n && w->m->shape.residual_scale == 1.0f; }
+
+void settle(const share *w, const norm *n) {
+    const model *m = w->m;
+    if (adds_to_x(w, n)) return;
+    pool_barrier(m->pool);
+    const int end = part(w->s->tokens, w->thread + 1, w->threads);
+    for (int t = part(w->s->tokens, w->thread, w->threads); t < end; t++) {
+        const float *given = m->branch + (size_t)t * m->hidden_width;
+        float *x = m->x + (size_t)t * m->hidden_width;
+        if (n) m->level->normalize(n, given, m->shape.hidden_size, m->scratch[w->thread]);
+        if (n) given = m->scratch[w->thread];
+        for (int i = 0; i < m->shape.hidden_size; i++) x[i] += m->shape.residual_scale * given[i];
     }
+}
+
+void add_sublayer(const share *w, const matrix *m, const activations *a, const norm *n) {
+    const int adds = adds_to_x(w, n);
+    multiply_share(w, m, a, w->s->tokens, adds ? w->m->x : w->m->branch, (size_t)w->m->hidden_width, adds);
+    settle(w, n);
 }
 
 static void embed(const share *w) {
