@@ -18,6 +18,7 @@ from octavo.models.transformer import Transformer
 from octavo.nn.config import (
     Activation,
     AttentionConfig,
+    EncoderConfig,
     MlpConfig,
     MoeConfig,
     NormConfig,
@@ -60,17 +61,20 @@ def switches(part: Any, prefix: str = "") -> list[str]:
 
 def test_every_switch_of_the_config_is_known() -> None:
     known = {prefix + name for prefix, names in SWITCHES.items() for name in names if prefix != "rope_layers."}
-    assert {*switches(EXPERTS)} == {name for name in known if not is_dataclass(getattr(EXPERTS, name, None))}
+    known = {name for name in known if not is_dataclass(getattr(EXPERTS, name, None))}
+    assert {*switches(EXPERTS)} == known | {"encoder"}, "encoders have kernels of their own"
     for config in (CONFIG, EXPERTS, replace(CONFIG, rope=None)):
         refuse_unknown_switches(config)
 
 
-@pytest.mark.parametrize("switch", ["windows", "moe", "attention.softcap", "rope.attention_factor", "moe.normalise"])
+@pytest.mark.parametrize(
+    "switch", ["windows", "moe", "encoder", "attention.softcap", "rope.attention_factor", "moe.normalise"]
+)
 def test_a_switch_without_kernels_is_refused_by_name(switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prefix, name = switch.rpartition(".")[0], switch.rpartition(".")[2]
-    monkeypatch.delitem(SWITCHES[f"{prefix}." if prefix else ""], name)  # type: ignore[arg-type]
+    monkeypatch.delitem(SWITCHES[f"{prefix}." if prefix else ""], name, raising=False)  # type: ignore[arg-type]
     refuse_unknown_switches(CONFIG)
-    values = {"windows": (8, None), "moe": EXPERTS.moe, "moe.normalise": True}
+    values = {"windows": (8, None), "moe": EXPERTS.moe, "moe.normalise": True, "encoder": EncoderConfig()}
     with pytest.raises(UnsupportedError, match=rf"kernels do not know {switch} .*octavo\[torch\]"):
         CompiledRunner(Source(changed(EXPERTS, switch, values.get(switch, 1.5))), num_blocks=1)
 

@@ -20,7 +20,7 @@ from octavo.nn.kernels.handle import Layer, Rotary
 
 ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
 NORM_KINDS = {"rms": 0, "layer": 1, "layer_without_bias": 1}
-PLACEMENTS = ("pre", "output", "sandwich", "parallel", "parallel_two")
+PLACEMENTS = ("pre", "post", "output", "sandwich", "parallel", "parallel_two")
 ROPE_SWITCHES = dict.fromkeys(
     ("theta", "rotary_dim", "freq_factors", "attention_factor", "original_length", "long_factors", "ntk_factor")
 )
@@ -95,6 +95,7 @@ def _shape(config: TransformerConfig) -> dict[str, float]:
         "norm_eps": config.norm.eps,
         "qk_norm": QK_NORMS[attention.qk_norm],
         "parallel": config.placement in ("parallel", "parallel_two"),
+        "post": config.placement == "post",
         "attention_scale": attention.scale or attention.head_dim**-0.5,
         "attention_softcap": attention.softcap or 0,
         "embedding_scale": config.embedding_scale,

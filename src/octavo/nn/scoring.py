@@ -20,19 +20,23 @@ from octavo.nn.frequencies import alibi_slopes
 
 @dataclass(frozen=True)
 class Scoring:
-    """scale None: head_dim ** -0.5. window None: all earlier positions. slopes: of ALiBi, one a head."""
+    """scale None: head_dim ** -0.5. window None: all positions. slopes: of ALiBi, one a head.
+
+    causal: a query sees the keys up to its own; else those on both sides of it, each less than a window away.
+    """
 
     scale: float | None = None
     softcap: float | None = None
     window: int | None = None
     slopes: tuple[float, ...] = ()
+    causal: bool = True
 
     @classmethod
     def of(cls, config: TransformerConfig, layer: int) -> Scoring:
         """What a config says of one block."""
         attention = config.attention
         slopes = alibi_slopes(attention.num_heads) if attention.alibi else ()
-        return cls(attention.scale, attention.softcap, config.window_of(layer), slopes)
+        return cls(attention.scale, attention.softcap, config.window_of(layer), slopes, config.encoder is None)
 
     def first_seen(self, position: int) -> int:
         """The first position that a token at `position` sees."""
@@ -52,9 +56,9 @@ def scaled_attention(
     plain = mask is None and not scoring.slopes and scoring.softcap is None
     if plain and scoring.first_seen(start + tokens - 1) <= first_key and (tokens == 1 or start == first_key):
         return functional.scaled_dot_product_attention(
-            q, k, v, is_causal=tokens > 1, enable_gqa=gqa, scale=scoring.scale
+            q, k, v, is_causal=scoring.causal and tokens > 1, enable_gqa=gqa, scale=scoring.scale
         )
-    seen = visible(tokens, keys, start - first_key, scoring.window, mask, q.device)
+    seen = visible(tokens, keys, start - first_key, scoring, mask, q.device)
     if scoring.slopes:
         bias = _alibi(scoring, q, _key_positions(keys, first_key, mask, q.device))
         bias = bias.masked_fill(~seen, -math.inf)
@@ -64,18 +68,18 @@ def scaled_attention(
     return _capped(q, k, v, scoring, seen)
 
 
-def visible(
-    tokens: int, keys: int, offset: int, window: int | None, mask: Tensor | None, device: torch.device
-) -> Tensor:
+def visible(tokens: int, keys: int, offset: int, scoring: Scoring, mask: Tensor | None, device: torch.device) -> Tensor:
     """Which key each query sees, (batch or 1, 1, tokens, keys) bool; query i stands at key i + offset.
 
     A padding query sees itself, so that no row of the softmax is empty.
     """
     query = torch.arange(tokens, device=device)[:, None] + offset
     key = torch.arange(keys, device=device)
-    seen = key <= query
-    if window is not None:
-        seen = seen & (key > query - window)
+    seen = key <= (query if scoring.causal else keys)
+    if scoring.window is not None:
+        seen = seen & (key > query - scoring.window)
+        seen = seen & (key < query + scoring.window)
+    seen = seen.expand(tokens, keys)
     if mask is not None:
         seen = (seen & mask[:, None, None, :]) | (key == query)
     return seen.expand(1, 1, -1, -1) if seen.ndim == 2 else seen

@@ -7,6 +7,7 @@ in a thread and is shared by all who wait for it. Used on the event loop only.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -14,6 +15,8 @@ from fnmatch import fnmatchcase
 
 from octavo.errors import OctavoError, nearest
 from octavo.generate.lm import LanguageModel
+from octavo.models.sources import resolve
+from octavo.models.summary import Summary, summarise
 from octavo.serve.errors import ApiError
 
 Load = Callable[[], LanguageModel]
@@ -35,6 +38,15 @@ class Entry:
         self.keep_alive: float | None = None
         """Seconds, where a request said so; it goes before the pool's."""
         self.loading: asyncio.Future[LanguageModel] | None = None
+        self._summary: Summary | None = None
+
+    @property
+    def summary(self) -> Summary | None:
+        """What its files say; None where there are none, or none yet. The first call reads their headers."""
+        if self._summary is None and self.reference is not None:
+            with contextlib.suppress(OctavoError):
+                self._summary = summarise(resolve(self.reference))
+        return self._summary
 
     @property
     def evictable(self) -> bool:

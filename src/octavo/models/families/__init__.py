@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from octavo.errors import UnknownNameError, UnsupportedError, nearest
+from octavo.models.families.albert import ALBERT
+from octavo.models.families.bert import BERT
 from octavo.models.families.cohere import COHERE
 from octavo.models.families.cohere2 import COHERE2
 from octavo.models.families.falcon import FALCON
@@ -17,6 +19,7 @@ from octavo.models.families.granite import GRANITE
 from octavo.models.families.llama import LLAMA
 from octavo.models.families.mistral import MISTRAL
 from octavo.models.families.mixtral import MIXTRAL
+from octavo.models.families.modernbert import MODERNBERT
 from octavo.models.families.olmo2 import OLMO2
 from octavo.models.families.olmoe import OLMOE
 from octavo.models.families.phi import PHI
@@ -25,12 +28,14 @@ from octavo.models.families.qwen2 import QWEN2
 from octavo.models.families.qwen2_moe import QWEN2_MOE
 from octavo.models.families.qwen3 import QWEN3
 from octavo.models.families.qwen3_moe import QWEN3_MOE
+from octavo.models.families.roberta import ROBERTA, XLM_ROBERTA
 from octavo.models.families.smollm3 import SMOLLM3
 from octavo.models.mapping.family import Family, GgufLayout
 
 ROWS = (
     GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE, SMOLLM3, OLMO2, OLMOE, GRANITE, PHI3, PHI,
     GPT_NEOX, GEMMA, GEMMA2, GEMMA3, COHERE, COHERE2, GLM, GLM4, FALCON,
+    BERT, ROBERTA, XLM_ROBERTA, ALBERT, MODERNBERT,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
 

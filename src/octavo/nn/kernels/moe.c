@@ -101,20 +101,23 @@ static void route(const share *w, const layer *l) {
 
 // The part of `a` from feature `at` on, as rows of `width`.
 static activations view(const activations *a, size_t at, int width) {
-    return (activations){width, a->int8 + at, a->scale + at / GROUP, a->scaled_sum + at / GROUP, a->sum + at / GROUP,
-                         a->bf16 + at, a->f32 + at};
+    const size_t group = at / GROUP;
+    return (activations){.width = width, .int8 = a->int8 + at, .scale = a->scale + group, .scaled_sum = a->scaled_sum + group,
+                         .sum = a->sum + group, .first_sum = a->first_sum + group, .bf16 = a->bf16 + at, .f32 = a->f32 + at};
 }
 
 static void copy_row(activations *to, int row, const activations *from, int source, int forms) {
-    const size_t width = (size_t)from->width, groups = width / GROUP, at = (size_t)row * width, by = (size_t)source * width;
+    const size_t width = (size_t)from->width, groups = width / GROUP, at = (size_t)row * width;
+    const activations by = view(from, (size_t)source * width, from->width), into = view(to, at, from->width);
     if (forms & AS_INT8) {
-        memcpy(to->int8 + at, from->int8 + by, width);
-        memcpy(to->scale + row * groups, from->scale + source * groups, groups * 4);
-        memcpy(to->scaled_sum + row * groups, from->scaled_sum + source * groups, groups * 4);
-        memcpy(to->sum + row * groups, from->sum + source * groups, groups * 4);
+        memcpy(into.int8, by.int8, width);
+        memcpy(into.scale, by.scale, groups * 4);
+        memcpy(into.scaled_sum, by.scaled_sum, groups * 4);
+        memcpy(into.sum, by.sum, groups * 4);
+        memcpy(into.first_sum, by.first_sum, groups * 4);
     }
-    if (forms & AS_BF16) memcpy(to->bf16 + at, from->bf16 + by, width * 2);
-    if (forms & AS_F32) memcpy(to->f32 + at, from->f32 + by, width * 4);
+    if (forms & AS_BF16) memcpy(into.bf16, by.bf16, width * 2);
+    if (forms & AS_F32) memcpy(into.f32, by.f32, width * 4);
 }
 
 static int pairs_of(const share *w, int *first, int *end) {  // whose pairs this thread prepares

@@ -13,9 +13,9 @@ static void prepare_one(const share *w, activations *a, int row, const float *x,
         m->level->normalize(n, x, m->shape.hidden_size, scratch);
         memset(scratch + (m->shape.hidden_size + 15) / 16 * 16, 0,
                (size_t)(m->hidden_width - (m->shape.hidden_size + 15) / 16 * 16) * 4);
-        if (hidden) memcpy(hidden + (size_t)row * m->shape.hidden_size, scratch, (size_t)m->shape.hidden_size * 4);
         x = scratch;
     }
+    if (hidden) memcpy(hidden + (size_t)row * m->shape.hidden_size, x, (size_t)m->shape.hidden_size * 4);
     m->level->prepare(a, row, x, forms);
 }
 
@@ -48,9 +48,15 @@ void settle(const share *w, const norm *n) {
     for (int t = part(w->s->tokens, w->thread, w->threads); t < end; t++) {
         const float *given = m->branch + (size_t)t * m->hidden_width;
         float *x = m->x + (size_t)t * m->hidden_width;
-        if (n) m->level->normalize(n, given, m->shape.hidden_size, m->scratch[w->thread]);
-        if (n) given = m->scratch[w->thread];
-        for (int i = 0; i < m->shape.hidden_size; i++) x[i] += m->shape.residual_scale * given[i];
+        const size_t size = (size_t)m->shape.hidden_size;
+        if (n && !m->shape.post) {
+            m->level->normalize(n, given, (int)size, m->scratch[w->thread]);
+            given = m->scratch[w->thread];
+        }
+        for (size_t i = 0; i < size; i++) x[i] += m->shape.residual_scale * given[i];
+        if (!n || !m->shape.post) continue;
+        m->level->normalize(n, x, (int)size, m->scratch[w->thread]);
+        memcpy(x, m->scratch[w->thread], size * 4);
     }
 }
 
@@ -105,7 +111,8 @@ static void run_layer(const share *w, int index) {
 static void head(const share *w) {
     model *m = w->m;
     const int wanted = w->s->wanted, vocab = m->shape.vocab_size;
-    const activations *a = prepared(w, m->x, m->hidden_width, w->s->wanted_tokens, wanted, &m->final_norm,
+    const norm *n = m->final_norm.weight ? &m->final_norm : NULL;  // none where norms stand on sums
+    const activations *a = prepared(w, m->x, m->hidden_width, w->s->wanted_tokens, wanted, n,
                                     m->level->forms[m->head.encoding], w->s->hidden);
     multiply_share(w, &m->head, a, wanted, w->s->logits, (size_t)vocab, 0);
     if (m->shape.logit_scale == 1.0f && m->shape.logit_softcap == 0.0f) return;

@@ -7,28 +7,17 @@ import hashlib
 import math
 from typing import Any
 
-from octavo.errors import OctavoError
 from octavo.models import sources
-from octavo.models.summary import Summary, summarise
+from octavo.models.summary import Summary
 from octavo.serve.pool import Entry, ModelPool
 from octavo.text.tool_calls import form_of, thinks
 
 LONG_AWAY = datetime.datetime(2318, 1, 1, tzinfo=datetime.UTC)
 
 
-def summary_of(entry: Entry) -> Summary | None:
-    """What its files say; None where there are none, or none yet."""
-    if entry.reference is None:
-        return None
-    try:
-        return summarise(sources.resolve(entry.reference))
-    except OctavoError:
-        return None
-
-
 def listed(entry: Entry) -> dict[str, Any]:
     """A model in `/api/tags`."""
-    summary = summary_of(entry)
+    summary = entry.summary
     modified = datetime.datetime.fromtimestamp(0, datetime.UTC) if summary is None else summary.modified
     return {
         "name": entry.name,
@@ -51,7 +40,7 @@ def running(entry: Entry, pool: ModelPool) -> dict[str, Any]:
 
 def shown(entry: Entry) -> dict[str, Any]:
     """The answer of `/api/show`."""
-    summary = summary_of(entry)
+    summary = entry.summary
     template = _template(entry, summary)
     return {
         "modelfile": "",
