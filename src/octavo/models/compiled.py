@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from octavo import settings
 from octavo.errors import FormatError
 from octavo.models.kernel_plan import plan
-from octavo.models.packed import PackCache, PackedMatrix
-from octavo.models.quantizing import Quantization
+from octavo.models.packing.cache import PackCache, PackedMatrix
+from octavo.models.packing.quantizing import Quantization
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig

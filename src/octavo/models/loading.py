@@ -24,7 +24,7 @@ def make_runner(
     """A runner with KV memory for num_blocks * BLOCK_SIZE positions, over all sequences together.
 
     runner None: OCTAVO_KERNELS decides, else kernels, and torch where they are not built or do not know the model.
-    quantize: a key of `quantizing.QUANTIZATIONS`, for dense weights on kernels.
+    quantize: a key of `packing.quantizing.QUANTIZATIONS`, for dense weights on kernels.
     Raises MissingDependencyError when what is needed is not installed, UnsupportedError for an encoder, OctavoError
     when memory does not suffice.
     """
@@ -40,7 +40,7 @@ def make_runner(
         return _torch_runner(checkpoint, num_blocks)
     try:
         from octavo.models.compiled import CompiledRunner
-        from octavo.models.packed import pack_cache
+        from octavo.models.packing.cache import pack_cache
 
         cache = pack_cache(checkpoint, quantize)
         return CompiledRunner(checkpoint, num_blocks=num_blocks, quantize=quantize, cache=cache)

@@ -77,7 +77,7 @@ def test_a_real_model_keeps_its_logits_nearly(
     stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, bound: float
 ) -> None:
     monkeypatch.setenv("OCTAVO_HOME", str(tmp_path))
-    monkeypatch.setattr("octavo.models.packed.SMALLEST", 0)
+    monkeypatch.setattr("octavo.models.packing.cache.SMALLEST", 0)
     rows = [Row(np.arange(1, 50, dtype=np.int32), 0, range(4), 0)]
     checkpoint = open_checkpoint(stories)
 
