@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,10 +171,17 @@ def _without(ids: Collection[int], allowed: NDArray[np.bool_]) -> NDArray[np.boo
     return others if others.any() else allowed
 
 
+class Told(Protocol):
+    """What a stream shares with the engine's thread."""
+
+    events: queue.SimpleQueue[Event | BaseException]
+    cancelled: bool
+
+
 class CompletionStream:
     """The reader's end of a completion: its events, from any thread. wake: tells the engine of a cancellation."""
 
-    def __init__(self, completion: Completion, wake: Callable[[], None]) -> None:
+    def __init__(self, completion: Told, wake: Callable[[], None]) -> None:
         self._completion = completion
         self._wake = wake
         self._ended = False

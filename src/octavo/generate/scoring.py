@@ -29,6 +29,7 @@ class PromptScores:
         self._tokenizer = tokenizer
         self._logprobs: list[float | None] = [None]
         self._tops: list[tuple[TokenLogprob, ...]] = [()]
+        self._ranks: list[int | None] = [None]
 
     @property
     def unread(self) -> int:
@@ -47,10 +48,11 @@ class PromptScores:
             logprobs = log_softmax(row)
             self._logprobs.append(float(logprobs[following]))
             self._tops.append(top_logprobs(logprobs, self._top, self._tokenizer))
+            self._ranks.append(1 + int((row > row[following]).sum()))
 
     def scores(self) -> Scores:
         """All of them."""
-        return Scores(tuple(self._tokens), tuple(self._logprobs), tuple(self._tops))
+        return Scores(tuple(self._tokens), tuple(self._logprobs), tuple(self._tops), tuple(self._ranks))
 
 
 class Scoring:

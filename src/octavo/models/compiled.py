@@ -1,8 +1,8 @@
 """`CompiledRunner`: a checkpoint on the C kernels, the default on a CPU. No torch here.
 
-Weights keep their encoding where it has a kernel (f32, bf16, q8_0, q4_0, q4_1). f16 becomes f32, which loses nothing;
-other blocks (q5_*, *_k) become bf16, whose rounding is far below theirs. KV memory is bf16, or f32 when all matrices of
-the blocks are f32, so that an fp32 model stays one. Packed weights replace the file's pages in memory as they are made.
+Weights keep their values: every encoding has a kernel but f16, which becomes f32. KV memory is bf16, or f32 when all
+matrices of the blocks are f32, so that an fp32 model stays one. Packed weights replace the file's pages in memory as
+they are made, or are mapped where an earlier load has packed them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ SLOTS = {
     **{f"attention.{name}": name for name in "qkvo"}, **{f"mlp.{name}": name for name in ("gate", "up", "down")},
 }  # fmt: skip
 """Canonical names, without the block's number -> the kernels' slots of matrices."""
-CONVERTED_ROWS = 4096
-"""Rows expanded at a time, so that a large table never stands in memory as fp32."""
 
 
 class Weights(Protocol):
@@ -193,22 +191,11 @@ def _take(tensors: Mapping[str, StoredTensor], name: str) -> StoredTensor:
 
 
 def _expanded(tensor: StoredTensor) -> StoredTensor:
-    """The tensor itself where its encoding has a kernel; f16 as f32, other blocks as bf16."""
+    """The tensor itself where its encoding has a kernel; f16 as f32."""
     if tensor.encoding in ENCODINGS:
         return tensor
-    if tensor.encoding == "f16":
-        return StoredTensor.from_array(tensor.dequantize())
-    bits = np.empty(tensor.shape, np.uint16)
-    for start in range(0, tensor.shape[0], CONVERTED_ROWS):
-        part = slice(start, start + CONVERTED_ROWS)
-        bits[part] = _to_bf16(tensor.rows(part).dequantize())
-    return StoredTensor.from_bits("bf16", bits)
-
-
-def _to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Rounded to nearest even; values are finite."""
-    bits = values.view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    assert tensor.encoding == "f16", f"{tensor.encoding} has no kernel"
+    return StoredTensor.from_array(tensor.dequantize())
 
 
 def _check_row(row: Row, count: int, blocks: int) -> None:

@@ -17,8 +17,11 @@ from octavo.errors import MissingDependencyError, OctavoError
 
 LEVELS = {"c": 1, "avx2": 2, "avx512": 4}
 """The instruction sets, slowest first, with the library's bit for each."""
-ENCODINGS = {"f32": 0, "bf16": 1, "q8_0": 2, "q4_0": 3, "q4_1": 4}
-"""Weight encodings that have kernels; the others are expanded at load."""
+ENCODINGS = {
+    "f32": 0, "bf16": 1, "q8_0": 2, "q4_0": 3, "q4_1": 4, "q5_0": 5, "q5_1": 6, "q4_k": 7, "q5_k": 8, "q6_k": 9,
+    "int8": 10,
+}  # fmt: skip
+"""Weight encodings that have kernels. int8: a row is its scale, four bytes of fp32, and a signed byte a column."""
 MATRICES = {"q": 0, "k": 1, "v": 2, "o": 3, "gate": 4, "up": 5, "down": 6, "embed": 7, "positions": 8, "head": 9}
 NORMS = {
     "attention_norm": 0, "attention_output_norm": 1, "mlp_norm": 2, "mlp_output_norm": 3, "attention.q_norm": 4,
@@ -73,6 +76,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_use_matrix": (None, POINTER, INT32, INT32, INT32, INT32, INT32, POINTER),
     "octavo_packed_matrix": (POINTER, POINTER, INT32, INT32),
     "octavo_packed_bytes": (ctypes.c_int64, INT32, INT32, INT32),
+    "octavo_product": (INT32, INT32, INT32, INT32, INT32, POINTER, POINTER, INT32, POINTER),
     "octavo_packing": (INT32,),
     "octavo_checksum": (ctypes.c_uint64, POINTER, ctypes.c_uint64),
     "octavo_set_bias": (INT32, POINTER, INT32, INT32, POINTER, INT32),

@@ -27,7 +27,10 @@ from octavo.nn.kernels.binding import (
     library,
 )
 
-SOURCE_BYTES = {"f32": (1, 4), "bf16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18), "q4_1": (32, 20)}
+SOURCE_BYTES = {
+    "f32": (1, 4), "bf16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22),
+    "q5_1": (32, 24), "q4_k": (256, 144), "q5_k": (256, 176), "q6_k": (256, 210), "int8": (1, 1),
+}  # fmt: skip
 """Columns and bytes of a source block."""
 NEUTRAL = dict.fromkeys(("embedding_scale", "residual_scale", "logit_scale"), 1.0)
 Int32s = NDArray[np.int32]
@@ -104,11 +107,7 @@ class KernelModel:
     ) -> None:
         """Pack a matrix. data: (rows, bytes of a row) in `encoding`. layer is ignored for embed, positions and head."""
         self._check_layer(layer)
-        weights, size = SOURCE_BYTES[encoding]
-        if columns % weights or data.shape != (rows, columns // weights * size):
-            raise ValueError(f"{data.shape} bytes are no {rows} x {columns} matrix in {encoding}")
-        if data.dtype != np.uint8 or not data.flags.c_contiguous:
-            raise ValueError("data must be contiguous bytes")
+        check_source(encoding, rows, columns, data)
         if (rows, columns) != self.matrix_shape(slot):
             raise ValueError(f"{slot} must be {self.matrix_shape(slot)}, not {(rows, columns)}")
         code, number = ENCODINGS[encoding], MATRICES[slot]
@@ -239,6 +238,31 @@ class KernelModel:
     def _done(self, status: int, what: str) -> None:
         if status:
             raise OctavoError(f"the system refused memory or threads for {what}; close programs and try again")
+
+
+def product(level: str, encoding: str, rows: int, columns: int, data: NDArray[np.uint8], x: Floats) -> Floats:
+    """x (tokens, columns) times a matrix's transpose, on one thread: (tokens, rows). data: as for `set_matrix`.
+
+    The same code as in a model, with the activations rounded as there: for tests and measurements.
+    """
+    check_source(encoding, rows, columns, data)
+    if x.dtype != np.float32 or x.ndim != 2 or x.shape[1] != columns or not x.flags.c_contiguous:
+        raise ValueError(f"x must be contiguous float32 of shape (tokens, {columns})")
+    y = np.empty((len(x), rows), np.float32)
+    arguments = (LEVELS[level], ENCODINGS[encoding], rows, columns, data.ctypes.data, x.ctypes.data, len(x))
+    if library().octavo_product(*arguments, y.ctypes.data):
+        raise OctavoError("the system refused memory for a product; close programs and try again")
+    return y
+
+
+def check_source(encoding: str, rows: int, columns: int, data: NDArray[np.uint8]) -> None:
+    """Raise ValueError unless data holds a matrix of that encoding and shape, row after row."""
+    weights, size = SOURCE_BYTES[encoding]
+    expected = columns // weights * size + (4 if encoding == "int8" else 0)
+    if columns % weights or data.shape != (rows, expected):
+        raise ValueError(f"{data.shape} bytes are no {rows} x {columns} matrix in {encoding}")
+    if data.dtype != np.uint8 or not data.flags.c_contiguous:
+        raise ValueError("data must be contiguous bytes")
 
 
 def packed_bytes(encoding: str, rows: int, columns: int) -> int:

@@ -18,7 +18,7 @@
 enum { PANEL = 16, GROUP = 32, BLOCK = 16 };              // rows, columns, positions of a KV block
 enum { MAX_TOKENS = 512, OWN_ROWS = 8, MAX_QUERIES = 12 };  // of a step; prepared by each thread itself; of an attention tile
 
-typedef enum { F32, BF16, Q8_0, Q4_0, Q4_1, ENCODINGS } encoding;
+typedef enum { F32, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, INT8, ENCODINGS } encoding;
 typedef enum { NORM_RMS, NORM_LAYER } norm_kind;
 typedef enum { SILU, GELU, GELU_TANH, RELU } activation_kind;
 typedef enum { QK_NONE, QK_HEAD, QK_PER_HEAD, QK_FULL } qk_norm_kind;  // one weight for all heads, one each, one vector
@@ -36,14 +36,36 @@ typedef struct {
     encoding encoding;
     int rows, columns;   // without padding
     int panels, groups;
-    uint8_t *data;       // panels x groups x group_bytes(encoding)
+    uint8_t *data;       // panels x panel_bytes
     float *bias;         // panels x PANEL, or NULL
     int borrowed;        // data is the caller's, and read-only
 } matrix;
 
-enum { PACKING = 1 };  // raised whenever packed bytes change their meaning: files of another number are packed anew
+enum { PACKING = 2 };  // raised whenever packed bytes change their meaning: files of another number are packed anew
 
-size_t group_bytes(encoding e);
+typedef struct { size_t group, head; int span; } layout;  // bytes of a group, and of the head that `span` groups share
+
+INLINE layout layout_of(const encoding e) {  // a constant where it is inlined; packing.c says what is where
+    switch (e) {
+    case F32: return (layout){2048, 0, 1};
+    case BF16: return (layout){1024, 0, 1};
+    case Q8_0: return (layout){544, 0, 1};
+    case Q4_0: return (layout){288, 0, 1};
+    case Q4_1: return (layout){320, 0, 1};
+    case Q5_0: return (layout){352, 0, 1};
+    case Q5_1: return (layout){384, 0, 1};
+    case Q4_K: return (layout){288, 64, 8};
+    case Q5_K: return (layout){352, 64, 8};
+    case Q6_K: return (layout){416, 32, 8};
+    default: return (layout){512, 64, 1 << 24};  // INT8: one head a panel
+    }
+}
+
+INLINE size_t panel_bytes(const encoding e, int groups) {
+    const layout l = layout_of(e);
+    return (size_t)groups * l.group + (size_t)((groups + l.span - 1) / l.span) * l.head;
+}
+
 size_t source_row_bytes(encoding e, int columns);
 void pack_panels(const matrix *m, const uint8_t *source, int first, int end);
 void lookup_row(const matrix *m, int row, float *out);  // writes `columns` floats
@@ -53,7 +75,7 @@ typedef struct {  // rows of `width` features (whole groups), each in the forms 
     int width;
     int8_t *int8;            // absmax / 127 a group
     float *scale, *scaled_sum;  // a group: the scale, and scale x sum
-    int32_t *sum;            // a group: the sum of its int8
+    int32_t *sum, *first_sum;   // a group: the sum of its int8, and of its first 16
     uint16_t *bf16;
     float *f32;
 } activations;
@@ -88,6 +110,7 @@ typedef struct {
     void (*attend)(attention_tile *tile);
 } level;
 
+const level *level_of(int32_t bit);  // levels.c; NULL for what this machine's family lacks
 extern const level level_c;
 #if defined(__x86_64__)
 extern const level level_avx2, level_avx512;

@@ -7,33 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
-EXPORT int32_t octavo_levels(void) {  // bits: 1 c, 2 avx2, 4 avx512
-    int32_t levels = 1;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    unsigned a, b, c, d;
-    const int f16c = __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c) levels |= 2;
-    if ((levels & 2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
-        __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1))  // bf16: leaf 7.1, bit 5 of eax
-        levels |= 4;
-#endif
-    return levels;
-}
-
-static const level *level_of(int32_t bit) {
-#if defined(__x86_64__)
-    if (bit == 4) return &level_avx512;
-    if (bit == 2) return &level_avx2;
-#endif
-    return bit == 1 ? &level_c : NULL;
-}
-
 static int whole(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
 static int take_activations(model *m, activations *a, int rows, int width) {
@@ -43,9 +16,10 @@ static int take_activations(model *m, activations *a, int rows, int width) {
     a->scale = arena_take(&m->work, groups * 4);
     a->scaled_sum = arena_take(&m->work, groups * 4);
     a->sum = arena_take(&m->work, groups * 4);
+    a->first_sum = arena_take(&m->work, groups * 4);
     a->bf16 = arena_take(&m->work, n * 2);
     a->f32 = arena_take(&m->work, n * 4);
-    return a->int8 && a->scale && a->scaled_sum && a->sum && a->bf16 && a->f32;
+    return a->int8 && a->scale && a->scaled_sum && a->sum && a->first_sum && a->bf16 && a->f32;
 }
 
 static int take_rotary(model *m, rotary *r, const rotary_shape *shape) {
@@ -168,7 +142,7 @@ static matrix shaped(int32_t encoding_of, int32_t rows, int32_t columns) {
                     .panels = (rows + PANEL - 1) / PANEL, .groups = (columns + GROUP - 1) / GROUP};
 }
 
-static size_t packed_bytes(const matrix *m) { return (size_t)m->panels * m->groups * group_bytes(m->encoding); }
+static size_t packed_bytes(const matrix *m) { return (size_t)m->panels * panel_bytes(m->encoding, m->groups); }
 
 static void put_matrix(model *m, matrix *target, int32_t slot, matrix packed) {
     const uint8_t *embed = m->embed.data;  // the head's too, until it gets its own

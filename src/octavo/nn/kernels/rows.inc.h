@@ -44,17 +44,22 @@ static void normalize(const norm *n, const float *x, int width, float *out) {
 INLINE void prepare_int8(activations *a, int row, const float *x) {
     const int groups = a->width / GROUP;
     int8_t *q = a->int8 + (size_t)row * a->width;
+    vec zero = splat(0.0f);  // not a number when a feature is not finite: a maximum would lose it
     for (int g = 0; g < groups; g++, x += GROUP, q += GROUP) {
         const vec first = load(x), second = load(x + 16);
         const float largest = max_lanes(maximum(absolute(first), absolute(second)));
-        // A group too small for a normal scale is zero. Not finite: the scale carries it to the result.
+        zero = fma16(second, splat(0.0f), fma16(first, splat(0.0f), zero));
+        // A group too small for a normal scale is zero.
         const vec inverse = splat(largest > 1e-35f && largest < INFINITY ? 127.0f / largest : 0.0f);
-        const int32_t sum = store_int8(q, mul(first, inverse)) + store_int8(q + 16, mul(second, inverse));
         const size_t at = (size_t)row * groups + g;
+        a->first_sum[at] = store_int8(q, mul(first, inverse));
+        const int32_t sum = a->first_sum[at] + store_int8(q + 16, mul(second, inverse));
         a->scale[at] = largest / 127.0f;
         a->sum[at] = sum;
         a->scaled_sum[at] = a->scale[at] * (float)sum;
     }
+    if (sum_lanes(zero) == 0.0f) return;
+    for (int g = 0; g < groups; g++) a->scale[(size_t)row * groups + g] = NAN;  // all that is made of this row
 }
 
 static void prepare(activations *a, int row, const float *x, int forms) {
