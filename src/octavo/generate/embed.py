@@ -157,7 +157,8 @@ def pool(hidden: Floats, lengths: NDArray[np.intp], poolings: Sequence[Pooling])
 def normalized(vectors: Floats) -> Floats:
     """Each vector divided by its length."""
     lengths = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
-    return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+    result: Floats = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return result
 
 
 def _sums(hidden: Floats, starts: NDArray[np.intp], lengths: NDArray[np.intp]) -> Floats:
