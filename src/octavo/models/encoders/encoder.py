@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,13 +15,16 @@ from octavo.models.checkpoint import Checkpoint
 from octavo.models.encoders.runner import EncoderRow, Floats
 from octavo.models.transformer import Transformer
 
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
 
 class TorchEncoder:
     """Implements `EncoderRunner`; rows of one call are padded to the longest, so rows of like length go together."""
 
     def __init__(
-        self, checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        self, checkpoint: Checkpoint, *, weights: Literal["f32", "bf16"] = "f32", device: torch.device | str = "cpu"
     ) -> None:
+        dtype = DTYPES[weights]
         torch.set_num_threads(settings.threads())
         self.config = checkpoint.config
         self.name = f"torch {torch.device(device).type} {str(dtype).removeprefix('torch.')}"

@@ -37,8 +37,6 @@ def _torch_encoder(checkpoint: Checkpoint, weights: Weights | None) -> EncoderRu
         )
     if weights == "int8":
         raise UnsupportedError("the torch runner keeps weights in f32 or bf16, not int8; int8 is for the kernels")
-    import torch
-
     from octavo.models.encoders.encoder import TorchEncoder
 
-    return TorchEncoder(checkpoint, dtype=torch.bfloat16 if weights == "bf16" else torch.float32)
+    return TorchEncoder(checkpoint, weights=weights or "f32")
