@@ -21,15 +21,12 @@ from octavo.models.packed import PackCache, PackedMatrix
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
-from octavo.nn.kernels.binding import ENCODINGS, choose_level
+from octavo.nn.kernels.binding import ENCODINGS, NORMS, choose_level
 from octavo.nn.kernels.handle import KernelModel
 from octavo.nn.shapes import parameter_shapes
 
-SLOTS = {
-    "embed_tokens": "embed", "embed_positions": "positions", "lm_head": "head",
-    **{f"attention.{name}": name for name in "qkvo"}, **{f"mlp.{name}": name for name in ("gate", "up", "down")},
-}  # fmt: skip
-"""Canonical names, without the block's number -> the kernels' slots of matrices."""
+TABLES = {"embed_tokens": "embed", "embed_positions": "positions", "lm_head": "head"}
+"""Canonical name -> the kernels' slot, outside of blocks."""
 
 
 class Weights(Protocol):
@@ -66,6 +63,7 @@ class CompiledRunner:
             planned.layers,
             planned.rotaries,
             slopes=planned.slopes,
+            moe=planned.moe,
             num_blocks=num_blocks,
             threads=threads or settings.threads(),
             cache_f32=_exact(self.config, checkpoint.tensors),
@@ -126,15 +124,18 @@ class CompiledRunner:
                 self._checkpoint.release()
                 read = block
             if len(shape) == 2:
-                self._set_matrix(name, int(block or 0), SLOTS[inside.removesuffix(".weight")])
+                self._set_matrix(name, int(block or 0), _slot(inside.removesuffix(".weight")))
             else:
                 self._set_vector(name, int(block or 0), *inside.rsplit(".", 1))
         self._checkpoint.release()
 
     def _set_vector(self, name: str, layer: int, owner: str, leaf: str) -> None:
         values = np.ascontiguousarray(_take(self._checkpoint.tensors, name).dequantize())
-        if owner in SLOTS:
-            self._model.set_bias(layer, SLOTS[owner], values)
+        if leaf == "correction_bias":
+            self._model.set_correction(layer, values)
+            return
+        if owner not in NORMS:
+            self._model.set_bias(layer, _slot(owner), values)
             return
         if self.config.norm.offset and leaf == "weight":
             values = values + np.float32(1)
@@ -175,6 +176,11 @@ def _place(name: str) -> tuple[str, str]:
         return "", name
     _, block, where = name.split(".", 2)
     return block, where
+
+
+def _slot(owner: str) -> str:
+    """The kernels' name of a matrix."""
+    return TABLES.get(owner) or owner.removeprefix("attention.").removeprefix("mlp.")
 
 
 def _exact(config: TransformerConfig, tensors: Mapping[str, StoredTensor]) -> bool:
