@@ -108,7 +108,8 @@ class TestOctavo(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self):
-        return {"model": "NAME", "base_url": "URL/v1", "api_key": "none", "temperature": 0, "max_tokens": 60, "stream_usage": True}
+        server = {"model": "NAME", "base_url": "URL/v1", "api_key": "none", "stream_usage": True}
+        return {**server, "temperature": 0, "max_tokens": 60}
 
     has_tool_calling = False
     has_structured_output = False
