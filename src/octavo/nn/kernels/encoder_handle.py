@@ -93,7 +93,7 @@ class KernelEncoder:
         self._library.octavo_encoder_set_table(self._open(), ENCODER_TABLES[slot], rows.ctypes.data, bf16)
 
     def encode(self, tokens: Int32s, types: Int32s, lengths: Sequence[int]) -> Floats:
-        """Hidden states (tokens, hidden_size) of texts one after another. tokens, types: (n,); lengths: of the texts."""
+        """Hidden states (tokens, hidden_size) of texts one after another. tokens, types: (n,) ids; lengths: theirs."""
         if (
             not tokens.dtype == types.dtype == np.int32
             or tokens.shape != types.shape
