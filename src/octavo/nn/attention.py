@@ -15,7 +15,7 @@ from octavo.nn.config import TransformerConfig
 from octavo.nn.linear import Linear
 from octavo.nn.norms import HeadNorm, LayerNorm, RmsNorm, make_norm
 from octavo.nn.rotary import rotate
-from octavo.nn.scoring import Scoring
+from octavo.nn.scoring import Scoring, cross_attention
 from octavo.nn.shapes import qk_norm_widths
 
 
@@ -49,11 +49,21 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
         """x: (batch, tokens, hidden_size) -> the same. rotary: cos and sin of the positions, None without rotary."""
-        q, k, v = self._heads(self.q(x), self.q_norm), self._heads(self.k(x), self.k_norm), self._heads(self.v(x))
+        q, (k, v) = self._heads(self.q(x), self.q_norm), self.keys_values(x)
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
-        mixed = attend(q, k, v, self.scoring).transpose(1, 2).flatten(2)  # (batch, tokens, heads * head_dim)
-        return self.o(mixed)  # type: ignore[no-any-return]
+        return self._output(attend(q, k, v, self.scoring))
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: (batch, tokens, hidden_size) -> its keys and values, (batch, kv_heads, tokens, head_dim)."""
+        return self._heads(self.k(x), self.k_norm), self._heads(self.v(x))
+
+    def read(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Cross-attention to keys and values of other tokens. mask: (batch, keys) bool, false at padding."""
+        return self._output(cross_attention(self._heads(self.q(x), self.q_norm), k, v, self.scoring.scale, mask))
+
+    def _output(self, mixed: Tensor) -> Tensor:
+        return self.o(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _heads(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
         """(batch, tokens, n * head_dim) -> (batch, n, tokens, head_dim), normalised before or after the split."""

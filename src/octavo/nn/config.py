@@ -50,13 +50,25 @@ class RopeConfig:
 
 
 @dataclass(frozen=True)
+class RelativeConfig:
+    """A learned bias of the scores by the distance from query to key (Raffel et al. 2019, arXiv 1910.10683).
+
+    Half of the buckets are a distance each, the others widen up to max_distance; an encoder has half of them for each
+    side. One table serves all blocks.
+    """
+
+    buckets: int
+    max_distance: int
+
+
+@dataclass(frozen=True)
 class AttentionConfig:
     """Multi-head (num_kv_heads = num_heads), grouped-query or multi-query (num_kv_heads = 1) attention.
 
     num_heads * head_dim need not be hidden_size. scale: of the scores; None: head_dim ** -0.5. softcap: scores become
     softcap * tanh(score / softcap). qk_norm: q and k are normalised before they turn: head, each head with one weight
     for all; per_head, each head with its own; full, all heads as one vector. alibi: each head adds its slope times the
-    key's position to the scores, before they are scaled.
+    key's position to the scores, before they are scaled. relative: what is added by distance; cross-attention has none.
     """
 
     num_heads: int
@@ -68,6 +80,7 @@ class AttentionConfig:
     softcap: float | None = None
     qk_norm: QkNorm | None = None
     alibi: bool = False
+    relative: RelativeConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +149,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """A decoder or an encoder. Without rotary embedding and ALiBi, positions are a learned table.
+    """A decoder or an encoder. Without rotary embedding, ALiBi, relative bias and sinusoids, positions are a table.
 
     placement of the norms: pre, before each sublayer; post, on each sum, and none at the end; output, on what a
     sublayer gives, before the sum; sandwich, both; parallel, attention and MLP both read one norm of x, and their
@@ -145,7 +158,9 @@ class TransformerConfig:
     encoder's as many on the other side), None for all; empty: all blocks see all. head_bias: of the logits, of a tied
     head too. embedding_scale: of the token embeddings, rounded to their type. residual_scale: of what a sublayer adds.
     logit_scale: of the logits; logit_softcap: they become logit_softcap * tanh(logit / logit_softcap). encoder: None
-    in a decoder.
+    in a decoder. sinusoidal: positions are sines, then cosines, of falling frequencies, added to the embeddings
+    (Vaswani et al. 2017, arXiv 1706.03762). memory: the encoder whose output each block reads, by cross-attention
+    between its own attention and its MLP; it embeds tokens by the same table.
     """
 
     vocab_size: int
@@ -167,6 +182,8 @@ class TransformerConfig:
     logit_softcap: float | None = None
     moe: MoeConfig | None = None
     encoder: EncoderConfig | None = None
+    sinusoidal: bool = False
+    memory: TransformerConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("rope_layers", "windows"):
@@ -175,7 +192,7 @@ class TransformerConfig:
     @property
     def learned_positions(self) -> bool:
         """Whether positions are a table of embeddings."""
-        return self.rope is None and not self.attention.alibi
+        return self.rope is None and not self.attention.alibi and not self.attention.relative and not self.sinusoidal
 
     @property
     def embedding_size(self) -> int:

@@ -17,6 +17,7 @@ from octavo.models.families.gpt2 import GPT2
 from octavo.models.families.gpt_neox import GPT_NEOX
 from octavo.models.families.granite import GRANITE
 from octavo.models.families.llama import LLAMA
+from octavo.models.families.marian import MARIAN
 from octavo.models.families.mistral import MISTRAL
 from octavo.models.families.mixtral import MIXTRAL
 from octavo.models.families.modernbert import MODERNBERT
@@ -30,12 +31,14 @@ from octavo.models.families.qwen3 import QWEN3
 from octavo.models.families.qwen3_moe import QWEN3_MOE
 from octavo.models.families.roberta import ROBERTA, XLM_ROBERTA
 from octavo.models.families.smollm3 import SMOLLM3
+from octavo.models.families.t5 import T5
 from octavo.models.mapping.family import Family, GgufLayout
 
 ROWS = (
     GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE, SMOLLM3, OLMO2, OLMOE, GRANITE, PHI3, PHI,
     GPT_NEOX, GEMMA, GEMMA2, GEMMA3, COHERE, COHERE2, GLM, GLM4, FALCON,
     BERT, ROBERTA, XLM_ROBERTA, ALBERT, MODERNBERT,
+    T5, MARIAN,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
 

@@ -20,7 +20,7 @@ from octavo.models.tensors import StoredTensor, concatenate_rows
 from octavo.nn.config import TransformerConfig
 from octavo.nn.shapes import parameter_shapes
 
-Layout = Literal["plain", "transposed", "pairs", "head_pairs", "groups", "one_more"]
+Layout = Literal["plain", "transposed", "pairs", "head_pairs", "groups", "one_more", "one_row"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class KeyRule:
     canonical: the canonical tensor, or several that lie in it one under the other. layout: plain is (out, in);
     transposed is (in, out); pairs has a head's rotary rows in the order 0, hd/2, 1, hd/2 + 1, ...; head_pairs is the
     same of a vector that lies as (heads, head_dim); groups has q, k and v by key-value head: its queries, its key, its
-    value; one_more is a vector plus 1. when: for which configs, where names differ between them.
+    value; one_more is a vector plus 1; one_row is a vector as a
+    matrix of one row. when: for which configs, where names differ between them.
     """
 
     stored: str
@@ -117,7 +118,8 @@ def expand(rules: tuple[KeyRule, ...], config: TransformerConfig) -> list[KeyRul
     shapes = parameter_shapes(config)
     expanded = []
     for rule in rules:
-        blocks = range(config.num_layers) if "{i}" in rule.stored else range(1)
+        memory = config.memory.num_layers if config.memory is not None else 0
+        blocks = range(max(config.num_layers, memory)) if "{i}" in rule.stored else range(1)
         experts = range(0 if config.moe is None else config.moe.num_experts) if "{e}" in rule.stored else range(1)
         for index, expert in product(blocks, experts):
             names = tuple(name.format(i=index, e=expert) for name in rule.canonical)
@@ -130,6 +132,8 @@ def _stored_shape(sizes: list[tuple[int, ...]], layout: Layout, config: Transfor
     shape = (sum(size[0] for size in sizes), *sizes[0][1:])
     if layout == "head_pairs":
         return (shape[0] // config.attention.head_dim, config.attention.head_dim)
+    if layout == "one_row":
+        return (1, *shape)
     return shape[::-1] if layout == "transposed" else shape
 
 
@@ -145,7 +149,7 @@ def _maker(entry: TensorEntry, rule: KeyRule, part: slice, config: TransformerCo
         tensor = entry.read()
         if rule.layout == "transposed":
             tensor = tensor.transposed()
-        if rule.layout == "head_pairs":
+        if rule.layout in ("head_pairs", "one_row"):
             tensor = StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1))
         if rule.layout == "one_more":
             tensor = StoredTensor.from_array(tensor.dequantize() - 1)
@@ -169,6 +173,8 @@ def _inverse(
             tensor = tensor.rows(np.argsort(order))
         if rule.layout == "head_pairs":
             return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1, config.attention.head_dim))
+        if rule.layout == "one_row":
+            return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(1, -1))
         return tensor.transposed() if rule.layout == "transposed" else tensor
 
     return make
