@@ -1,0 +1,88 @@
+"""What in a passage supports a sentence: the sentences of the passage that share its words, and whether they suffice.
+
+A rule that any reader can check, and no model: every number and every name of the sentence must stand in the quoted
+text, and most of its other words, too. It refuses what a passage does not say; it cannot see a negation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from octavo.retrieve import words
+
+MOST_WORDS = 0.6
+"""The share of a sentence's telling words that its quotation must hold."""
+LONGEST_QUOTE = 3
+"""Sentences of a passage that are quoted together."""
+_SENTENCE = re.compile(r"\S.*?(?:[.!?][\"'”’)\]]*(?=\s|$)|[。！？]+[」』”]?|(?=\n\s*\n)|$)", re.DOTALL)
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_NAME = re.compile(r"(?<!^)(?<![.!?:]\s)\b[A-Z][\w'’-]*")
+
+
+@dataclass(frozen=True)
+class Quote:
+    """Characters of a passage's text that speak of a sentence. share: of its telling words that they hold."""
+
+    start: int
+    end: int
+    share: float
+    supports: bool
+
+
+def sentences(text: str) -> Iterator[tuple[int, int]]:
+    """Where the sentences of a text are, without the white space between them."""
+    for match in _SENTENCE.finditer(text):
+        kept = match[0].rstrip()
+        if kept:
+            yield match.start(), match.start() + len(kept)
+
+
+def quote(sentence: str, passage: str) -> Quote | None:
+    """The few neighbouring sentences of a passage that hold most of a sentence's words; None where none holds any."""
+    wanted = stems(sentence)
+    if not wanted:
+        return None
+    places = list(sentences(passage))
+    found = [stems(passage[start:end]) & wanted for start, end in places]
+    best: tuple[float, int, int] | None = None
+    for first in range(len(places)):
+        held: frozenset[str] = frozenset()
+        for last in range(first, min(first + LONGEST_QUOTE, len(places))):
+            held |= found[last]
+            share = len(held) / len(wanted)
+            rank = (share - 0.1 * (last - first), -first, -last)  # another sentence must bring a tenth of the words
+            if held and (best is None or rank > best):
+                best = rank
+    if best is None:
+        return None
+    start, end = places[-int(best[1])][0], places[-int(best[2])][1]
+    share = len(stems(passage[start:end]) & wanted) / len(wanted)
+    return Quote(start, end, share, share >= MOST_WORDS and _holds_facts(sentence, passage[start:end]))
+
+
+def _holds_facts(sentence: str, text: str) -> bool:
+    """Whether a text has every number and every name of a sentence."""
+    numbers = {number.replace(",", "") for number in _NUMBER.findall(text)}
+    if not {number.replace(",", "") for number in _NUMBER.findall(sentence)} <= numbers:
+        return False
+    return all(stems(name) <= stems(text) for name in _NAME.findall(sentence))
+
+
+@lru_cache(maxsize=4096)
+def stems(text: str) -> frozenset[str]:
+    """The telling words of a text, without the endings of English plurals and verbs; pairs of Chinese characters."""
+    terms = words.query_terms(text)
+    return frozenset(_stem(term) for term in terms if term not in words.STOP_WORDS)
+
+
+def _stem(word: str) -> str:
+    """A word without its commonest endings: coarse, and the same on both sides of a comparison."""
+    if not word.isascii() or len(word) < 4:
+        return word
+    for ending in ("ing", "ies", "ied", "es", "ed", "s", "e", "y"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return word[: -len(ending)]
+    return word
