@@ -20,7 +20,7 @@ from octavo.models.compiled import CompiledRunner
 from octavo.models.runner import BLOCK_SIZE, Row
 from octavo.models.tensors import StoredTensor
 from octavo.models.transformer import TorchRunner, Transformer
-from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, RopeConfig, TransformerConfig
+from octavo.nn.config import AttentionConfig, MlpConfig, MoeConfig, NormConfig, RopeConfig, TransformerConfig
 from octavo.nn.encodings import BLOCK_FORMATS, Encoding
 from octavo.nn.kernels import binding
 
@@ -80,12 +80,18 @@ CONFIGS = {
     ),
     "norms of all heads": replace(LLAMA, placement="output", attention=AttentionConfig(6, 2, 16, qk_norm="full")),
     "norms on both sides": replace(LLAMA, placement="sandwich", norm=NormConfig("rms", 1e-5, offset=True)),
+    "norms on sums": replace(GPT2, placement="post", tie_embeddings=False),
     "parallel": replace(GPT2, placement="parallel", rope=RopeConfig(1e4, 6), tie_embeddings=False, head_bias=True),
     "parallel with two norms": replace(GPT2, placement="parallel_two", residual_scale=0.5),
     "alibi": replace(GPT2, attention=AttentionConfig(6, 3, 10, alibi=True), placement="parallel"),
     "a rotary for each layer": replace(
         LLAMA, num_layers=4, rope_layers=(RopeConfig(1e4, 16), None, RopeConfig(50.0, 8), RopeConfig(1e4, 16))
     ),
+    "experts": replace(LLAMA, moe=MoeConfig(5, 2, 96, True, None, (True, True))),
+    "experts in some layers, and one for all": replace(
+        LLAMA, num_layers=3, moe=MoeConfig(6, 3, 32, False, 64, (False, True, True)), placement="sandwich"
+    ),
+    "more experts than tokens": replace(LLAMA, moe=MoeConfig(40, 4, 32, True, None, (True, True))),
 }  # fmt: skip
 
 

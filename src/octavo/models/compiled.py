@@ -17,19 +17,17 @@ from numpy.typing import NDArray
 from octavo import settings
 from octavo.errors import FormatError
 from octavo.models.kernel_plan import plan
-from octavo.models.packed import PackCache, PackedMatrix
+from octavo.models.packing.cache import PackCache, PackedMatrix
+from octavo.models.packing.quantizing import Quantization
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
-from octavo.nn.kernels.binding import ENCODINGS, choose_level
+from octavo.nn.kernels.binding import ENCODINGS, NORMS, choose_level
 from octavo.nn.kernels.handle import KernelModel
 from octavo.nn.shapes import parameter_shapes
 
-SLOTS = {
-    "embed_tokens": "embed", "embed_positions": "positions", "lm_head": "head",
-    **{f"attention.{name}": name for name in "qkvo"}, **{f"mlp.{name}": name for name in ("gate", "up", "down")},
-}  # fmt: skip
-"""Canonical names, without the block's number -> the kernels' slots of matrices."""
+TABLES = {"embed_tokens": "embed", "embed_positions": "positions", "lm_head": "head"}
+"""Canonical name -> the kernels' slot, outside of blocks."""
 
 
 class Weights(Protocol):
@@ -46,12 +44,20 @@ class Weights(Protocol):
 class CompiledRunner:
     """Implements `Runner`. threads None: `settings.threads()`. cache: where packed weights are kept between loads.
 
+    quantize: a key of `QUANTIZATIONS` for dense weights, as they are where None.
+
     Raises MissingDependencyError (library not built), UnsupportedError (a switch or shape without kernels), FormatError
     (a tensor is missing or has another shape), OctavoError (a forced level that the machine lacks, no memory).
     """
 
     def __init__(
-        self, checkpoint: Weights, *, num_blocks: int, threads: int | None = None, cache: PackCache | None = None
+        self,
+        checkpoint: Weights,
+        *,
+        num_blocks: int,
+        threads: int | None = None,
+        quantize: str | None = None,
+        cache: PackCache | None = None,
     ) -> None:
         assert num_blocks >= 1, "a runner needs KV memory"
         self.config = checkpoint.config
@@ -61,14 +67,16 @@ class CompiledRunner:
         level = choose_level(None if forced == "torch" else forced)
         self.name = f"kernels {level}"
         self._checkpoint = checkpoint
+        self._quantize = None if quantize is None else Quantization.named(quantize, checkpoint.tensors)
         self._model = KernelModel(
             level,
             planned.layers,
             planned.rotaries,
             slopes=planned.slopes,
+            moe=planned.moe,
             num_blocks=num_blocks,
             threads=threads or settings.threads(),
-            cache_f32=_exact(self.config, checkpoint.tensors),
+            cache_f32=self._quantize is None and _exact(self.config, checkpoint.tensors),
             **planned.shape,
         )
         self.max_tokens = self._model.max_tokens
@@ -126,15 +134,18 @@ class CompiledRunner:
                 self._checkpoint.release()
                 read = block
             if len(shape) == 2:
-                self._set_matrix(name, int(block or 0), SLOTS[inside.removesuffix(".weight")])
+                self._set_matrix(name, int(block or 0), _slot(inside.removesuffix(".weight")))
             else:
                 self._set_vector(name, int(block or 0), *inside.rsplit(".", 1))
         self._checkpoint.release()
 
     def _set_vector(self, name: str, layer: int, owner: str, leaf: str) -> None:
         values = np.ascontiguousarray(_take(self._checkpoint.tensors, name).dequantize())
-        if owner in SLOTS:
-            self._model.set_bias(layer, SLOTS[owner], values)
+        if leaf == "correction_bias":
+            self._model.set_correction(layer, values)
+            return
+        if owner not in NORMS:
+            self._model.set_bias(layer, _slot(owner), values)
             return
         if self.config.norm.offset and leaf == "weight":
             values = values + np.float32(1)
@@ -148,9 +159,13 @@ class CompiledRunner:
             return
         tensor = _expanded(_take(self._checkpoint.tensors, name))
         rows, columns = tensor.shape
-        self._slots[name] = layer, slot, tensor.encoding
+        encoding: str = tensor.encoding
+        data = tensor.data
         try:
-            self._model.set_matrix(layer, slot, tensor.encoding, rows, columns, tensor.data)
+            if self._quantize is not None:
+                encoding, data = self._quantize.apply(slot, tensor)
+            self._slots[name] = layer, slot, encoding
+            self._model.set_matrix(layer, slot, encoding, rows, columns, data)
         except ValueError as error:
             raise FormatError(f"tensor {name!r} does not fit the config: {error}") from None
 
@@ -175,6 +190,11 @@ def _place(name: str) -> tuple[str, str]:
         return "", name
     _, block, where = name.split(".", 2)
     return block, where
+
+
+def _slot(owner: str) -> str:
+    """The kernels' name of a matrix."""
+    return TABLES.get(owner) or owner.removeprefix("attention.").removeprefix("mlp.")
 
 
 def _exact(config: TransformerConfig, tensors: Mapping[str, StoredTensor]) -> bool:

@@ -75,7 +75,9 @@ INLINE vec sigmoid_times(vec x, vec u) {  // x / (1 + exp(-u))
 
 INLINE vec activation(vec x, activation_kind kind) {
     if (kind == SILU) return sigmoid_times(x, x);
+    if (kind == QUICK_GELU) return sigmoid_times(x, mul(x, splat(1.702f)));
     if (kind == RELU) return maximum(x, splat(0.0f));
+    if (kind == RELU_SQUARED) return mul(maximum(x, splat(0.0f)), maximum(x, splat(0.0f)));
     if (kind == GELU_TANH) {  // 0.5 x (1 + tanh u) = x sigmoid(2u)
         const vec cubic = fma16(mul(mul(x, x), x), splat(0.044715f), x);
         return sigmoid_times(x, mul(cubic, splat(1.5957691216f)));
@@ -86,18 +88,30 @@ INLINE vec activation(vec x, activation_kind kind) {
     return load(y);
 }
 
-INLINE void gate_as(float *gate, const float *up, int count, const activation_kind kind) {
+INLINE vec minimum(vec a, vec b) { return sub(splat(0.0f), maximum(sub(splat(0.0f), a), sub(splat(0.0f), b))); }
+
+INLINE void gate_as(float *gate, const float *up, int count, const activation_kind kind, float limit) {
     for (int i = 0; i < count; i += 16) {
-        const vec y = activation(load(gate + i), kind);
+        const vec x = load(gate + i);
+        if (limit != 0.0f) {  // gpt-oss: gate is cut above, up on both sides and raised by 1
+            const vec most = splat(limit), u = maximum(minimum(load(up + i), most), splat(-limit));
+            store(gate + i, mul(activation(minimum(x, most), kind), add(u, splat(1.0f))));
+            continue;
+        }
+        const vec y = activation(x, kind);
         store(gate + i, up ? mul(y, load(up + i)) : y);
     }
 }
 
-static void gate(float *gate, const float *up, int count, activation_kind kind) {
-    if (kind == SILU) gate_as(gate, up, count, SILU);
-    else if (kind == GELU) gate_as(gate, up, count, GELU);
-    else if (kind == GELU_TANH) gate_as(gate, up, count, GELU_TANH);
-    else gate_as(gate, up, count, RELU);
+static void gate(float *gate, const float *up, int count, activation_kind kind, float limit) {
+    switch (kind) {
+    case SILU: gate_as(gate, up, count, SILU, limit); break;
+    case GELU: gate_as(gate, up, count, GELU, limit); break;
+    case GELU_TANH: gate_as(gate, up, count, GELU_TANH, limit); break;
+    case RELU: gate_as(gate, up, count, RELU, limit); break;
+    case QUICK_GELU: gate_as(gate, up, count, QUICK_GELU, limit); break;
+    default: gate_as(gate, up, count, RELU_SQUARED, limit); break;
+    }
 }
 
 INLINE vec capped(vec x, float scale, float softcap) {
