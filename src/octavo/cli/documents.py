@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from octavo.cli import arguments as given
+from octavo.models.sources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from octavo.generate.lm import LanguageModel
+    from octavo.retrieve.grounded import GroundedAnswer
     from octavo.retrieve.indexing import Report
     from octavo.retrieve.library import Library
     from octavo.retrieve.search import TextEncoder
-    from octavo.retrieve.stores.store import Hit, Passage
+    from octavo.retrieve.stores.store import Hit, Place
 
+NEAREST, SHOWN = 3, 300
+"""Passages that are shown where there is no answer, and characters of each."""
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The documents: a folder with all below it.")]
 Index = Annotated[str | None, typer.Option("--index", metavar="FILE", help="Keep the index here, not in the cache.")]
 Encoder = Annotated[
@@ -103,6 +108,53 @@ def search(
             _print_hits(hits)
 
 
+def ask(
+    folder: Folder,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What the documents are to answer.")],
+    model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help=given.MODEL_HELP)] = DEFAULT_MODEL,
+    url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Ask the model of this server.")] = None,
+    api_key_file: Annotated[
+        str | None, typer.Option("--api-key-file", metavar="FILE", help="The server's key; else OCTAVO_API_KEY.")
+    ] = None,
+    count: Count = 4,
+    mode: Mode = None,
+    where: Where = None,
+    encoder: Encoder = None,
+    chunk: Chunk = None,
+    overlap: Overlap = None,
+    rebuild: Rebuild = False,
+    index: Index = None,
+    as_json: given.AsJson = False,
+) -> None:
+    """Answer a question from a folder's documents, each sentence with what it rests on.
+
+    A sentence that no passage supports is left out. Where none is left, the answer
+    says that the documents do not answer, and the nearest passages are shown.
+
+    Examples:
+
+      octavo ask docs/ "How is a model pulled?"
+
+      octavo ask papers/ "What does the third chapter prove?" --where type=pdf --json
+
+      octavo ask docs/ "Who wrote this?" --url http://127.0.0.1:8000/v1
+    """
+    from octavo.retrieve.grounded import answer
+
+    with _library(folder, encoder, rebuild, index) as library:
+        _update(library, chunk, overlap)
+        hits = library.search.find(question, count, mode=mode, where=_filter(where))
+    loaded = _load_model(model, url, api_key_file)
+    try:
+        answered = answer(loaded, question, hits)
+    finally:
+        loaded.close()
+    if as_json:
+        typer.echo(json.dumps(_answer_row(answered, hits), ensure_ascii=False))
+    else:
+        _print_answer(answered, hits)
+
+
 @contextmanager
 def _library(folder: Path, encoder: str | None, rebuild: bool, index: str | None) -> Iterator[Library]:
     from octavo.retrieve.library import open_library
@@ -120,6 +172,16 @@ def _load_encoder(reference: str) -> TextEncoder:
     from octavo.generate.embed import Embedder
 
     return Embedder.load(given.obtain(reference))
+
+
+def _load_model(model: str, url: str | None, api_key_file: str | None) -> LanguageModel:
+    if url is not None:
+        from octavo.generate.remote import RemoteModel
+
+        return RemoteModel(url, None if model == DEFAULT_MODEL else model, api_key=given.api_key(api_key_file))
+    from octavo.generate.local import load
+
+    return load(given.obtain(model))
 
 
 def _update(library: Library, chunk: int | None, overlap: int | None) -> Report:
@@ -175,16 +237,48 @@ def _print_hits(hits: list[Hit]) -> None:
         _tell("nothing was found; try other words")
     for number, hit in enumerate(hits, 1):
         passage = hit.passage
-        typer.echo(f"{number}. {_where(passage)}")
-        typer.echo("".join(f"   {line}\n" for line in passage.text.splitlines()))
+        typer.echo(f"{number}. {_where(passage.document, passage.place)}")
+        typer.echo(f"{_quoted(passage.text.strip())}\n")
 
 
-def _where(passage: Passage) -> str:
-    """Where a passage begins, as people say it."""
-    place = passage.place
+def _answer_row(answered: GroundedAnswer, hits: list[Hit]) -> dict[str, Any]:
+    """An answer as JSON, with the passages that were found."""
+    return {
+        "answer": answered.text,
+        "answered": answered.answered,
+        "citations": [asdict(citation) for citation in answered.citations],
+        "unsupported": list(answered.unsupported),
+        "passages": [_row(hit) for hit in hits],
+        "left_out": answered.left_out,
+    }
+
+
+def _print_answer(answered: GroundedAnswer, hits: list[Hit]) -> None:
+    from octavo.retrieve.stores.store import Place
+
+    typer.echo(answered.text)
+    for citation in answered.citations:
+        place = Place(citation.start, citation.end, citation.page, citation.line)
+        typer.echo(f"\n[{citation.number}] {_where(citation.document, place)}\n{_quoted(citation.text)}")
+    if not answered.answered and hits:
+        typer.echo("\nThe nearest passages:")
+        for hit in hits[:NEAREST]:
+            text = hit.passage.text.strip()
+            shown = text if len(text) <= SHOWN else f"{text[:SHOWN]} …"
+            typer.echo(f"\n{_where(hit.passage.document, hit.passage.place)}\n{_quoted(shown)}")
+    if answered.left_out:
+        _tell(f"{answered.left_out} passages did not fit the model's context and were left out")
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
+
+
+def _where(document: str, place: Place) -> str:
+    """Where a passage begins, as people say it, and its characters."""
     page = "" if place.page is None else f", page {place.page}"
     line = "" if place.line is None or place.page is not None else f", line {place.line}"
-    return f"{passage.document}{page}{line} ({place.start}-{place.end})"
+    return f"{document}{page}{line} ({place.start}-{place.end})"
 
 
 def _filter(conditions: list[str] | None) -> Any:

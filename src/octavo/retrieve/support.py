@@ -1,7 +1,8 @@
 """What in a passage supports a sentence: the sentences of the passage that share its words, and whether they suffice.
 
 A rule that any reader can check, and no model: every number and every name of the sentence must stand in the quoted
-text, and most of its other words, too. It refuses what a passage does not say; it cannot see a negation.
+text, and most of what it says beyond the question. A sentence that says nothing beyond the question is no answer. It
+refuses what a passage does not say; it cannot see a negation.
 """
 
 from __future__ import annotations
@@ -14,22 +15,21 @@ from functools import lru_cache
 from octavo.retrieve import words
 
 MOST_WORDS = 0.6
-"""The share of a sentence's telling words that its quotation must hold."""
+"""The share that a quotation must hold of a sentence's telling words, and of those that are not the question's."""
 LONGEST_QUOTE = 3
 """Sentences of a passage that are quoted together."""
 _SENTENCE = re.compile(r"\S.*?(?:[.!?][\"'”’)\]]*(?=\s|$)|[。！？]+[」』”]?|(?=\n\s*\n)|$)", re.DOTALL)
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_NAME = re.compile(r"(?<!^)(?<![.!?:]\s)\b[A-Z][\w'’-]*")
+_NAME = re.compile(r"(?<!^)(?<![.!?:]\s)\b[A-Z][\w'’-]*|`[^`]+`")
 
 
 @dataclass(frozen=True)
 class Quote:
-    """Characters of a passage's text that speak of a sentence. share: of its telling words that they hold."""
+    """Characters of a passage's text that support a sentence. share: of its telling words that they hold."""
 
     start: int
     end: int
     share: float
-    supports: bool
 
 
 def sentences(text: str) -> Iterator[tuple[int, int]]:
@@ -40,27 +40,42 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
             yield match.start(), match.start() + len(kept)
 
 
-def quote(sentence: str, passage: str) -> Quote | None:
-    """The few neighbouring sentences of a passage that hold most of a sentence's words; None where none holds any."""
+def quote(sentence: str, passage: str, asked: frozenset[str] = frozenset()) -> Quote | None:
+    """The few neighbouring sentences of a passage that support a sentence best; None where none do.
+
+    asked: the stems of the question that the sentence answers.
+    """
     wanted = stems(sentence)
-    if not wanted:
+    told = wanted - asked
+    if not told:
         return None
     places = list(sentences(passage))
-    found = [stems(passage[start:end]) & wanted for start, end in places]
-    best: tuple[float, int, int] | None = None
+    found = [stems(passage[start:end]) for start, end in places]
+    best: tuple[tuple[float, int, int], Quote] | None = None
     for first in range(len(places)):
         held: frozenset[str] = frozenset()
         for last in range(first, min(first + LONGEST_QUOTE, len(places))):
             held |= found[last]
-            share = len(held) / len(wanted)
-            rank = (share - 0.1 * (last - first), -first, -last)  # another sentence must bring a tenth of the words
-            if held and (best is None or rank > best):
-                best = rank
-    if best is None:
-        return None
-    start, end = places[-int(best[1])][0], places[-int(best[2])][1]
-    share = len(stems(passage[start:end]) & wanted) / len(wanted)
-    return Quote(start, end, share, share >= MOST_WORDS and _holds_facts(sentence, passage[start:end]))
+            share, news = len(held & wanted) / len(wanted), len(held & told) / len(told)
+            start, end = places[first][0], places[last][1]
+            if min(share, news) < MOST_WORDS or not _holds_facts(sentence, passage[start:end]):
+                continue
+            rank = (share + news - 0.1 * (last - first), -first, -last)  # a further sentence must bring further words
+            if best is None or rank > best[0]:
+                best = rank, Quote(start, end, share)
+    return None if best is None else best[1]
+
+
+def nearest_sentence(question: str, passage: str) -> Quote | None:
+    """The sentence of a passage that speaks most of a question and says more than it; None where none does."""
+    asked = stems(question)
+    best: Quote | None = None
+    for start, end in sentences(passage):
+        held = stems(passage[start:end])
+        share = len(held & asked) / len(asked) if asked else 0.0
+        if held - asked and share > (best.share if best else 0) and _holds_facts(question, passage[start:end]):
+            best = Quote(start, end, share)
+    return best
 
 
 def _holds_facts(sentence: str, text: str) -> bool:
