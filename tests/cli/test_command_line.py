@@ -18,8 +18,24 @@ import octavo.cli
 from octavo.errors import OctavoError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-COMMANDS = ("run", "chat", "serve", "train", "pull", "list", "show", "rm", "doctor", "fit", "models", "verify")
-DOCUMENT_COMMANDS = ("ask", "search", "index")
+COMMANDS = (
+    "run",
+    "chat",
+    "serve",
+    "train",
+    "pull",
+    "list",
+    "show",
+    "rm",
+    "doctor",
+    "fit",
+    "models",
+    "verify",
+    "inspect",
+    "ask",
+    "search",
+    "index",
+)
 OCTAVO = [sys.executable, "-m", "octavo"]
 
 
@@ -44,7 +60,7 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
     return result.stderr
 
 
-@pytest.mark.parametrize("command", (*COMMANDS, *DOCUMENT_COMMANDS))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_has_examples_and_fits_a_terminal(run: Run, command: str) -> None:
     text = run(command, "--help").stdout
     assert re.search(rf"Examples:\n\n    octavo {command}", text)
@@ -53,7 +69,7 @@ def test_every_help_has_examples_and_fits_a_terminal(run: Run, command: str) -> 
 
 def test_help_names_every_command_and_no_command_is_help(run: Run) -> None:
     result = run("--help")
-    assert all(re.search(rf"^  {command} ", result.stdout, re.M) for command in (*COMMANDS, *DOCUMENT_COMMANDS))
+    assert all(re.search(rf"^  {command} ", result.stdout, re.M) for command in COMMANDS)
     assert run().stdout == result.stdout
     assert "\x1b" not in result.stdout
 
