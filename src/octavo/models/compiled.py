@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from octavo import settings
 from octavo.errors import FormatError
 from octavo.models.kernel_plan import plan
-from octavo.models.packed import PackCache, PackedMatrix
+from octavo.models.packing.cache import PackCache, PackedMatrix
+from octavo.models.packing.quantizing import Quantization
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
@@ -43,6 +44,7 @@ class Weights(Protocol):
 class CompiledRunner:
     """Implements `Runner`. threads None: `settings.threads()`. cache: where packed weights are kept between loads.
 
+    quantize: a key of `QUANTIZATIONS` for dense weights, as they are where None.
     kv_cache: a key of CACHES, what keys and values are kept in; None: `settings.kv_cache()`, else as the weights ask.
 
     Raises MissingDependencyError (library not built), UnsupportedError (a switch or shape without kernels), FormatError
@@ -55,6 +57,7 @@ class CompiledRunner:
         *,
         num_blocks: int,
         threads: int | None = None,
+        quantize: str | None = None,
         cache: PackCache | None = None,
         kv_cache: str | None = None,
     ) -> None:
@@ -66,6 +69,7 @@ class CompiledRunner:
         level = choose_level(None if forced == "torch" else forced)
         self.name = f"kernels {level}"
         self._checkpoint = checkpoint
+        self._quantize = None if quantize is None else Quantization.named(quantize, checkpoint.tensors)
         self._model = KernelModel(
             level,
             planned.layers,
@@ -74,7 +78,7 @@ class CompiledRunner:
             moe=planned.moe,
             num_blocks=num_blocks,
             threads=threads or settings.threads(),
-            cache=CACHES[kv_cache or settings.kv_cache() or _natural_cache(self.config, checkpoint.tensors)],
+            cache=CACHES[kv_cache or settings.kv_cache() or self._natural_cache()],
             **planned.shape,
         )
         self.max_tokens = self._model.max_tokens
@@ -149,6 +153,12 @@ class CompiledRunner:
             values = values + np.float32(1)
         self._model.set_norm(layer, owner, values, bias=leaf == "bias")
 
+    def _natural_cache(self) -> str:
+        """f32 where all matrices of the blocks become f32, else bf16."""
+        names = [name for name, shape in parameter_shapes(self.config).items() if _place(name)[0] and len(shape) == 2]
+        encodings = {_take(self._checkpoint.tensors, name).encoding for name in names}
+        return "f32" if self._quantize is None and encodings <= {"f32", "f16"} else "bf16"
+
     def _set_matrix(self, name: str, layer: int, slot: str) -> None:
         packed = self._packed.get(name)
         if packed is not None:
@@ -157,9 +167,13 @@ class CompiledRunner:
             return
         tensor = _expanded(_take(self._checkpoint.tensors, name))
         rows, columns = tensor.shape
-        self._slots[name] = layer, slot, tensor.encoding
+        encoding: str = tensor.encoding
+        data = tensor.data
         try:
-            self._model.set_matrix(layer, slot, tensor.encoding, rows, columns, tensor.data)
+            if self._quantize is not None:
+                encoding, data = self._quantize.apply(slot, tensor)
+            self._slots[name] = layer, slot, encoding
+            self._model.set_matrix(layer, slot, encoding, rows, columns, data)
         except ValueError as error:
             raise FormatError(f"tensor {name!r} does not fit the config: {error}") from None
 
@@ -189,12 +203,6 @@ def _place(name: str) -> tuple[str, str]:
 def _slot(owner: str) -> str:
     """The kernels' name of a matrix."""
     return TABLES.get(owner) or owner.removeprefix("attention.").removeprefix("mlp.")
-
-
-def _natural_cache(config: TransformerConfig, tensors: Mapping[str, StoredTensor]) -> str:
-    """f32 where all matrices of the blocks become f32, else bf16."""
-    names = [name for name, shape in parameter_shapes(config).items() if _place(name)[0] and len(shape) == 2]
-    return "f32" if {_take(tensors, name).encoding for name in names} <= {"f32", "f16"} else "bf16"
 
 
 def _take(tensors: Mapping[str, StoredTensor], name: str) -> StoredTensor:
