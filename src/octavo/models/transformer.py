@@ -44,9 +44,10 @@ class Transformer(nn.Module):
         self._ropes = [config.rope_of(layer) for layer in range(config.num_layers)]
         width = config.hidden_size
         self.embed_tokens = _embedding(config.vocab_size, width)
+        self.embed_norm = make_norm(config.norm, width) if config.embedding_norm else None
         self.embed_positions = _embedding(config.context_length, width) if config.learned_positions else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
-        self.norm = make_norm(config.norm, width)
+        self.norm = None if config.placement == "post" else make_norm(config.norm, width)
         self.lm_head = None if config.tie_embeddings else Linear(width, config.vocab_size, bias=config.head_bias)
         if not self.embed_tokens.weight.is_meta:
             self.init_weights(seed)
@@ -71,7 +72,7 @@ class Transformer(nn.Module):
         device = self.embed_tokens.weight.device
         generator = torch.Generator(device).manual_seed(seed)
         for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
+            if name.endswith(("bias", "sinks")):
                 parameter.zero_()
             elif parameter.ndim == 1:
                 parameter.fill_(0 if self.config.norm.offset else 1)
@@ -85,6 +86,8 @@ class Transformer(nn.Module):
         x: Tensor = self.embed_tokens(tokens)
         if self.config.embedding_scale != 1:
             x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype, device=x.device)
+        if self.embed_norm is not None:
+            x = self.embed_norm(x)
         return x if self.embed_positions is None else x + self.embed_positions(positions)
 
     def hidden(
@@ -106,7 +109,7 @@ class Transformer(nn.Module):
         for layer, (block, rope) in enumerate(zip(self.blocks, self._ropes, strict=True)):
             attend = whole if cache is None else partial(cache.attend, layer)
             x = block(x, None if rope is None else turns[rope], attend)
-        return self.norm(x)  # type: ignore[no-any-return]
+        return x if self.norm is None else self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., hidden_size) -> (..., vocab_size)."""
