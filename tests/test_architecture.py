@@ -20,7 +20,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src/octavo"
 GROUND = ("errors", "settings", "progress")
 """Modules below all floors, importable everywhere."""
 FLOORS = {
-    **dict.fromkeys(("nn", "text", "metrics", "sandbox"), 0),
+    **dict.fromkeys(("nn", "text", "metrics", "sandbox", "figures"), 0),
     "models": 1,
     **dict.fromkeys(("generate", "adapt"), 2),
     "train": 3,

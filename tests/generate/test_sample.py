@@ -44,6 +44,17 @@ def test_temperature_and_cuts_equal_transformers(seed: int, temperature: float, 
     assert np.allclose(actual[kept & ~differ], expected[0].numpy()[kept & ~differ], rtol=1e-5)
 
 
+@given(seeds, st.floats(0.05, 0.99), st.sampled_from([0, 30]))
+def test_typical_p_equals_transformers(seed: int, p: float, k: int) -> None:
+    logits = random_logits(seed)
+    expected = torch.tensor(logits)[None]
+    for stage in [processors.TopKLogitsWarper(k)] * (k > 0) + [processors.TypicalLogitsWarper(mass=p)]:
+        expected = stage(None, expected)
+    kept = np.isfinite(expected[0].numpy())
+    actual = truncated(logits, Sampling(top_k=k, typical_p=p))
+    assert (kept != np.isfinite(actual)).sum() <= 1  # a sum that ends within rounding of p may fall on either side
+
+
 @given(seeds, st.lists(st.integers(0, 199), min_size=1), st.floats(0.5, 2))
 def test_repetition_penalty_equals_transformers(seed: int, seen: list[int], penalty: float) -> None:
     logits = random_logits(seed)

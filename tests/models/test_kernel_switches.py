@@ -11,17 +11,21 @@ import pytest
 from octavo.errors import UnsupportedError
 from octavo.models import loading
 from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
-from octavo.models.compiled import SWITCHES, CompiledRunner, refuse_unknown_switches
+from octavo.models.compiled import CompiledRunner
+from octavo.models.kernel_plan import SWITCHES, refuse_unknown_switches
 from octavo.models.saving import save_checkpoint
 from octavo.models.transformer import Transformer
 from octavo.nn.config import (
     Activation,
     AttentionConfig,
+    EncoderConfig,
     LatentConfig,
     MlpConfig,
     MoeConfig,
     NormConfig,
     NormKind,
+    Placement,
+    QkNorm,
     RopeConfig,
     TransformerConfig,
 )
@@ -37,19 +41,16 @@ CONFIG = TransformerConfig(
     rope=RopeConfig(1e4, 16),
     tie_embeddings=False,
 )
-GATED = ("silu", "gelu", "gelu_tanh", "relu")
-WINDOWED = replace(CONFIG, windows=(8, 8))
-SET: dict[str, Any] = {
-    "placement": "sandwich", "rope_layers": (None, CONFIG.rope), "windows": (8, None), "head_bias": True,
-    "embedding_scale": 2.0, "residual_scale": 0.5, "logit_scale": 0.25, "logit_softcap": 30.0,
-    "moe": MoeConfig(4, 2, 16, True, None, (True, True)),
-    "norm.offset": True, "norm.round_last": True, "rope.attention_factor": 1.1,
-    "attention.scale": 0.1, "attention.softcap": 50.0, "attention.qk_norm": "head", "attention.alibi": True,
+REFUSED: dict[str, Any] = {
     "attention.alibi_after_scale": True, "attention.qk_norm_after_rope": True, "attention.clip": 6.0,
     "attention.sinks": True, "attention.latent": LatentConfig(16, None, 16), "mlp.limit": 7.0, "embedding_norm": True,
-    "rope.original_length": 16, "rope.long_factors": (2.0,) * 8, "rope.ntk_factor": 2.0,
+    "moe.scoring": "sigmoid", "moe.scale": 2.5, "moe.shared_gate": False, "moe.bias": True, "moe.correction": True,
+    "moe.groups": 2, "moe.groups_kept": 2, "moe.group_top": 2,
 }  # fmt: skip
 """A value for each switch that the kernels do not know."""
+KINDS_ON_TORCH = {"layer_bare", "quick_gelu", "relu_squared"}
+WINDOWED = replace(CONFIG, windows=(8, 8))
+EXPERTS = replace(CONFIG, moe=MoeConfig(4, 2, 16, True, None, (True, True)))
 
 
 def changed(config: TransformerConfig, switch: str, value: Any) -> TransformerConfig:
@@ -67,34 +68,43 @@ def switches(part: Any, prefix: str = "") -> list[str]:
     return found
 
 
-def test_every_switch_of_the_config_is_known_or_tried_here() -> None:
-    known = {prefix + name for prefix, names in SWITCHES.items() for name in names}
-    parts = {name for name in known if is_dataclass(getattr(CONFIG, name, None))}
-    assert {*switches(CONFIG)} == (known - parts) | {*SET}
+def test_every_switch_of_the_config_is_known() -> None:
+    known = {prefix + name for prefix, names in SWITCHES.items() for name in names if prefix != "rope_layers."}
+    known = {name for name in known if not is_dataclass(getattr(EXPERTS, name, None))}
+    assert {*switches(EXPERTS)} == known | {"encoder"} | {*REFUSED}
+    for config in (CONFIG, EXPERTS, replace(CONFIG, rope=None)):
+        refuse_unknown_switches(config)
+
+
+@pytest.mark.parametrize(
+    "switch", ["windows", "moe", "encoder", "attention.softcap", "rope.attention_factor", "moe.normalise", *REFUSED]
+)
+def test_a_switch_without_kernels_is_refused_by_name(switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix, name = switch.rpartition(".")[0], switch.rpartition(".")[2]
+    monkeypatch.delitem(SWITCHES[f"{prefix}." if prefix else ""], name, raising=False)  # type: ignore[arg-type]
     refuse_unknown_switches(CONFIG)
-    refuse_unknown_switches(replace(CONFIG, rope=None))
-
-
-@pytest.mark.parametrize("switch", SET)
-def test_a_switch_without_kernels_is_refused_by_name(switch: str) -> None:
+    values = {**REFUSED, "windows": (8, None), "moe": EXPERTS.moe, "moe.normalise": True, "encoder": EncoderConfig()}
     with pytest.raises(UnsupportedError, match=rf"kernels do not know {switch} .*octavo\[torch\]"):
-        CompiledRunner(Source(changed(CONFIG, switch, SET[switch])), num_blocks=1)
+        CompiledRunner(Source(changed(EXPERTS, switch, values.get(switch, 1.5))), num_blocks=1)
 
 
 def test_a_kind_without_kernels_is_refused_by_name() -> None:
-    for switch, kinds, taught in (("norm.kind", NormKind, ("rms", "layer")), ("mlp.activation", Activation, GATED)):
-        for kind in (*get_args(kinds), "later"):
-            config = changed(CONFIG, switch, kind)
-            if kind in taught:
-                refuse_unknown_switches(config)
-            else:
-                with pytest.raises(UnsupportedError, match=f"{switch} '{kind}'"):
-                    refuse_unknown_switches(config)
+    kinds = {"norm.kind": NormKind, "mlp.activation": Activation, "attention.qk_norm": QkNorm, "placement": Placement}
+    for switch, taught in kinds.items():
+        for kind in {*get_args(taught)} - KINDS_ON_TORCH:
+            refuse_unknown_switches(changed(CONFIG, switch, kind))
+        with pytest.raises(UnsupportedError, match=f"{switch} 'later'"):
+            refuse_unknown_switches(changed(CONFIG, switch, "later"))
 
 
 @dataclass(frozen=True)
 class LaterNorm(NormConfig):
     later: bool = False
+
+
+@dataclass(frozen=True)
+class LaterRope(RopeConfig):
+    later: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +122,8 @@ def test_a_switch_that_a_later_config_adds_is_refused_until_the_kernels_learn_it
         refuse_unknown_switches(LaterConfig(**plain, later=1, must="x"))
     with pytest.raises(UnsupportedError, match="know part LaterNorm"):
         refuse_unknown_switches(LaterConfig(**plain, part=LaterNorm("rms", 1e-5), must="x"))
+    with pytest.raises(UnsupportedError, match=r"know rope_layers\.later 1"):
+        refuse_unknown_switches(replace(CONFIG, rope_layers=(CONFIG.rope, LaterRope(1e4, 16, later=1))))
     refuse_unknown_switches(replace(CONFIG, norm=LaterNorm("rms", 1e-5)))
     with pytest.raises(UnsupportedError, match=r"know norm\.later True"):
         refuse_unknown_switches(replace(CONFIG, norm=LaterNorm("rms", 1e-5, later=True)))
@@ -121,6 +133,7 @@ def test_torch_runs_what_the_kernels_refuse_or_the_message_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OCTAVO_KERNELS", raising=False)
+    monkeypatch.delitem(SWITCHES[""], "windows")  # type: ignore[arg-type]
     tensors = Transformer(WINDOWED).stored_tensors()
     save_checkpoint(tmp_path / "model", WINDOWED, "mistral", tensors, None, GenerationDefaults())
     checkpoint = open_checkpoint(tmp_path / "model")

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from octavo.errors import MissingDependencyError, OctavoError
+from octavo.errors import MissingDependencyError, OctavoError, UnsupportedError
 from octavo.models import loading, torch_loading
 from octavo.models.checkpoint import Checkpoint, GenerationDefaults, open_checkpoint
 from octavo.models.runner import Row
 from octavo.models.saving import save_checkpoint
 from octavo.models.transformer import Transformer
-from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, RopeConfig, TransformerConfig
+from octavo.nn.config import AttentionConfig, EncoderConfig, MlpConfig, NormConfig, RopeConfig, TransformerConfig
 from octavo.nn.shapes import parameter_shapes
 
 CONFIG = TransformerConfig(
@@ -102,6 +103,7 @@ def test_a_model_beyond_the_free_memory_is_narrowed_or_refused(
 
 MEASURE = """
 import os, sys
+from dataclasses import replace
 from pathlib import Path
 import torch
 from octavo.models.checkpoint import open_checkpoint
@@ -145,3 +147,10 @@ def test_loading_peaks_at_most_a_fifth_above_the_weights(stored: str, loaded: st
         [sys.executable, "-c", MEASURE, str(tmp_path / "model"), loaded], capture_output=True, text=True, check=True
     )
     assert float(done.stdout) <= 1.2
+
+
+def test_an_encoder_is_refused_as_a_writer_of_text(tmp_path: Path) -> None:
+    config = replace(CONFIG, encoder=EncoderConfig())
+    checkpoint = Checkpoint(tmp_path, "tiny", "bert", config, {}, {}, GenerationDefaults())
+    with pytest.raises(UnsupportedError, match=r"tiny is an encoder \(bert\).*octavo embed"):
+        loading.make_runner(checkpoint, num_blocks=1)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from octavo.cli.arguments import AsJson, Model, OptionalModel
 from octavo.cli.tables import gigabytes, print_table
 from octavo.models.sources import DEFAULT_MODEL
-
-if TYPE_CHECKING:
-    from octavo.models.tensors import StoredTensor
 
 
 def pull(
@@ -86,9 +81,10 @@ def show(
       octavo show smollm2-135m-instruct --template
     """
     from octavo.models import sources
-    from octavo.models.checkpoint import open_checkpoint
+    from octavo.models.summary import summarise
 
-    checkpoint = open_checkpoint(sources.resolve(model))
+    summary = summarise(sources.resolve(model))
+    checkpoint = summary.checkpoint
     tokenizer = checkpoint.tokenizer()
     if template:
         typer.echo(tokenizer.chat_template or "", nl=tokenizer.chat_template is not None)
@@ -97,9 +93,9 @@ def show(
         "name": checkpoint.name,
         "path": str(checkpoint.path),
         "family": checkpoint.family,
-        "parameters": sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values()),
-        "weight_bytes": sum(tensor.nbytes for tensor in checkpoint.tensors.values()),
-        "encodings": _encodings(checkpoint.tensors.values()),
+        "parameters": summary.parameters,
+        "weight_bytes": summary.weight_bytes,
+        "encodings": summary.encodings,
         "config": dataclasses.asdict(checkpoint.config),
         "generation": dataclasses.asdict(checkpoint.generation),
         "chat_template": tokenizer.chat_template is not None,
@@ -140,11 +136,3 @@ def _print_description(description: dict[str, Any]) -> None:
     }
     for name, value in lines.items():
         typer.echo(f"{name:<14} {value}")
-
-
-def _encodings(tensors: Iterable[StoredTensor]) -> dict[str, int]:
-    """Bytes in each encoding, most first."""
-    sizes: dict[str, int] = {}
-    for tensor in tensors:
-        sizes[tensor.encoding] = sizes.get(tensor.encoding, 0) + tensor.nbytes
-    return dict(sorted(sizes.items(), key=lambda item: -item[1]))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import typer
+
+NUMBER = re.compile(r"[\d.,]+ ?\w*")
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Columns as wide as their widest cell; a column of numbers stands on the right."""
     columns = list(zip(head, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    numbers = [len(column) > 1 and all(cell[:1].isdigit() for cell in column[1:]) for column in columns]
+    numbers = [len(column) > 1 and all(NUMBER.fullmatch(cell) for cell in column[1:]) for column in columns]
     for row in (head, *rows):
         cells = zip(row, widths, numbers, strict=True)
         typer.echo(

@@ -43,11 +43,15 @@ class BlockPool:
             self._owners[block] = 1
         return blocks
 
-    def share(self, tokens: Sequence[int], most: int) -> list[int]:
-        """Take the blocks that already hold a beginning of `tokens`, of at most `most` tokens, to read them."""
+    def share(self, tokens: Sequence[int], most: int, have: Sequence[int] = (), root: bytes = START) -> list[int]:
+        """Take the blocks that already hold the beginning of `tokens`, of at most `most` tokens, to read them.
+
+        have: its first blocks, which the caller owns, full and remembered; those after them are returned. root: as for
+        `remember`; only blocks that were remembered with the same are found.
+        """
         blocks: list[int] = []
-        key = START
-        for start in range(0, most - BLOCK_SIZE + 1, BLOCK_SIZE):
+        key = self._key_of[have[-1]] if have else root
+        for start in range(len(have) * BLOCK_SIZE, most - BLOCK_SIZE + 1, BLOCK_SIZE):
             key = key_of(key, tokens[start : start + BLOCK_SIZE])
             if key not in self._holder:
                 break
@@ -57,14 +61,17 @@ class BlockPool:
             self._kept.pop(block, None)
         return blocks
 
-    def remember(self, tokens: Sequence[int], blocks: Sequence[int], computed: int) -> None:
-        """The first `computed` of `tokens` now lie in `blocks`; the full ones among them may be shared."""
+    def remember(self, tokens: Sequence[int], blocks: Sequence[int], computed: int, root: bytes = START) -> None:
+        """The first `computed` of `tokens` now lie in `blocks`; the full ones among them may be shared.
+
+        root: the key of what precedes the first block.
+        """
         full = computed // BLOCK_SIZE
         first = full
         while first and blocks[first - 1] not in self._key_of:
             first -= 1
         for at in range(first, full):
-            before = self._key_of[blocks[at - 1]] if at else START
+            before = self._key_of[blocks[at - 1]] if at else root
             key = self._key_of[blocks[at]] = key_of(before, tokens[at * BLOCK_SIZE : (at + 1) * BLOCK_SIZE])
             self._holder.setdefault(key, blocks[at])
 
@@ -79,6 +86,13 @@ class BlockPool:
             else:
                 self._key_of.pop(block, None)
                 self._free.append(block)
+
+    def forget(self) -> None:
+        """Nothing is to be shared any more: what the blocks hold is out of date."""
+        self._free += self._kept
+        self._kept.clear()
+        self._key_of.clear()
+        self._holder.clear()
 
     def check(self, owned: Sequence[Sequence[int]]) -> None:
         """Assert that every block is free, kept or owned, and that its owners are counted."""
@@ -105,3 +119,8 @@ def key_of(before: bytes, tokens: Sequence[int]) -> bytes:
     A cryptographic hash: with a weaker one a stranger could make a prompt whose blocks are taken for another's.
     """
     return hashlib.sha256(before + np.asarray(tokens, np.int32).tobytes()).digest()
+
+
+def root_of(salt: str) -> bytes:
+    """The root of texts with this salt; those of others share no blocks with them."""
+    return hashlib.sha256(salt.encode()).digest() if salt else START

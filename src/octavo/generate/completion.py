@@ -1,4 +1,4 @@
-"""One completion inside the engine: its tokens, how far they are computed, its blocks, and its events.
+"""One completion inside the engine: it chooses the tokens of its answer and tells the reader of them.
 
 The engine's thread alone touches it, but for `events` (a queue) and `cancelled` (a flag), which the stream shares.
 """
@@ -6,15 +6,19 @@ The engine's thread alone touches it, but for `events` (a queue) and `cancelled`
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo.generate.blocks import START
 from octavo.generate.lm import Delta, Event, Finished, FinishReason, Request, Started, TokenLogprob
 from octavo.generate.matcher import Matcher
 from octavo.generate.sample import Sampler, log_softmax
+from octavo.generate.scheduler import Branch
+from octavo.generate.scoring import PromptScores, token_logprob, top_logprobs
 from octavo.generate.stopping import StopMatcher
 from octavo.text.tokenizer import Tokenizer
 
@@ -28,9 +32,9 @@ class Limits:
 
 
 class Completion:
-    """tokens: prompt and answer so far. computed: how many of them have keys and values in `blocks`."""
+    """A prompt and the answer to it so far, as a task of the scheduler. root: see `Branch`."""
 
-    tokens_a_step = 1 << 30  # only the last logits are kept, so the runner's limit is the only one
+    width = 1
 
     def __init__(
         self,
@@ -39,45 +43,62 @@ class Completion:
         limits: Limits,
         tokenizer: Tokenizer,
         matcher: Matcher | None = None,
+        root: bytes = START,
     ) -> None:
-        self.tokens = list(prompt)
-        self.computed = 0
-        self.blocks: list[int] = []
+        self.branches = [Branch(list(prompt), root)]
+        self.priority = request.priority
         self.events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
         self.cancelled = False
         self.finished = False
-        self._num_prompt = len(self.tokens)
+        self._tokens = self.branches[0].tokens
+        self._num_prompt = len(self._tokens)
         self._limits = limits
-        self._num_logprobs = request.logprobs
+        self._request = request
         self._tokenizer = tokenizer
-        self._sampler = Sampler(request.sampling, self.tokens)
-        self._stops = StopMatcher(request.stop)
+        self._sampler = Sampler(request.sampling, self._tokens)
+        self._stops = StopMatcher(request.stop, keep=request.include_stop)
         self._matcher = matcher
         self._detokenizer = tokenizer.detokenizer(skip_special=request.skip_special, continues=matcher is not None)
+        top = request.prompt_logprobs
+        self._scores = None if top is None else PromptScores(prompt, top, tokenizer)
         self._started = False
-        if limits.max_tokens == 0:
+        if limits.max_tokens == 0 and self._scores is None:
             self._finish("length")
 
     @property
-    def unread(self) -> int:
-        """All tokens but the last need no logits."""
-        return len(self.tokens) - 1
+    def tokens_a_step(self) -> int:
+        """Few while all logits are wanted, else as many as the runner takes."""
+        return PromptScores.tokens_a_step if self._scores is not None else 1 << 30
 
-    def admitted(self) -> None:
-        """The engine starts it; `computed` tokens of the prompt were at hand."""
+    def unread(self, branch: Branch) -> int:
+        """All tokens but the last need no logits, but for the prompt's scores."""
+        return len(self._tokens) - 1 if self._scores is None else self._scores.unread
+
+    def started(self, cached: int) -> None:
+        """The engine starts it; `cached` tokens of the prompt were at hand."""
         if not self._started:
             self._started = True
-            self.events.put(Started(self._num_prompt, min(self.computed, self._num_prompt)))
+            self.events.put(Started(self._num_prompt, cached))
 
-    def logits_from(self, count: int) -> int:
-        """From which of the next `count` tokens on logits are wanted: the very last one's only."""
-        return count - 1 if self.computed + count == len(self.tokens) else count
+    def logits_from(self, branch: Branch, count: int) -> int:
+        """From which of the next `count` tokens on logits are wanted: the very last one's, or those to score."""
+        if self._scores is not None:
+            return min(count, max(0, self._scores.unread - branch.computed))
+        return count - 1 if count == branch.pending else count
 
-    def take(self, count: int, logits: NDArray[np.float32]) -> None:
-        """The next `count` tokens have run. logits: (count - logits_from(count), vocab_size)."""
-        self.computed += count
-        if len(logits):
+    def take(self, branch: Branch, logits: NDArray[np.float32]) -> None:
+        """More tokens have run. logits: (wanted, vocab_size)."""
+        if self._scores is not None and len(logits):
+            self._scores.read(branch.computed - len(logits), logits)
+        if branch.pending:
+            return
+        if self._scores is not None:
+            self.events.put(self._scores.scores())
+            self._scores = None
+        if self._limits.max_tokens:
             self._choose(logits[-1])
+        else:
+            self._finish("length")
 
     def fail(self, error: BaseException) -> None:
         """End with an error that the reader of the stream will see raised."""
@@ -88,54 +109,79 @@ class Completion:
         """End at once, keeping what was said."""
         self._finish("cancelled")
 
+    @property
+    def _num_sampled(self) -> int:
+        return len(self._tokens) - self._num_prompt
+
     def _choose(self, logits: NDArray[np.float32]) -> None:
         allowed = None if self._matcher is None else self._matcher.allowed()
         if allowed is not None and not allowed.any():
             self._finish("stop")
-        else:
-            self._append(self._sampler.choose(logits, allowed), logits)
+            return
+        if self._num_sampled < self._request.min_tokens and self._limits.stop_ids:
+            allowed = _without(self._limits.stop_ids, np.ones(logits.size, np.bool_) if allowed is None else allowed)
+        self._append(self._sampler.choose(logits, allowed), logits)
 
     def _append(self, token: int, logits: NDArray[np.float32]) -> None:
-        self.tokens.append(token)
+        self._tokens.append(token)
         if token in self._limits.stop_ids:
+            shown = self._request.include_stop and token in self._request.stop_token_ids
+            if shown:
+                self.events.put(Delta(self._detokenizer.push(token), (token,), self._logprobs(token, logits)))
             self._finish("stop", token)
             return
         if self._matcher is not None:
             self._matcher.accept(token)
-        text = self._stops.push(self._detokenizer.push(token))
+        text = self._detokenizer.push(token)
+        if self._num_sampled > self._request.min_tokens or not self._request.min_tokens:
+            text = self._stops.push(text)
         self.events.put(Delta(text, (token,), self._logprobs(token, logits)))
         if self._stops.matched is not None:
             self._finish("stop", self._stops.matched)
         elif self._matcher is not None and self._matcher.ended:
             self._finish("stop")
-        elif len(self.tokens) - self._num_prompt >= self._limits.max_tokens:
+        elif self._num_sampled >= self._limits.max_tokens:
             self._finish("length")
 
     def _finish(self, reason: FinishReason, stop: str | int | None = None) -> None:
         if self.finished:
             return
         self.finished = True
-        self.admitted()  # one that ends before its turn has begun, too
+        self.started(0)  # one that ends before its turn has begun, too
         rest = self._stops.push(self._detokenizer.flush())
         rest += self._stops.flush()
         if rest:
             self.events.put(Delta(rest, ()))
         if self._stops.matched is not None:
             reason, stop = "stop", self._stops.matched
-        self.events.put(Finished(reason, self._num_prompt, len(self.tokens) - self._num_prompt, stop))
+        self.events.put(Finished(reason, self._num_prompt, self._num_sampled, stop))
 
     def _logprobs(self, token: int, logits: NDArray[np.float32]) -> tuple[TokenLogprob, ...]:
-        if self._num_logprobs is None:
+        if self._request.logprobs is None:
             return ()
         logprobs = log_softmax(logits)
-        top = top_logprobs(logprobs, self._num_logprobs, self._tokenizer)
+        top = top_logprobs(logprobs, self._request.logprobs, self._tokenizer)
         return (token_logprob(token, logprobs, self._tokenizer, top),)
+
+
+def _without(ids: Collection[int], allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Those allowed but `ids`; unless nothing would be left."""
+    others = allowed.copy()
+    others[list(ids)] = False
+    return others if others.any() else allowed
+
+
+class Told(Protocol):
+    """What a stream shares with the engine's thread."""
+
+    events: queue.SimpleQueue[Event | BaseException]
+    cancelled: bool
 
 
 class CompletionStream:
     """The reader's end of a completion: its events, from any thread. wake: tells the engine of a cancellation."""
 
-    def __init__(self, completion: Completion, wake: Callable[[], None]) -> None:
+    def __init__(self, completion: Told, wake: Callable[[], None]) -> None:
         self._completion = completion
         self._wake = wake
         self._ended = False
@@ -156,21 +202,3 @@ class CompletionStream:
         """Stop the request; its blocks are free before the next step."""
         self._completion.cancelled = True
         self._wake()
-
-
-def token_logprob(
-    token: int, logprobs: NDArray[np.float64], tokenizer: Tokenizer, top: tuple[TokenLogprob, ...] = ()
-) -> TokenLogprob:
-    """One token with its log-probability. logprobs: (vocab_size,)."""
-    raw = tokenizer.token_bytes(token)
-    return TokenLogprob(token, raw.decode("utf-8", "replace"), raw, float(logprobs[token]), top)
-
-
-def top_logprobs(logprobs: NDArray[np.float64], count: int, tokenizer: Tokenizer) -> tuple[TokenLogprob, ...]:
-    """The `count` likeliest tokens, likeliest first. logprobs: (vocab_size,)."""
-    if count == 0:
-        return ()
-    count = min(count, logprobs.size)
-    likeliest = np.argpartition(logprobs, logprobs.size - count)[logprobs.size - count :]
-    order = likeliest[np.argsort(-logprobs[likeliest], kind="stable")]
-    return tuple(token_logprob(int(token), logprobs, tokenizer) for token in order)

@@ -25,14 +25,15 @@ FinishReason = Literal["stop", "length", "cancelled"]
 class Sampling:
     """How the next token is chosen. The stages apply in the order of `generate/sample/__init__.py`.
 
-    temperature 0 is greedy. top_k 0, top_p 1, min_p 0, repetition_penalty 1 and the other penalties 0 are off.
-    seed None draws a fresh one. Raises OctavoError for a value outside its range.
+    temperature 0 is greedy. top_k 0, top_p 1, min_p 0, typical_p 1, repetition_penalty 1 and the other penalties 0 are
+    off. seed None draws a fresh one. Raises OctavoError for a value outside its range.
     """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    typical_p: float = 1.0
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -44,6 +45,7 @@ class Sampling:
         _check_range("top_k", self.top_k, 0, math.inf)
         _check_range("top_p", self.top_p, 0, 1)
         _check_range("min_p", self.min_p, 0, 1)
+        _check_range("typical_p", self.typical_p, 0, 1)
         _check_range("presence_penalty", self.presence_penalty, -2, 2)
         _check_range("frequency_penalty", self.frequency_penalty, -2, 2)
         _check_range("repetition_penalty", self.repetition_penalty, 0.01, 100)
@@ -60,6 +62,32 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
 
 
 @dataclass(frozen=True)
+class Beams:
+    """Beam search, under the names and by the rules of the `transformers` library.
+
+    num_beams: hypotheses kept. length_penalty: a finished one's score is its log-probability over length **
+    length_penalty. early_stopping: True ends with num_beams finished ones; False when the best running one is worse
+    than all of them at its present length; "never" when it is at any length.
+    """
+
+    num_beams: int
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+
+    def __post_init__(self) -> None:
+        _check_range("num_beams", self.num_beams, 1, 64)
+        _check_range("length_penalty", self.length_penalty, -10, 10)
+        if self.early_stopping not in (True, False, "never"):
+            raise OctavoError(f"early_stopping is {self.early_stopping!r}; it is true, false or 'never'")
+
+
+UNSEARCHED: Mapping[str, object] = {
+    "stop": (), "logprobs": None, "prompt_logprobs": None, "constraint": None, "min_tokens": 0, "include_stop": False,
+}  # fmt: skip
+"""What of a request beam search does not do, with the values that ask for nothing."""
+
+
+@dataclass(frozen=True)
 class Request:
     """One completion to make.
 
@@ -68,6 +96,12 @@ class Request:
     logprobs: None, or how many alternatives to report a token besides the chosen one (0 .. 20).
     skip_special: whether special tokens, such as the marks around a tool call in some models, are left out of the text.
     template: further names for the chat template, such as tools or enable_thinking.
+    min_tokens: so many tokens come before one that ends the answer, and before stop texts count.
+    include_stop: the stop text, or the text of the token of stop_token_ids, that ends the answer is part of it.
+    prompt_logprobs: None, or how many alternatives to report for each token of the prompt (0 .. 20), as `Scores`.
+    cache_salt: requests of different salts share nothing that is computed, so that none can tell another's prompt by
+    its time. priority: the smaller, the sooner; equal ones in order of arrival.
+    beams: search for the likeliest answer instead of sampling one; of `sampling` nothing applies then.
     constraint: what the answer's text may be. An answer that max_tokens or a stop text cuts is the beginning of one.
     """
 
@@ -81,14 +115,27 @@ class Request:
     skip_special: bool = True
     template: Mapping[str, Any] = field(default_factory=dict)
     constraint: Constraint | None = None
+    min_tokens: int = 0
+    include_stop: bool = False
+    prompt_logprobs: int | None = None
+    cache_salt: str = ""
+    priority: int = 0
+    beams: Beams | None = None
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.max_tokens < 0:
             raise OctavoError(f"max_tokens is {self.max_tokens}; it must be 0 or more", param="max_tokens")
-        if self.logprobs is not None:
-            _check_range("logprobs", self.logprobs, 0, 20)
+        for name in ("logprobs", "prompt_logprobs"):
+            if (top := getattr(self, name)) is not None:
+                _check_range(name, top, 0, 20)
+        most = math.inf if self.max_tokens is None else self.max_tokens
+        _check_range("min_tokens", self.min_tokens, 0, most)
         if any(text == "" for text in self.stop):
             raise OctavoError("a stop text is empty; leave it out or give it characters", param="stop")
+        if self.beams is not None:
+            for name, neutral in UNSEARCHED.items():
+                if getattr(self, name) != neutral:
+                    raise OctavoError(f"beam search takes no {name}; leave it out, or sample", param=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +155,21 @@ class Started:
 
     prompt_tokens: int
     cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Teacher-forced log-probabilities of a text.
+
+    ids: (n,) its tokens. logprobs: natural logs, None for the first, which nothing precedes.
+    top: for each token the likeliest alternatives at its place, empty for the first or when none were asked.
+    ranks: of each among all tokens at its place, 1 the likeliest; None for the first.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float | None, ...]
+    top: tuple[tuple[TokenLogprob, ...], ...] = ()
+    ranks: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +194,11 @@ class Finished:
     stop: str | int | None = None
 
 
-Event = Started | Delta | Finished
+Event = Started | Scores | Delta | Finished
 
 
 class Stream(Protocol):
-    """An iterator over one request's events: Started, Delta*, Finished."""
+    """An iterator over one request's events: Started, Scores where prompt_logprobs were asked, Delta*, Finished."""
 
     def __iter__(self) -> Iterator[Event]: ...
 
@@ -145,19 +207,6 @@ class Stream(Protocol):
     def close(self) -> None:
         """Stop the request and free what it holds; from any thread, any number of times."""
         ...
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Teacher-forced log-probabilities of a text.
-
-    ids: (n,) its tokens. logprobs: natural logs, None for the first, which nothing precedes.
-    top: for each token the likeliest alternatives at its place, empty for the first or when none were asked.
-    """
-
-    ids: tuple[int, ...]
-    logprobs: tuple[float | None, ...]
-    top: tuple[tuple[TokenLogprob, ...], ...] = ()
 
 
 class LanguageModel(Protocol):
@@ -192,12 +241,13 @@ class LanguageModel(Protocol):
 
 @dataclass(frozen=True)
 class Completion:
-    """A whole answer: its text and how it ended."""
+    """A whole answer: its text and how it ended. prompt_scores: where prompt_logprobs were asked."""
 
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...]
     finished: Finished
+    prompt_scores: Scores | None = None
 
 
 def complete(model: LanguageModel, request: Request) -> Completion:
@@ -206,12 +256,15 @@ def complete(model: LanguageModel, request: Request) -> Completion:
     ids: list[int] = []
     logprobs: list[TokenLogprob] = []
     finished: Finished | None = None
+    scores: Scores | None = None
     for event in model.stream(request):
         if isinstance(event, Delta):
             texts.append(event.text)
             ids.extend(event.token_ids)
             logprobs.extend(event.logprobs)
+        elif isinstance(event, Scores):
+            scores = event
         elif isinstance(event, Finished):
             finished = event
     assert finished is not None, "a stream ends with Finished"
-    return Completion("".join(texts), tuple(ids), tuple(logprobs), finished)
+    return Completion("".join(texts), tuple(ids), tuple(logprobs), finished, scores)

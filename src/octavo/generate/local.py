@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from octavo.errors import ContextLengthError, OctavoError
+from octavo.generate.beam import BeamCompletion
+from octavo.generate.blocks import root_of
 from octavo.generate.completion import Completion, CompletionStream, Limits
 from octavo.generate.engine import Engine
-from octavo.generate.lm import Message, Request, Sampling, Scores
+from octavo.generate.lm import Beams, Message, Request, Sampling, Scores
 from octavo.generate.matcher import Compiler
 from octavo.generate.scoring import Scoring
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
@@ -90,9 +92,26 @@ class LocalModel:
         self._check_ids("stop_token_ids", request.stop_token_ids)
         eos = () if request.ignore_eos else self.checkpoint.generation.eos_token_ids
         limits = Limits(frozenset((*eos, *request.stop_token_ids)), room if asked is None else asked)
+        if request.beams is not None:
+            return self._search(prompt, request, request.beams, limits)
         constraint = request.constraint
         matcher = None if constraint is None else self._compiler.compile(constraint, limits.stop_ids)
-        completion = Completion(prompt, request, limits, self.tokenizer, matcher)
+        completion = Completion(prompt, request, limits, self.tokenizer, matcher, root_of(request.cache_salt))
+        if not completion.finished:
+            self.engine.submit(completion)
+        return CompletionStream(completion, self.engine.wake)
+
+    def _search(self, prompt: list[int], request: Request, beams: Beams, limits: Limits) -> CompletionStream:
+        shared = len(prompt) // BLOCK_SIZE
+        needed = shared + beams.num_beams * (-(-(len(prompt) + limits.max_tokens) // BLOCK_SIZE) - shared)
+        if needed > self.engine.runner.num_blocks:
+            most = self.engine.runner.num_blocks * BLOCK_SIZE
+            raise ContextLengthError(
+                f"{beams.num_beams} beams of this length do not fit the memory for {most} tokens; lower max_tokens",
+                param="max_tokens",
+            )
+        root = root_of(request.cache_salt)
+        completion = BeamCompletion(prompt, request, beams, limits, self.tokenizer, root)
         if not completion.finished:
             self.engine.submit(completion)
         return CompletionStream(completion, self.engine.wake)

@@ -14,12 +14,15 @@ from typing import Any
 
 import httpx2
 
-from octavo.errors import OctavoError, RemoteError
+from octavo.errors import OctavoError, RemoteError, UnsupportedError
 from octavo.generate.constrain import Choice, Constraint, JsonObject, JsonSchema, Lark, Regex
 from octavo.generate.lm import Delta, Event, Finished, FinishReason, Request, Sampling, Scores, Started, TokenLogprob
 from octavo.text.tokenizer import Tokenizer
 
 NEUTRAL = Sampling()
+SAMPLING_FIELDS = (
+    "top_k", "top_p", "min_p", "typical_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed",
+)  # fmt: skip
 
 
 class RemoteModel:
@@ -182,12 +185,15 @@ def _fields(request: Request, chat: bool) -> dict[str, Any]:
     """The request in OpenAI's words; values at their neutral setting are left out."""
     sampling = request.sampling
     fields: dict[str, Any] = {"temperature": sampling.temperature}
-    for name in ("top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed"):
+    for name in SAMPLING_FIELDS:
         if getattr(sampling, name) != getattr(NEUTRAL, name):
             fields[name] = getattr(sampling, name)
     if sampling.logit_bias:
         fields["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
-    for name in ("stop", "stop_token_ids", "ignore_eos"):
+    for name in ("prompt_logprobs", "beams"):
+        if getattr(request, name) is not None:
+            raise UnsupportedError(f"a remote model takes no {name}; use a local one", param=name)
+    for name in ("stop", "stop_token_ids", "ignore_eos", "min_tokens", "cache_salt", "priority"):
         if getattr(request, name):
             value = getattr(request, name)
             fields[name] = list(value) if isinstance(value, tuple) else value
@@ -197,6 +203,8 @@ def _fields(request: Request, chat: bool) -> dict[str, Any]:
         fields["max_tokens"] = 1 << 10  # this endpoint's own default of 16 is hardly what was meant
     if request.logprobs is not None:
         fields |= {"logprobs": True, "top_logprobs": request.logprobs} if chat else {"logprobs": request.logprobs}
+    if request.include_stop:
+        fields["include_stop_str_in_output"] = True
     if not request.skip_special:
         fields["skip_special_tokens"] = False
     if request.template:

@@ -12,54 +12,81 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import OctavoError
-from octavo.generate.completion import top_logprobs
 from octavo.generate.lm import Scores, TokenLogprob
 from octavo.generate.sample import log_softmax
+from octavo.generate.scheduler import Branch
 from octavo.text.tokenizer import Tokenizer
+
+
+class PromptScores:
+    """Collects the log-probability of each token of a text, given those before it."""
+
+    tokens_a_step = 64
+
+    def __init__(self, tokens: Sequence[int], top: int, tokenizer: Tokenizer) -> None:
+        self._tokens = tokens
+        self._top = top
+        self._tokenizer = tokenizer
+        self._logprobs: list[float | None] = [None]
+        self._tops: list[tuple[TokenLogprob, ...]] = [()]
+        self._ranks: list[int | None] = [None]
+
+    @property
+    def unread(self) -> int:
+        """How many of the first logits are not needed: those that were read before a preemption."""
+        return len(self._logprobs) - 1
+
+    @property
+    def complete(self) -> bool:
+        """Whether each token has its score."""
+        return len(self._logprobs) == len(self._tokens)
+
+    def read(self, first: int, logits: NDArray[np.float32]) -> None:
+        """logits: (n, vocab_size), of the tokens from number `first`, the first unread one, on."""
+        assert first == self.unread, "logits are read in order, once"
+        for row, following in zip(logits, self._tokens[first + 1 :], strict=False):
+            logprobs = log_softmax(row)
+            self._logprobs.append(float(logprobs[following]))
+            self._tops.append(top_logprobs(logprobs, self._top, self._tokenizer))
+            self._ranks.append(1 + int((row > row[following]).sum()))
+
+    def scores(self) -> Scores:
+        """All of them."""
+        return Scores(tuple(self._tokens), tuple(self._logprobs), tuple(self._tops), tuple(self._ranks))
 
 
 class Scoring:
     """A text to score; `result` receives the Scores, or an error."""
 
-    tokens_a_step = 64
+    width = 1
+    tokens_a_step = PromptScores.tokens_a_step
 
     def __init__(self, tokens: Sequence[int], top: int, tokenizer: Tokenizer) -> None:
-        self.tokens = list(tokens)
-        self.computed = 0
-        self.blocks: list[int] = []
+        self.branches = [Branch(list(tokens))]
+        self.priority = 0
         self.result: queue.SimpleQueue[Scores | BaseException] = queue.SimpleQueue()
         self.cancelled = False
         self.finished = False
-        self._top = top
-        self._tokenizer = tokenizer
-        self._logprobs: list[float | None] = [None]
-        self._tops: list[tuple[TokenLogprob, ...]] = [()]
+        self._scores = PromptScores(tokens, top, tokenizer)
 
-    @property
-    def unread(self) -> int:
+    def unread(self, branch: Branch) -> int:
         """Only what was read before a preemption."""
-        return len(self._logprobs) - 1
+        return self._scores.unread
 
-    def admitted(self) -> None:
+    def started(self, cached: int) -> None:
         """Nobody waits for its beginning."""
 
-    def logits_from(self, count: int) -> int:
+    def logits_from(self, branch: Branch, count: int) -> int:
         """All logits are wanted, but those that were read before a preemption."""
-        return min(count, max(0, self.unread - self.computed))
+        return min(count, max(0, self._scores.unread - branch.computed))
 
-    def take(self, count: int, logits: NDArray[np.float32]) -> None:
+    def take(self, branch: Branch, logits: NDArray[np.float32]) -> None:
         """Read the log-probabilities of the tokens after each of the wanted ones."""
-        first = self.computed + self.logits_from(count)
-        self.computed += count
-        for offset, row in enumerate(logits):
-            following = first + offset + 1
-            if following < len(self.tokens):
-                logprobs = log_softmax(row)
-                self._logprobs.append(float(logprobs[self.tokens[following]]))
-                self._tops.append(top_logprobs(logprobs, self._top, self._tokenizer))
-        if self.computed == len(self.tokens):
+        if len(logits):
+            self._scores.read(branch.computed - len(logits), logits)
+        if not branch.pending:
             self.finished = True
-            self.result.put(Scores(tuple(self.tokens), tuple(self._logprobs), tuple(self._tops)))
+            self.result.put(self._scores.scores())
 
     def fail(self, error: BaseException) -> None:
         """End with an error that the caller will see raised."""
@@ -69,3 +96,21 @@ class Scoring:
     def cancel(self) -> None:
         """End at once: nobody waits for it, or the model is closing."""
         self.fail(OctavoError("the scoring was cancelled"))
+
+
+def token_logprob(
+    token: int, logprobs: NDArray[np.float64], tokenizer: Tokenizer, top: tuple[TokenLogprob, ...] = ()
+) -> TokenLogprob:
+    """One token with its log-probability. logprobs: (vocab_size,)."""
+    raw = tokenizer.token_bytes(token)
+    return TokenLogprob(token, raw.decode("utf-8", "replace"), raw, float(logprobs[token]), top)
+
+
+def top_logprobs(logprobs: NDArray[np.float64], count: int, tokenizer: Tokenizer) -> tuple[TokenLogprob, ...]:
+    """The `count` likeliest tokens, likeliest first. logprobs: (vocab_size,)."""
+    if count == 0:
+        return ()
+    count = min(count, logprobs.size)
+    likeliest = np.argpartition(logprobs, logprobs.size - count)[logprobs.size - count :]
+    order = likeliest[np.argsort(-logprobs[likeliest], kind="stable")]
+    return tuple(token_logprob(int(token), logprobs, tokenizer) for token in order)

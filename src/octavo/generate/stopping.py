@@ -9,10 +9,14 @@ from collections.abc import Sequence
 
 
 class StopMatcher:
-    """Feed it text as it comes; it releases what is safe and remembers the stop text that ended it."""
+    """Feed it text as it comes; it releases what is safe and remembers the stop text that ended it.
 
-    def __init__(self, stops: Sequence[str]) -> None:
+    keep: the stop text itself is released too, when it is whole.
+    """
+
+    def __init__(self, stops: Sequence[str], *, keep: bool = False) -> None:
         self._stops = tuple(stops)
+        self._keep = keep
         self._held = ""
         self.matched: str | None = None
 
@@ -26,7 +30,8 @@ class StopMatcher:
         found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
             at, self.matched = min(found, key=lambda match: match[0])
-            released, self._held = self._held[:at], ""
+            end = at + len(self.matched) if self._keep else at
+            released, self._held = self._held[:end], ""
             return released
         keep = max(self._open_suffix(stop) for stop in self._stops)
         released, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]

@@ -135,7 +135,7 @@ def _checked_tie(
     if not config.tie_embeddings:
         return config
     names = {rule.canonical[0]: rule.stored for rule in expand(rules, replace(config, tie_embeddings=False))}
-    head, embedding = entries.get(names["lm_head.weight"]), entries.get(names["embed_tokens.weight"])
+    head, embedding = entries.get(names.get("lm_head.weight", "")), entries.get(names["embed_tokens.weight"])
     if head is None or embedding is None:
         return config
     same = head.shape == embedding.shape and head.kind == embedding.kind

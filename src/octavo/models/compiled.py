@@ -1,49 +1,32 @@
 """`CompiledRunner`: a checkpoint on the C kernels, the default on a CPU. No torch here.
 
-Weights keep their encoding where it has a kernel (f32, bf16, q8_0, q4_0, q4_1). f16 becomes f32, which loses nothing;
-other blocks (q5_*, *_k) become bf16, whose rounding is far below theirs. KV memory is bf16, or f32 when all matrices of
-the blocks are f32, so that an fp32 model stays one. Packed weights replace the file's pages in memory as they are made.
+Weights keep their values: every encoding has a kernel but f16, which becomes f32. KV memory is bf16, or f32 when all
+matrices of the blocks are f32, so that an fp32 model stays one. Packed weights replace the file's pages in memory as
+they are made, or are mapped where an earlier load has packed them.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octavo import settings
-from octavo.errors import FormatError, UnsupportedError
+from octavo.errors import FormatError
+from octavo.models.kernel_plan import plan
 from octavo.models.packed import PackCache, PackedMatrix
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
-from octavo.nn.frequencies import inverse_frequencies
-from octavo.nn.kernels.binding import ENCODINGS, MAX_HEAD_DIM, choose_level
+from octavo.nn.kernels.binding import ENCODINGS, NORMS, choose_level
 from octavo.nn.kernels.handle import KernelModel
+from octavo.nn.shapes import parameter_shapes
 
-ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
-NORM_KINDS = {"rms": 0, "layer": 1}
-BLOCK_MATRICES = {f"attention.{name}": name for name in "qkvo"} | {
-    f"mlp.{name}": name for name in ("gate", "up", "down")
-}
-"""Canonical name inside a block -> the kernels' slot."""
-SWITCHES: Mapping[str, Mapping[str, Container[object] | None]] = {
-    "": dict.fromkeys(
-        ("vocab_size", "hidden_size", "num_layers", "context_length", "norm", "attention", "mlp", "rope",
-         "tie_embeddings")
-    ),
-    "norm.": {"kind": NORM_KINDS, "eps": None},
-    "attention.": dict.fromkeys(("num_heads", "num_kv_heads", "head_dim", "qkv_bias", "output_bias")),
-    "mlp.": {"intermediate_size": None, "activation": ACTIVATIONS, "gated": None, "bias": None},
-    "rope.": dict.fromkeys(("theta", "rotary_dim", "freq_factors")),
-}  # fmt: skip
-"""The switches that the kernels know, by their place in a config; and of which values, where not of all."""
-CONVERTED_ROWS = 4096
-"""Rows expanded at a time, so that a large table never stands in memory as fp32."""
+TABLES = {"embed_tokens": "embed", "embed_positions": "positions", "lm_head": "head"}
+"""Canonical name -> the kernels' slot, outside of blocks."""
 
 
 class Weights(Protocol):
@@ -69,16 +52,23 @@ class CompiledRunner:
     ) -> None:
         assert num_blocks >= 1, "a runner needs KV memory"
         self.config = checkpoint.config
-        refuse_unknown_switches(self.config)
+        planned = plan(self.config, min(self.config.context_length, num_blocks * BLOCK_SIZE))
         self.num_blocks = num_blocks
         forced = settings.kernels()
         level = choose_level(None if forced == "torch" else forced)
         self.name = f"kernels {level}"
         self._checkpoint = checkpoint
-        shape = _shape(self.config, checkpoint.tensors, num_blocks, threads or settings.threads())
-        rope = self.config.rope
-        frequencies = np.empty(0) if rope is None else np.ascontiguousarray(inverse_frequencies(rope), np.float64)
-        self._model = KernelModel(level, frequencies, **shape)
+        self._model = KernelModel(
+            level,
+            planned.layers,
+            planned.rotaries,
+            slopes=planned.slopes,
+            moe=planned.moe,
+            num_blocks=num_blocks,
+            threads=threads or settings.threads(),
+            cache_f32=_exact(self.config, checkpoint.tensors),
+            **planned.shape,
+        )
         self.max_tokens = self._model.max_tokens
         self._packed: dict[str, PackedMatrix] = {} if cache is None else cache.read()
         self._slots: dict[str, tuple[int, str, str]] = {}
@@ -127,32 +117,29 @@ class CompiledRunner:
         self._model.close()
 
     def _load(self) -> None:
-        self._set_matrix("embed_tokens.weight", 0, "embed")
-        if self.config.rope is None:
-            self._set_matrix("embed_positions.weight", 0, "positions")
-        if not self.config.tie_embeddings:
-            self._set_matrix("lm_head.weight", 0, "head")
-        self._set_norm("norm", 0, "norm")
-        for layer in range(self.config.num_layers):
-            self._set_block(layer)
-            self._checkpoint.release()
+        read = ""
+        for name, shape in parameter_shapes(self.config).items():
+            block, inside = _place(name)
+            if block != read:
+                self._checkpoint.release()
+                read = block
+            if len(shape) == 2:
+                self._set_matrix(name, int(block or 0), _slot(inside.removesuffix(".weight")))
+            else:
+                self._set_vector(name, int(block or 0), *inside.rsplit(".", 1))
+        self._checkpoint.release()
 
-    def _set_block(self, layer: int) -> None:
-        attention, mlp = self.config.attention, self.config.mlp
-        for norm in ("attention_norm", "mlp_norm"):
-            self._set_norm(f"blocks.{layer}.{norm}", layer, norm)
-        biased = {"q": attention.qkv_bias, "k": attention.qkv_bias, "v": attention.qkv_bias, "o": attention.output_bias}
-        for name, slot in BLOCK_MATRICES.items():
-            if slot == "gate" and not mlp.gated:
-                continue
-            self._set_matrix(f"blocks.{layer}.{name}.weight", layer, slot)
-            if biased.get(slot, mlp.bias):
-                self._model.set_bias(layer, slot, self._vector(f"blocks.{layer}.{name}.bias"))
-
-    def _set_norm(self, name: str, layer: int, slot: str) -> None:
-        self._model.set_norm(layer, slot, self._vector(f"{name}.weight"), bias=False)
-        if self.config.norm.kind == "layer":
-            self._model.set_norm(layer, slot, self._vector(f"{name}.bias"), bias=True)
+    def _set_vector(self, name: str, layer: int, owner: str, leaf: str) -> None:
+        values = np.ascontiguousarray(_take(self._checkpoint.tensors, name).dequantize())
+        if leaf == "correction_bias":
+            self._model.set_correction(layer, values)
+            return
+        if owner not in NORMS:
+            self._model.set_bias(layer, _slot(owner), values)
+            return
+        if self.config.norm.offset and leaf == "weight":
+            values = values + np.float32(1)
+        self._model.set_norm(layer, owner, values, bias=leaf == "bias")
 
     def _set_matrix(self, name: str, layer: int, slot: str) -> None:
         packed = self._packed.get(name)
@@ -182,77 +169,24 @@ class CompiledRunner:
             self._writing.join()
             self._writing = None
 
-    def _vector(self, name: str) -> NDArray[np.float32]:
-        return np.ascontiguousarray(_take(self._checkpoint.tensors, name).dequantize())
+
+def _place(name: str) -> tuple[str, str]:
+    """The block's number and the name inside it; no number outside of blocks."""
+    if not name.startswith("blocks."):
+        return "", name
+    _, block, where = name.split(".", 2)
+    return block, where
 
 
-def _shape(
-    config: TransformerConfig, tensors: Mapping[str, StoredTensor], num_blocks: int, threads: int
-) -> dict[str, float]:
-    """The fields of `binding.Shape`. Raises UnsupportedError for what has no kernel."""
-    attention, rotary_dim = config.attention, config.rope.rotary_dim if config.rope else 0
-    if attention.head_dim > MAX_HEAD_DIM:
-        raise UnsupportedError(f"the kernels know heads of up to {MAX_HEAD_DIM} features, not {attention.head_dim}")
-    if attention.num_heads % attention.num_kv_heads:
-        raise UnsupportedError(f"{attention.num_heads} heads cannot share {attention.num_kv_heads} KV heads evenly")
-    if rotary_dim % 2 or rotary_dim > attention.head_dim:
-        raise UnsupportedError(f"rotary_dim {rotary_dim} is odd or wider than a head of {attention.head_dim}")
-    names = [name for name in BLOCK_MATRICES if name != "mlp.gate" or config.mlp.gated]
-    encodings = {
-        _take(tensors, f"blocks.{i}.{name}.weight").encoding for i in range(config.num_layers) for name in names
-    }
-    return {
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "num_layers": config.num_layers,
-        "context_length": config.context_length,
-        "num_heads": attention.num_heads,
-        "num_kv_heads": attention.num_kv_heads,
-        "head_dim": attention.head_dim,
-        "intermediate_size": config.mlp.intermediate_size,
-        "gated": config.mlp.gated,
-        "activation": ACTIVATIONS[config.mlp.activation],
-        "norm_kind": NORM_KINDS[config.norm.kind],
-        "norm_eps": config.norm.eps,
-        "rotary_dim": rotary_dim,
-        "num_blocks": num_blocks,
-        "threads": threads,
-        "cache_f32": encodings <= {"f32", "f16"},
-    }
+def _slot(owner: str) -> str:
+    """The kernels' name of a matrix."""
+    return TABLES.get(owner) or owner.removeprefix("attention.").removeprefix("mlp.")
 
 
-def refuse_unknown_switches(config: TransformerConfig) -> None:
-    """Raise UnsupportedError that names the first switch which the kernels do not know and the config sets.
-
-    What is not in SWITCHES must have its default, so that a switch added to the config later is refused until the
-    kernels learn it.
-    """
-    _refuse_unknown(config, "")
-
-
-def _refuse_unknown(part: object, prefix: str) -> None:
-    assert is_dataclass(part), f"{prefix} is no part of a config"
-    known = SWITCHES.get(prefix, {})
-    for field in fields(part):
-        value, name = getattr(part, field.name), prefix + field.name
-        if field.name not in known:
-            default = field.default if field.default_factory is MISSING else field.default_factory()
-            accepted = default is not MISSING and type(value) is type(default) and value == default
-        else:
-            table = known[field.name]
-            accepted = table is None or value in table
-        if not accepted:
-            raise UnsupportedError(
-                f"the kernels do not know {name} {_brief(value)}; pip install 'octavo[torch]' runs this model on torch",
-                param=name,
-            )
-        if is_dataclass(value) and field.name in known:
-            _refuse_unknown(value, f"{name}.")
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _exact(config: TransformerConfig, tensors: Mapping[str, StoredTensor]) -> bool:
+    """Whether all matrices of the blocks become f32."""
+    names = [name for name, shape in parameter_shapes(config).items() if _place(name)[0] and len(shape) == 2]
+    return {_take(tensors, name).encoding for name in names} <= {"f32", "f16"}
 
 
 def _take(tensors: Mapping[str, StoredTensor], name: str) -> StoredTensor:
@@ -263,22 +197,11 @@ def _take(tensors: Mapping[str, StoredTensor], name: str) -> StoredTensor:
 
 
 def _expanded(tensor: StoredTensor) -> StoredTensor:
-    """The tensor itself where its encoding has a kernel; f16 as f32, other blocks as bf16."""
+    """The tensor itself where its encoding has a kernel; f16 as f32."""
     if tensor.encoding in ENCODINGS:
         return tensor
-    if tensor.encoding == "f16":
-        return StoredTensor.from_array(tensor.dequantize())
-    bits = np.empty(tensor.shape, np.uint16)
-    for start in range(0, tensor.shape[0], CONVERTED_ROWS):
-        part = slice(start, start + CONVERTED_ROWS)
-        bits[part] = _to_bf16(tensor.rows(part).dequantize())
-    return StoredTensor.from_bits("bf16", bits)
-
-
-def _to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Rounded to nearest even; values are finite."""
-    bits = values.view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    assert tensor.encoding == "f16", f"{tensor.encoding} has no kernel"
+    return StoredTensor.from_array(tensor.dequantize())
 
 
 def _check_row(row: Row, count: int, blocks: int) -> None:

@@ -20,8 +20,13 @@ def make_runner(
     """A runner with KV memory for num_blocks * BLOCK_SIZE positions, over all sequences together.
 
     runner None: OCTAVO_KERNELS decides, else kernels, and torch where they are not built or do not know the model.
-    Raises MissingDependencyError when what is needed is not installed, OctavoError when memory does not suffice.
+    Raises MissingDependencyError when what is needed is not installed, UnsupportedError for an encoder, OctavoError
+    when memory does not suffice.
     """
+    if checkpoint.config.encoder is not None:
+        raise UnsupportedError(
+            f"{checkpoint.name} is an encoder ({checkpoint.family}), which writes no text; use `octavo embed`"
+        )
     if runner is None and settings.kernels() is not None:
         runner = "torch" if settings.kernels() == "torch" else "kernels"
     if runner == "torch":

@@ -74,10 +74,10 @@ def hub_config(
     raw = {
         "architectures": [family.architecture],
         "model_type": family.name,
-        **family.write_config(config),
         "bos_token_id": None if tokenizer is None else tokenizer.bos_id,
         "eos_token_id": ids[0] if len(ids) == 1 else ids or None,
         "pad_token_id": None if tokenizer is None else tokenizer.pad_id,
+        **family.write_config(config),
     }
     if family.read_config(ConfigReader(raw, "the config to save")) != config:
         raise FormatError(f"a {family.name} config.json cannot express this model; save it as another family")

@@ -1,4 +1,4 @@
-"""`Transformer`: the decoder in torch, for training, GPUs and as the reference of the kernels; and its runner.
+"""`Transformer`: decoders and encoders in torch, for training, GPUs and as the kernels' reference; and its runner.
 
 Parameters carry the canonical names of `nn/shapes.py`. Unusual: `embed`, `hidden` and `logits` are seams of their own,
 so that embeddings can be handed in, hidden states read out, and logits made at the wanted positions only.
@@ -23,6 +23,7 @@ from octavo.models.tensors import StoredTensor
 from octavo.models.torch_tensors import from_torch, to_torch
 from octavo.nn.block import Block
 from octavo.nn.config import TransformerConfig
+from octavo.nn.head import Head, TiedOutput
 from octavo.nn.linear import Linear
 from octavo.nn.norms import make_norm
 from octavo.nn.paged import Cache, PagedMemory, PagedStep, Span
@@ -33,24 +34,36 @@ INIT_STD = 0.02
 
 
 class Transformer(nn.Module):
-    """A decoder by its config, with fresh weights from `seed` (left unset on the meta device)."""
+    """A decoder or an encoder by its config, with fresh weights from `seed` (left unset on the meta device)."""
 
     embed_positions: nn.Embedding | None
-    lm_head: Linear | None
+    embed_types: nn.Embedding | None
+    embed_norm: nn.Module | None
+    embed_projection: Linear | None
+    norm: nn.Module | None
+    head: Head | None
+    lm_head: Linear | TiedOutput | None
 
     def __init__(self, config: TransformerConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
         self._ropes = [config.rope_of(layer) for layer in range(config.num_layers)]
-        width = config.hidden_size
-        self.embed_tokens = _embedding(config.vocab_size, width)
-        self.embed_norm = make_norm(config.norm, width) if config.embedding_norm else None
-        self.embed_positions = _embedding(config.context_length, width) if config.learned_positions else None
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
-        self.norm = None if config.placement == "post" else make_norm(config.norm, width)
-        self.lm_head = None if config.tie_embeddings else Linear(width, config.vocab_size, bias=config.head_bias)
+        self._make_embeddings(config)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_stored_blocks))
+        self.norm = None if config.placement == "post" else make_norm(config.norm, config.hidden_size)
+        self.head = None if config.head is None else Head(config, config.head)
+        self.lm_head = _output(config) if config.has_logits else None
         if not self.embed_tokens.weight.is_meta:
             self.init_weights(seed)
+
+    def _make_embeddings(self, config: TransformerConfig) -> None:
+        width, encoder = config.embedding_size, config.encoder
+        types, narrow = (0, False) if encoder is None else (encoder.token_types, encoder.embedding_size is not None)
+        self.embed_tokens = _embedding(config.vocab_size, width)
+        self.embed_positions = _embedding(config.num_positions, width) if config.learned_positions else None
+        self.embed_types = _embedding(types, width) if types else None
+        self.embed_norm = make_norm(config.norm, width) if config.has_embedding_norm else None
+        self.embed_projection = Linear(width, config.hidden_size, bias=True) if narrow else None
 
     @classmethod
     def from_checkpoint(
@@ -81,14 +94,17 @@ class Transformer(nn.Module):
                 scale = math.sqrt(2 * self.config.num_layers) if into_residual else 1
                 parameter.normal_(0, INIT_STD / scale, generator=generator)
 
-    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """tokens, positions: (batch, tokens) integers -> (batch, tokens, hidden_size)."""
+    def embed(self, tokens: Tensor, positions: Tensor, types: Tensor | None = None) -> Tensor:
+        """tokens, positions, types: (batch, tokens) integers -> (batch, tokens, hidden_size). types None: all 0."""
         x: Tensor = self.embed_tokens(tokens)
         if self.config.embedding_scale != 1:
             x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype, device=x.device)
-        if self.embed_norm is not None:
-            x = self.embed_norm(x)
-        return x if self.embed_positions is None else x + self.embed_positions(positions)
+        if self.embed_types is not None:
+            x = x + self.embed_types(torch.zeros_like(tokens) if types is None else types)
+        if self.embed_positions is not None:
+            x = x + self.embed_positions(positions + self.embed_positions.num_embeddings - self.config.context_length)
+        x = x if self.embed_norm is None else self.embed_norm(x)
+        return x if self.embed_projection is None else self.embed_projection(x)
 
     def hidden(
         self,
@@ -106,7 +122,8 @@ class Transformer(nn.Module):
         """
         turns = {rope: cos_sin(rope, positions, length) for rope in set(self._ropes) if rope is not None}
         whole = partial(scaled_attention, mask=mask)
-        for layer, (block, rope) in enumerate(zip(self.blocks, self._ropes, strict=True)):
+        for layer, rope in enumerate(self._ropes):
+            block = self.blocks[layer % len(self.blocks)]
             attend = whole if cache is None else partial(cache.attend, layer)
             x = block(x, None if rope is None else turns[rope], attend)
         return x if self.norm is None else self.norm(x)
@@ -114,16 +131,25 @@ class Transformer(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., hidden_size) -> (..., vocab_size)."""
         head, scale, cap = self.lm_head, self.config.logit_scale, self.config.logit_softcap
-        logits: Tensor = functional.linear(hidden, self.embed_tokens.weight) if head is None else head(hidden)
+        if head is None or isinstance(head, TiedOutput):
+            logits = functional.linear(hidden, self.embed_tokens.weight, None if head is None else head.bias)
+        else:
+            logits = head(hidden)
         if scale != 1:
             logits = logits * scale
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """tokens: (batch, tokens) -> logits (batch, tokens, vocab_size), each from the tokens up to its own.
+    def scores(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What the model says of hidden states: its logits, an encoder's scores of its labels, or `hidden` itself."""
+        x = hidden if self.head is None else self.head(hidden, mask)
+        return self.logits(x) if self.config.has_logits else x
 
-        mask: (batch, tokens), false or 0 at padding, on either side; positions count the true tokens. Raises
-        ContextLengthError for more tokens than the context holds.
+    def forward(self, tokens: Tensor, mask: Tensor | None = None, types: Tensor | None = None) -> Tensor:
+        """tokens: (batch, tokens) -> `scores`; of a decoder logits (batch, tokens, vocab_size), each from the tokens up
+        to its own.
+
+        mask: (batch, tokens), false or 0 at padding, on either side; positions count the true tokens. types: as in
+        `embed`. Raises ContextLengthError for more tokens than the context holds.
         """
         if tokens.shape[1] > self.config.context_length:
             raise ContextLengthError(
@@ -134,11 +160,17 @@ class Transformer(nn.Module):
         else:
             mask = mask.bool()
             positions = (mask.cumsum(1) - 1).clamp(min=0)
-        return self.logits(self.hidden(self.embed(tokens, positions), positions, mask=mask))
+        return self.scores(self.hidden(self.embed(tokens, positions, types), positions, mask=mask), mask)
 
     def stored_tensors(self) -> dict[str, StoredTensor]:
         """The parameters by canonical name, for saving; on the CPU they share memory with the model."""
         return {name: from_torch(parameter) for name, parameter in self.named_parameters()}
+
+
+def _output(config: TransformerConfig) -> Linear | TiedOutput | None:
+    if not config.tie_embeddings:
+        return Linear(config.embedding_size, config.vocab_size, bias=config.head_bias)
+    return TiedOutput(config.vocab_size) if config.head_bias else None
 
 
 def _embedding(rows: int, width: int) -> nn.Embedding:

@@ -1,4 +1,4 @@
-"""One decoder block: attention and MLP, each adding to x; where the norms stand is a switch (`placement`)."""
+"""One block: attention and MLP, each adding to x; where the norms stand is a switch (`placement`)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ class Block(nn.Module):
 
     def __init__(self, config: TransformerConfig, layer: int) -> None:
         super().__init__()
-        norms, width = block_norms(config), config.hidden_size
+        norms, width = block_norms(config, layer), config.hidden_size
 
         def norm(name: str) -> nn.Module | None:
             return make_norm(config.norm, width) if name in norms else None
 
         self.post = config.placement == "post"
         self.parallel = config.placement in ("parallel", "parallel_two")
+        self.post = config.placement == "post"
         self.residual_scale = config.residual_scale
         self.attention_norm = norm("attention_norm")
         self.attention = (Attention if config.attention.latent is None else LatentAttention)(config, layer)
@@ -44,6 +45,9 @@ class Block(nn.Module):
         if self.parallel:
             wide = normed if self.mlp_norm is None else self.mlp_norm(x)
             return self._add(x, mixed + self.mlp(wide))
+        if self.post:
+            x = _apply(self.attention_output_norm, self._add(x, mixed))
+            return _apply(self.mlp_output_norm, self._add(x, self.mlp(x)))
         x = self._add(x, _apply(self.attention_output_norm, mixed))
         return self._add(x, _apply(self.mlp_output_norm, self.mlp(_apply(self.mlp_norm, x))))
 

@@ -11,9 +11,11 @@ from typing import Literal
 
 NormKind = Literal["rms", "layer", "layer_without_bias", "layer_bare"]
 Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu_squared"]
+HeadActivation = Activation | Literal["tanh"]
 Scores = Literal["softmax", "sigmoid"]
 QkNorm = Literal["head", "per_head", "full"]
-Placement = Literal["pre", "output", "sandwich", "post", "parallel", "parallel_two"]
+Placement = Literal["pre", "post", "output", "sandwich", "parallel", "parallel_two"]
+Task = Literal["masked_lm", "sequence", "tokens", "span"]
 
 
 @dataclass(frozen=True)
@@ -132,16 +134,54 @@ class MoeConfig:
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
-    """A decoder. Without rotary embedding and ALiBi, positions are a learned table of context_length rows.
+class HeadConfig:
+    """What makes scores of an encoder's hidden states: a dense layer, if any, then a score for each label.
 
-    placement of the norms: pre, before each sublayer; output, on what it gives, before the sum; sandwich, both; post,
-    on the sum, and then none at the end; parallel, attention and MLP both read one norm of x, and their outputs are
-    added at once; parallel_two, the same with a norm for each. rope_layers: each block's rotary embedding, None for
-    none; empty: `rope` in all. windows: how many positions each block sees, a token's own included, None for all;
-    empty: all blocks see all. embedding_scale: of the token embeddings, rounded to their type. embedding_norm: on them.
+    task: masked_lm, scores of the whole vocabulary at each position; sequence, of a whole text; tokens, of each token;
+    span, that an answer starts and that it ends there. labels: how many scores. activation: of the dense layer; None:
+    there is none. dense_bias, norm: whether it has a bias, and a norm after it. pooling: what a sequence is scored by,
+    its first token or the mean of all.
+    """
+
+    task: Task
+    labels: int
+    activation: HeadActivation | None = None
+    dense_bias: bool = True
+    norm: bool = False
+    pooling: Literal["first", "mean"] = "first"
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """What encoders have beside what all transformers have; each position sees those after it, too.
+
+    position_offset: rows of the table of positions before the first one's. token_types: rows of a table of kinds of
+    tokens (which of two texts a token is of); 0: there is none. embedding_norm: a norm of the summed embeddings.
+    embedding_size: their width, from which a matrix leads to hidden_size; None: hidden_size. shared_block: all blocks
+    have the same weights. first_attention_norm: whether the first block normalises what attention reads.
+    """
+
+    position_offset: int = 0
+    token_types: int = 0
+    embedding_norm: bool = True
+    embedding_size: int | None = None
+    shared_block: bool = False
+    first_attention_norm: bool = True
+    head: HeadConfig | None = None
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """A decoder or an encoder. Without rotary embedding and ALiBi, positions are a learned table.
+
+    placement of the norms: pre, before each sublayer; post, on each sum, and none at the end; output, on what a
+    sublayer gives, before the sum; sandwich, both; parallel, attention and MLP both read one norm of x, and their
+    outputs are added at once; parallel_two, the same with a norm for each. rope_layers: each block's rotary embedding,
+    None for none; empty: `rope` in all. windows: how many positions each block sees, a token's own included (an
+    encoder's as many on the other side), None for all; empty: all blocks see all. head_bias: of the logits, of a tied
+    head too. embedding_scale: of the token embeddings, rounded to their type. embedding_norm: on a decoder's.
     residual_scale: of what a sublayer adds. logit_scale: of the logits; logit_softcap: they become
-    logit_softcap * tanh(logit / logit_softcap).
+    logit_softcap * tanh(logit / logit_softcap). encoder: None in a decoder.
     """
 
     vocab_size: int
@@ -163,6 +203,7 @@ class TransformerConfig:
     logit_scale: float = 1.0
     logit_softcap: float | None = None
     moe: MoeConfig | None = None
+    encoder: EncoderConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("rope_layers", "windows"):
@@ -172,6 +213,36 @@ class TransformerConfig:
     def learned_positions(self) -> bool:
         """Whether positions are a table of embeddings."""
         return self.rope is None and not self.attention.alibi
+
+    @property
+    def embedding_size(self) -> int:
+        """The width of the tables of embeddings."""
+        return (self.encoder and self.encoder.embedding_size) or self.hidden_size
+
+    @property
+    def has_embedding_norm(self) -> bool:
+        """Whether the summed embeddings are normalised."""
+        return self.embedding_norm if self.encoder is None else self.encoder.embedding_norm
+
+    @property
+    def num_positions(self) -> int:
+        """Rows of the table of positions, where there is one."""
+        return self.context_length + (self.encoder.position_offset if self.encoder else 0)
+
+    @property
+    def num_stored_blocks(self) -> int:
+        """Blocks with weights of their own."""
+        return 1 if self.encoder is not None and self.encoder.shared_block else self.num_layers
+
+    @property
+    def head(self) -> HeadConfig | None:
+        """What makes scores of an encoder's hidden states; None in a decoder, whose scores are always the logits."""
+        return None if self.encoder is None else self.encoder.head
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether hidden states become scores of the vocabulary."""
+        return self.encoder is None or (self.head is not None and self.head.task == "masked_lm")
 
     def rope_of(self, layer: int) -> RopeConfig | None:
         """The rotary embedding of a block."""

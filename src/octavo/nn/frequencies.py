@@ -1,4 +1,4 @@
-"""Inverse frequencies of rotary embedding (Su et al. 2021, arXiv 2104.09864), and the scalings that stretch them.
+"""Inverse frequencies of rotary embedding (Su et al. 2021, arXiv 2104.09864), the scalings that stretch them, ALiBi.
 
 Every scaling is a list of divisors (`RopeConfig.freq_factors`), so runners know one formula; two scalings choose theirs
 by the sequence's length (`at_length`). No torch here.
@@ -92,6 +92,16 @@ def yarn_attention_factor(factor: float, mscale: float | None, mscale_all_dim: f
     if mscale is not None and mscale_all_dim is not None:
         return yarn_scale(factor, mscale) / yarn_scale(factor, mscale_all_dim)
     return yarn_scale(factor, 1)
+
+
+def alibi_slopes(heads: int) -> tuple[float, ...]:
+    """One a head (Press et al. 2021, arXiv 2108.12409): 2^(-8 i / n) for n heads.
+
+    Where n is no power of 2, the odd ones of the next power fill up.
+    """
+    power = 2 ** int(math.log2(heads))
+    slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]
+    return (*slopes, *(2 ** (-4 * (2 * i + 1) / power) for i in range(heads - power)))
 
 
 def yarn_scale(factor: float, mscale: float) -> float:

@@ -2,7 +2,7 @@
 
 Unusual: one function serves whole sequences, padded or not, and cached ones; only a soft cap leaves torch's fused
 attention. Windows count the token itself, so a window of W sees W positions (Jiang et al. 2023, arXiv 2310.06825).
-Source of ALiBi: Press et al. 2021 (arXiv 2108.12409), rounded as Falcon was trained where it comes before the scale.
+ALiBi before the scale is rounded as Falcon was trained.
 """
 
 from __future__ import annotations
@@ -15,18 +15,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from octavo.nn.config import TransformerConfig
+from octavo.nn.frequencies import alibi_slopes
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """scale None: head_dim ** -0.5. window None: all earlier positions. slopes: of ALiBi, one a head, before the scale
-    or after it. sinks: (heads,), the scores of seeing nothing, or None.
+    """scale None: head_dim ** -0.5. window None: all positions. slopes: of ALiBi, one a head, before the scale or after
+    it. sinks: (heads,), the scores of seeing nothing, or None.
+
+    causal: a query sees the keys up to its own; else those on both sides of it, each less than a window away.
     """
 
     scale: float | None = None
     softcap: float | None = None
     window: int | None = None
     slopes: tuple[float, ...] = ()
+    causal: bool = True
     slopes_after_scale: bool = False
     sinks: Tensor | None = None
 
@@ -36,18 +40,12 @@ class Scoring:
         attention = config.attention
         slopes = alibi_slopes(attention.num_heads) if attention.alibi else ()
         scale = attention.scale if attention.latent is None else attention.scale or attention.head_dim**-0.5
-        return cls(scale, attention.softcap, config.window_of(layer), slopes, attention.alibi_after_scale)
+        window, causal = config.window_of(layer), config.encoder is None
+        return cls(scale, attention.softcap, window, slopes, causal, attention.alibi_after_scale)
 
     def first_seen(self, position: int) -> int:
         """The first position that a token at `position` sees."""
         return 0 if self.window is None else max(0, position + 1 - self.window)
-
-
-def alibi_slopes(heads: int) -> tuple[float, ...]:
-    """2^(-8 i / n) for n heads; where n is no power of 2, the odd ones of the next power fill up."""
-    power = 2 ** int(math.log2(heads))
-    slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]
-    return (*slopes, *(2 ** (-4 * (2 * i + 1) / power) for i in range(heads - power)))
 
 
 def scaled_attention(
@@ -64,9 +62,9 @@ def scaled_attention(
     plain = mask is None and not scoring.slopes and scoring.softcap is None and scoring.sinks is None
     if plain and scoring.first_seen(start + tokens - 1) <= first_key and (tokens == 1 or start == first_key):
         return functional.scaled_dot_product_attention(
-            q, k, v, is_causal=tokens > 1, enable_gqa=gqa, scale=scoring.scale
+            q, k, v, is_causal=scoring.causal and tokens > 1, enable_gqa=gqa, scale=scoring.scale
         )
-    seen = visible(tokens, keys, start - first_key, scoring.window, mask, q.device)
+    seen = visible(tokens, keys, start - first_key, scoring, mask, q.device)
     if scoring.softcap is not None:
         return _capped(q, k, v, scoring, seen)
     bias = seen
@@ -77,18 +75,18 @@ def scaled_attention(
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=gqa, scale=scoring.scale)
 
 
-def visible(
-    tokens: int, keys: int, offset: int, window: int | None, mask: Tensor | None, device: torch.device
-) -> Tensor:
+def visible(tokens: int, keys: int, offset: int, scoring: Scoring, mask: Tensor | None, device: torch.device) -> Tensor:
     """Which key each query sees, (batch or 1, 1, tokens, keys) bool; query i stands at key i + offset.
 
     A padding query sees itself, so that no row of the softmax is empty.
     """
     query = torch.arange(tokens, device=device)[:, None] + offset
     key = torch.arange(keys, device=device)
-    seen = key <= query
-    if window is not None:
-        seen = seen & (key > query - window)
+    seen = key <= (query if scoring.causal else keys)
+    if scoring.window is not None:
+        seen = seen & (key > query - scoring.window)
+        seen = seen & (key < query + scoring.window)
+    seen = seen.expand(tokens, keys)
     if mask is not None:
         seen = (seen & mask[:, None, None, :]) | (key == query)
     return seen.expand(1, 1, -1, -1) if seen.ndim == 2 else seen

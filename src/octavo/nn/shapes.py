@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from octavo.nn.config import AttentionConfig, LatentConfig, MoeConfig, NormConfig, TransformerConfig
+from octavo.nn.config import AttentionConfig, HeadConfig, LatentConfig, MoeConfig, NormConfig, TransformerConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -14,27 +14,37 @@ LATENT_NORM_EPS = 1e-6
 
 def parameter_shapes(config: TransformerConfig) -> Shapes:
     """Canonical name -> shape of every parameter, in the order of computation; a tied head is not among them."""
-    width, vocab = config.hidden_size, config.vocab_size
-    shapes: Shapes = {"embed_tokens.weight": (vocab, width)}
-    if config.embedding_norm:
-        shapes.update(_norm_shapes("embed_norm", config.norm, width))
-    if config.learned_positions:
-        shapes["embed_positions.weight"] = (config.context_length, width)
-    for index in range(config.num_layers):
+    shapes = _embedding_shapes(config)
+    for index in range(config.num_stored_blocks):
         shapes.update({f"blocks.{index}.{name}": shape for name, shape in _block_shapes(config, index).items()})
     if config.placement != "post":
-        shapes.update(_norm_shapes("norm", config.norm, width))
-    if not config.tie_embeddings:
-        shapes.update(_linear_shapes("lm_head", vocab, width, config.head_bias))
+        shapes.update(_norm_shapes("norm", config.norm, config.hidden_size))
+    if config.head is not None:
+        shapes.update(_head_shapes(config, config.head))
+    if config.has_logits:
+        head = _linear_shapes("lm_head", config.vocab_size, config.embedding_size, config.head_bias)
+        shapes.update({name: shape for name, shape in head.items() if len(shape) == 1 or not config.tie_embeddings})
     return shapes
 
 
-def block_norms(config: TransformerConfig) -> tuple[str, ...]:
+def head_width(config: TransformerConfig, head: HeadConfig) -> int:
+    """The width of what the last layer of an encoder's head reads."""
+    return config.embedding_size if head.task == "masked_lm" else config.hidden_size
+
+
+def block_norms(config: TransformerConfig, layer: int) -> tuple[str, ...]:
     """The norms of one block, by canonical name."""
+    norms = _placed_norms(config)
+    if layer == 0 and config.encoder is not None and not config.encoder.first_attention_norm:
+        return tuple(name for name in norms if name != "attention_norm")
+    return norms
+
+
+def _placed_norms(config: TransformerConfig) -> tuple[str, ...]:
     return {
         "pre": ("attention_norm", "mlp_norm"),
-        "output": ("attention_output_norm", "mlp_output_norm"),
         "post": ("attention_output_norm", "mlp_output_norm"),
+        "output": ("attention_output_norm", "mlp_output_norm"),
         "sandwich": ("attention_norm", "attention_output_norm", "mlp_norm", "mlp_output_norm"),
         "parallel": ("attention_norm",),
         "parallel_two": ("attention_norm", "mlp_norm"),
@@ -58,8 +68,33 @@ def qk_norm_widths(attention: AttentionConfig) -> dict[str, int]:
     return {name: attention.head_dim * (1 if one else count) for name, count in heads.items()}
 
 
+def _embedding_shapes(config: TransformerConfig) -> Shapes:
+    width, encoder = config.embedding_size, config.encoder
+    shapes: Shapes = {"embed_tokens.weight": (config.vocab_size, width)}
+    if config.learned_positions:
+        shapes["embed_positions.weight"] = (config.num_positions, width)
+    if encoder is not None and encoder.token_types:
+        shapes["embed_types.weight"] = (encoder.token_types, width)
+    if config.has_embedding_norm:
+        shapes.update(_norm_shapes("embed_norm", config.norm, width))
+    if encoder is not None and encoder.embedding_size is not None:
+        shapes.update(_linear_shapes("embed_projection", config.hidden_size, width, True))
+    return shapes
+
+
+def _head_shapes(config: TransformerConfig, head: HeadConfig) -> Shapes:
+    width, shapes = head_width(config, head), Shapes()
+    if head.activation is not None:
+        shapes.update(_linear_shapes("head.dense", width, config.hidden_size, head.dense_bias))
+    if head.norm:
+        shapes.update(_norm_shapes("head.norm", config.norm, width))
+    if head.task != "masked_lm":
+        shapes.update(_linear_shapes("head.output", head.labels, width, True))
+    return shapes
+
+
 def _block_shapes(config: TransformerConfig, layer: int) -> Shapes:
-    width, norms = config.hidden_size, block_norms(config)
+    width, norms = config.hidden_size, block_norms(config, layer)
     shapes: Shapes = {}
     moe = config.moe_of(layer)
     mlp = _mlp_shapes("mlp", config, config.mlp.intermediate_size) if moe is None else _moe_shapes(config, moe)

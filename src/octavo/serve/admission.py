@@ -1,4 +1,4 @@
-"""How many generations run at once, and how many may wait for their turn, first come first served.
+"""How many generations run at once, and how many may wait for their turn: first come first served, by priority.
 
 Unusual: it starts what it admits by calling it, on the event loop, so a waiting generation costs neither a thread nor a
 task. Not thread-safe: all calls come from the event loop.
@@ -7,7 +7,6 @@ task. Not thread-safe: all calls come from the event loop.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from octavo.serve.errors import ApiError
@@ -22,7 +21,7 @@ class Admission:
         self.max_running = max_running
         self.max_queue = max_queue
         self.running = 0
-        self._waiting: deque[Start] = deque()
+        self._waiting: list[tuple[int, Start]] = []  # in the order of their turns
         self._mean_seconds = 1.0
 
     @property
@@ -30,8 +29,8 @@ class Admission:
         """Generations in the queue."""
         return len(self._waiting)
 
-    def admit(self, starts: Sequence[Start]) -> None:
-        """Start these now or as slots come free; each that was started must be released once.
+    def admit(self, starts: Sequence[Start], priority: int = 0) -> None:
+        """Start these now or as slots come free; each that was started must be released once. priority: small is soon.
 
         Raises ApiError: 400 when there are more than could ever run and wait together, 429 when the queue is full now.
         """
@@ -51,19 +50,20 @@ class Admission:
                 f"The server is busy: {self.running} running, {self.waiting} waiting; try again in {seconds} s.",
                 headers={"Retry-After": str(seconds), "retry-after-ms": str(1000 * seconds)},
             )
-        self._waiting.extend(starts)
+        self._waiting += [(priority, start) for start in starts]
+        self._waiting.sort(key=lambda waiting: waiting[0])  # keeps the order of equal ones
         self._fill()
 
     def waits(self, start: Start) -> bool:
         """Whether it is in the queue."""
-        return start in self._waiting
+        return any(waiting == start for _, waiting in self._waiting)
 
     def withdraw(self, start: Start) -> bool:
         """Take back one that waits. Returns whether it did; if not, it was started."""
-        if start in self._waiting:
-            self._waiting.remove(start)
-            return True
-        return False
+        others = [(priority, waiting) for priority, waiting in self._waiting if waiting != start]
+        found = len(others) < len(self._waiting)
+        self._waiting = others
+        return found
 
     def release(self, seconds: float) -> None:
         """A started one has ended after that time; its slot goes to the next."""
@@ -80,7 +80,8 @@ class Admission:
     def _fill(self) -> None:
         while self._waiting and self.running < self.max_running:
             self.running += 1
-            self._waiting.popleft()()
+            _, start = self._waiting.pop(0)
+            start()
 
     def _retry_seconds(self) -> int:
         wait = self._mean_seconds * (1 + self.waiting / self.max_running)

@@ -1,13 +1,14 @@
-"""One answer to a request that generates: whole as JSON, or piece by piece as server-sent events.
+"""One answer to a request that generates: whole as JSON, or piece by piece as a stream.
 
-Unusual: it is a response that generates while it is sent, so that a client who leaves is seen in both forms. A stream's
-headers go out when the model has accepted the request: what is refused before is an ordinary HTTP error.
+Unusual: an API family says how its answers are written (`Wire`); OpenAI's two kinds of completions differ only in their
+choices (`Shape`). An answer is a response that generates while it is sent, so that a client who leaves is seen in both
+forms. A stream's headers go out when the model has accepted the request: what is refused before is an ordinary error.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from fastapi import Request
@@ -15,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from octavo.generate.lm import Event, Finished, LanguageModel, Scores, Started
-from octavo.serve.errors import as_api_error
+from octavo.serve.errors import ApiError, as_api_error
 from octavo.serve.generation import ClientLeft, Generation, Item, Job
 from octavo.serve.serving import Serving, stopping
 
@@ -80,6 +81,68 @@ class Usage:
         }
 
 
+class Wire(Protocol):
+    """How answers travel: OpenAI's events, or another API's lines."""
+
+    headers: Mapping[str, str]
+    """Of a stream."""
+    ping: bytes
+    """What is sent when nothing happens for long."""
+    prompt_param: str
+    """The field that holds the prompt."""
+    answers_a_prompt: int
+    """The request's n."""
+
+    def written(self, index: int, event: Event | Scores) -> bytes:
+        """What a stream says of one event; it may be nothing."""
+        ...
+
+    def end(self, usage: Usage) -> bytes:
+        """What a stream says when all is made."""
+        ...
+
+    def failed(self, error: ApiError) -> bytes:
+        """What a stream says that breaks off."""
+        ...
+
+    def whole(self, events: Sequence[Sequence[Event | Scores]], usage: Usage) -> dict[str, Any]:
+        """The body of a finished answer: of each choice its events."""
+        ...
+
+
+class EventStream:
+    """The wire of OpenAI's chat and plain completions: server-sent events, or one object."""
+
+    headers: Mapping[str, str] = SSE_HEADERS
+    ping = PING
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self.prompt_param = shape.prompt_param
+        self.answers_a_prompt = shape.answers_a_prompt
+        self._no_usage = {"usage": None} if shape.include_usage else {}
+
+    def written(self, index: int, event: Event | Scores) -> bytes:
+        """One chunk for each piece."""
+        envelope = self._shape.envelope(streamed=True)
+        pieces = self._shape.pieces(index, event)
+        return b"".join(sse({**envelope, "choices": [piece], **self._no_usage}) for piece in pieces)
+
+    def end(self, usage: Usage) -> bytes:
+        """The token counts, where they were asked for."""
+        counts = {**self._shape.envelope(streamed=True), "choices": [], "usage": usage.body()}
+        return (sse(counts) if self._shape.include_usage else b"") + b"data: [DONE]\n\n"
+
+    def failed(self, error: ApiError) -> bytes:
+        """The error as an event."""
+        return sse(error.body())
+
+    def whole(self, events: Sequence[Sequence[Event | Scores]], usage: Usage) -> dict[str, Any]:
+        """All choices and the token counts."""
+        choices = [self._shape.whole(index, happened) for index, happened in enumerate(events)]
+        return {**self._shape.envelope(streamed=False), "choices": choices, "usage": usage.body()}
+
+
 class Answer(Response):
     """The response. keep: called with the token counts when all is made, before the client hears of it.
 
@@ -90,7 +153,7 @@ class Answer(Response):
         serving: Serving,
         model: LanguageModel,
         jobs: Sequence[Job],
-        shape: Shape,
+        wire: Wire,
         stream: bool,
         keep: Callable[[dict[str, Any]], None] = lambda usage: None,
     ) -> None:
@@ -98,9 +161,9 @@ class Answer(Response):
         self._keep = keep
         self._serving = serving
         self._answers = len(jobs)
-        self._shape = shape
+        self._wire = wire
         self._streamed = stream
-        self._usage = Usage(shape.answers_a_prompt)
+        self._usage = Usage(wire.answers_a_prompt)
         self._generation = serving.begin(model, jobs)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,25 +182,24 @@ class Answer(Response):
         finally:
             self._serving.end(generation)
 
-    def _api_error(self, error: Exception, scope: Scope) -> Exception:
-        return as_api_error(error, request_id=scope["request_id"], prompt_param=self._shape.prompt_param)
+    def _api_error(self, error: Exception, scope: Scope) -> ApiError:
+        return as_api_error(error, request_id=scope["request_id"], prompt_param=self._wire.prompt_param)
 
     async def _whole(self, generation: Generation) -> JSONResponse:
         events: list[list[Event | Scores]] = [[] for _ in range(self._answers)]
         async for item in generation.items():
             index, event = self._counted(item)
             events[index].append(event)
-        choices = [self._shape.whole(index, happened) for index, happened in enumerate(events)]
-        envelope = self._shape.envelope(streamed=False)
+        body = self._wire.whole(events, self._usage)
         self._keep(self._usage.body())
-        return JSONResponse({**envelope, "choices": choices, "usage": self._usage.body()})
+        return JSONResponse(body)
 
     async def _stream(self, generation: Generation, scope: Scope, send: Send) -> None:
         items = generation.items(self._serving.settings.ping_seconds)
         first = await anext(items)
         while first is None:  # still waiting for its turn: an error would still be an HTTP error
             first = await anext(items)
-        headers = [(name.encode(), value.encode()) for name, value in SSE_HEADERS.items()]
+        headers = [(name.encode(), value.encode()) for name, value in self._wire.headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
             async for data in self._chunks(first, items):
@@ -145,27 +207,18 @@ class Answer(Response):
         except ClientLeft:
             raise
         except Exception as error:
-            answer = as_api_error(error, request_id=scope["request_id"], prompt_param=self._shape.prompt_param)
-            await send({"type": "http.response.body", "body": sse(answer.body()), "more_body": True})
+            data = self._wire.failed(self._api_error(error, scope))
+            await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _chunks(self, first: Item, items: AsyncIterator[Item | None]) -> AsyncIterator[bytes]:
-        envelope = self._shape.envelope(streamed=True)
-        no_usage = {"usage": None} if self._shape.include_usage else {}
-
-        def written(item: Item) -> bytes:
-            pieces = self._shape.pieces(*self._counted(item))
-            return b"".join(sse({**envelope, "choices": [piece], **no_usage}) for piece in pieces)
-
-        yield written(first)
+        yield self._wire.written(*self._counted(first))
         async for item in items:
-            data = PING if item is None else written(item)
+            data = self._wire.ping if item is None else self._wire.written(*self._counted(item))
             if data:
                 yield data
         self._keep(self._usage.body())
-        if self._shape.include_usage:
-            yield sse({**envelope, "choices": [], "usage": self._usage.body()})
-        yield b"data: [DONE]\n\n"
+        yield self._wire.end(self._usage)
 
     def _counted(self, item: Item | None) -> Item:
         assert item is not None

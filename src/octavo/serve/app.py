@@ -12,12 +12,29 @@ from fastapi import FastAPI, Request, Response
 from octavo.generate.lm import LanguageModel
 from octavo.serve import errors
 from octavo.serve.answering import serving_of
-from octavo.serve.api import chat, completions, conversations, decisions, models, responses, stored, tokens, unbuilt
+from octavo.serve.api import (
+    chat,
+    completions,
+    conversations,
+    decisions,
+    feedback,
+    models,
+    ollama,
+    responses,
+    stored,
+    tokens,
+    unbuilt,
+)
 from octavo.serve.http import page_files
 from octavo.serve.http.middleware import Gate
 from octavo.serve.http.settings import ServerSettings
 from octavo.serve.metrics import CONTENT_TYPE
 from octavo.serve.serving import Serving
+
+APIS = (
+    models, chat, completions, responses, conversations, stored, decisions, feedback, ollama, tokens, unbuilt,
+)  # fmt: skip
+"""Each an API family; what is not built comes last."""
 
 
 def create_app(served: Iterable[LanguageModel], settings: ServerSettings | None = None) -> FastAPI:
@@ -34,7 +51,7 @@ def create_app(served: Iterable[LanguageModel], settings: ServerSettings | None 
     errors.install(app)
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/metrics", metrics, methods=["GET"], response_class=Response)
-    for api in (models, chat, completions, responses, conversations, stored, decisions, tokens, unbuilt):
+    for api in APIS:
         app.include_router(api.router)
     page_files.mount(app, pages)
     return app

@@ -67,9 +67,10 @@ class ApiError(Exception):
         kind = TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
-    def response(self) -> JSONResponse:
-        """The whole answer."""
-        return JSONResponse(self.body(), self.status, self.headers)
+    def response(self, path: str = "") -> JSONResponse:
+        """The whole answer to a request of that path: clients of Ollama's API read only a sentence."""
+        body = {"error": self.message} if path.startswith("/api/") else self.body()
+        return JSONResponse(body, self.status, self.headers)
 
 
 def invalid(message: str, param: str | None, code: str = "invalid_value") -> ApiError:
@@ -97,17 +98,17 @@ def install(app: FastAPI) -> None:
     """Give the app's own errors, and the framework's, OpenAI's shape."""
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
-        return as_api_error(error, request_id=request.scope.get("request_id", "")).response()
+        return as_api_error(error, request_id=request.scope.get("request_id", "")).response(request.url.path)
 
     async def of_framework(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         code = HTTP_CODES.get(error.status_code, "invalid_request")
         message = _http_message(request, error)
-        return ApiError(error.status_code, code, message, headers=error.headers).response()
+        return ApiError(error.status_code, code, message, headers=error.headers).response(request.url.path)
 
-    async def of_validation(_: Request, error: Exception) -> JSONResponse:
+    async def of_validation(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return from_validation(error.errors(), error.body).response()
+        return from_validation(error.errors(), error.body).response(request.url.path)
 
     app.add_exception_handler(ApiError, ours)
     app.add_exception_handler(OctavoError, ours)

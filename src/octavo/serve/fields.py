@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from octavo.errors import nearest
-from octavo.generate.lm import LanguageModel, Sampling
+from octavo.generate.lm import Beams, LanguageModel, Sampling
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 TokenCount = Annotated[int, Field(ge=1, lt=1 << 31)]
 
-SAMPLING_FIELDS = ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+SAMPLING_FIELDS = (
+    "temperature", "top_p", "min_p", "typical_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
+)  # fmt: skip
 
 
 Refused = Mapping[str, tuple[Any, ...]]
@@ -114,6 +116,7 @@ class SamplingRequest(Strict):
     user: Text | None = None
     top_k: Annotated[int, Field(ge=-1, lt=1 << 31, description="0 and -1: all tokens")] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    typical_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] = []
     ignore_eos: bool = False
@@ -138,17 +141,14 @@ class SamplingRequest(Strict):
 
 
 class GenerationRequest(SamplingRequest):
-    """The fields that chat and plain completions share."""
+    """The fields that chat and plain completions share; from min_tokens on they are vLLM's.
+
+    With use_beam_search the best of best_of beams is answered, and how to sample has no effect.
+    """
 
     refused: ClassVar[Refused] = {
-        "min_tokens": (0,),
-        "skip_special_tokens": (True,),
-        "include_stop_str_in_output": (False,),
-        "prompt_logprobs": (),
         "return_token_ids": (False,),
-        "priority": (0,),
         "thinking_token_budget": (),
-        "cache_salt": (),
         "moderation": (),
     }
 
@@ -156,14 +156,45 @@ class GenerationRequest(SamplingRequest):
     stream: bool = False
     stream_options: StreamOptions | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=4)] = []
+    best_of: Annotated[int, Field(ge=1, le=16)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    skip_special_tokens: bool = True
+    include_stop_str_in_output: bool = False
+    prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    cache_salt: Annotated[Text, Field(min_length=1, max_length=1024)] | None = None
+    priority: Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)] = 0
+    use_beam_search: bool = False
+    length_penalty: Annotated[float, Field(ge=-10, le=10)] = 1.0
+    early_stopping: bool | Literal["never"] = False
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise wrong("stream_options", "it is only allowed when stream is true")
+        if self.prompt_logprobs is not None and self.stream:
+            raise wrong("prompt_logprobs", "it is only allowed when stream is false")
+        if self.best_of is not None and self.best_of < self.n:
+            raise wrong("best_of", "it must be at least n")
+        if self.use_beam_search and self.n > 1:
+            raise wrong("n", "a beam search gives one answer; best_of says how many beams it has")
         return self
 
     @property
     def stops(self) -> tuple[str, ...]:
         """The stop texts."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    def options(self) -> dict[str, Any]:
+        """The fields of a `generate.lm.Request` that these say."""
+        width = self.best_of or 1
+        return {
+            "stop": self.stops,
+            "stop_token_ids": tuple(self.stop_token_ids),
+            "ignore_eos": self.ignore_eos,
+            "min_tokens": self.min_tokens,
+            "include_stop": self.include_stop_str_in_output,
+            "prompt_logprobs": self.prompt_logprobs,
+            "cache_salt": self.cache_salt or "",
+            "priority": self.priority,
+            "beams": Beams(width, self.length_penalty, self.early_stopping) if self.use_beam_search else None,
+        }

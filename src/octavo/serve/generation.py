@@ -55,6 +55,7 @@ class Generation:
         self._admission = admission
         self._observation = observation
         self._open = len(jobs)
+        self._priority = min((job.request.priority for job in jobs), default=0)
         self._ended = False
         self._workers = [
             _Worker(model, job, partial(_on_loop, loop, self._deliver, index), partial(_on_loop, loop, self._release))
@@ -64,7 +65,7 @@ class Generation:
     def start(self) -> None:
         """Queue the answers for their turn. Raises ApiError when there is no room."""
         try:
-            self._admission.admit([worker.start for worker in self._workers])
+            self._admission.admit([worker.start for worker in self._workers], self._priority)
         except ApiError as error:
             self._observation.rejected(error.code)
             raise

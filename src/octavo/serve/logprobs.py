@@ -72,6 +72,24 @@ class CompletionLogprobs:
         self._offset += len(self._decoder.decode(data))
 
 
+def prompt_logprobs(scores: Scores, tokenizer: Tokenizer | None) -> list[dict[str, Any] | None]:
+    """vLLM's `prompt_logprobs`: for each token of the prompt its own and the likeliest ones' numbers, by id."""
+    assert tokenizer is not None, "a model without a tokenizer gives no scores"
+    result: list[dict[str, Any] | None] = []
+    for token, logprob, rank, top in zip(scores.ids, scores.logprobs, scores.ranks, scores.top, strict=True):
+        if logprob is None:
+            result.append(None)
+            continue
+        own = tokenizer.token_bytes(token).decode("utf-8", "replace")
+        found: dict[str, dict[str, Any]] = {}
+        found[str(token)] = {"logprob": finite(logprob), "rank": rank, "decoded_token": own}
+        for place, other in enumerate(top, start=1):
+            entry = {"logprob": finite(other.logprob), "rank": place, "decoded_token": other.text}
+            found.setdefault(str(other.id), entry)
+        result.append(found)
+    return result
+
+
 def _empty() -> dict[str, Any]:
     return {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
 

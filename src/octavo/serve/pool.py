@@ -7,28 +7,46 @@ in a thread and is shared by all who wait for it. Used on the event loop only.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
 from octavo.errors import OctavoError, nearest
 from octavo.generate.lm import LanguageModel
+from octavo.models.sources import resolve
+from octavo.models.summary import Summary, summarise
 from octavo.serve.errors import ApiError
 
 Load = Callable[[], LanguageModel]
 
 
 class Entry:
-    """One served model. model: None while it is not loaded. users: answers that hold it."""
+    """One served model. reference: where it comes from, where that is known. model: None while it is not loaded.
 
-    def __init__(self, name: str, load: Load | None) -> None:
+    users: answers that hold it.
+    """
+
+    def __init__(self, name: str, load: Load | None, reference: str | None = None) -> None:
         self.name = name
         self.load = load
+        self.reference = reference
         self.model: LanguageModel | None = None
         self.users = 0
         self.last_used = time.monotonic()
         self.keep_alive: float | None = None
+        """Seconds, where a request said so; it goes before the pool's."""
         self.loading: asyncio.Future[LanguageModel] | None = None
+        self._summary: Summary | None = None
+
+    @property
+    def summary(self) -> Summary | None:
+        """What its files say; None where there are none, or none yet. The first call reads their headers."""
+        if self._summary is None and self.reference is not None:
+            with contextlib.suppress(OctavoError):
+                self._summary = summarise(resolve(self.reference))
+        return self._summary
 
     @property
     def evictable(self) -> bool:
@@ -48,9 +66,9 @@ class ModelPool:
         self._keep_alive = keep_alive
         self._aliases = tuple(aliases)
 
-    def on_demand(self, name: str, load: Load) -> None:
+    def on_demand(self, name: str, load: Load, reference: str | None = None) -> None:
         """Serve a model that is loaded when it is asked for. Raises OctavoError for a name taken."""
-        self._new(Entry(name, load))
+        self._new(Entry(name, load, reference))
 
     def add(self, model: LanguageModel) -> None:
         """Serve a model that is loaded. Raises OctavoError for the name of another that is."""
@@ -113,11 +131,14 @@ class ModelPool:
 
     def unload_unused(self) -> None:
         """Free what was not asked for longer than its keep_alive."""
-        now = time.monotonic()
         for entry in self.entries:
-            keep = self._keep_alive if entry.keep_alive is None else entry.keep_alive
-            if keep is not None and entry.evictable and now - entry.last_used >= keep:
+            if entry.evictable and self.seconds_left(entry) <= 0:
                 self.unload(entry)
+
+    def seconds_left(self, entry: Entry) -> float:
+        """How long it stays if nobody asks for it."""
+        keep = self._keep_alive if entry.keep_alive is None else entry.keep_alive
+        return math.inf if keep is None else entry.last_used + keep - time.monotonic()
 
     def close(self) -> None:
         """Free what the pool has loaded itself."""

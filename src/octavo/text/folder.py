@@ -1,8 +1,9 @@
 """The tokenizer of a Hugging Face folder, read and written.
 
-Vocabulary, in this order: tokenizer.json; vocab.json + merges.txt (GPT-2); tokenizer.model or spiece.model
-(SentencePiece). Special tokens and templates: tokenizer_config.json, special_tokens_map.json, chat_template.jinja and
-additional_chat_templates/. A tokenizer.json's own post-processor decides on BOS and EOS, as in `transformers`.
+Vocabulary, in this order: tokenizer.json; vocab.json + merges.txt (GPT-2); vocab.txt (BERT's WordPiece);
+tokenizer.model or spiece.model (SentencePiece). Special tokens and templates: tokenizer_config.json,
+special_tokens_map.json, chat_template.jinja and additional_chat_templates/. A tokenizer.json's own post-processor
+decides on BOS and EOS, as in `transformers`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from octavo.errors import FormatError, ModelNotFoundError
+from octavo.text import wordpiece
 from octavo.text.gguf_vocabulary import add_special, set_affixes
 from octavo.text.sentencepiece import build_backend, read_model
 from octavo.text.tokenizer import NAMED_TOKENS, Tokenizer
@@ -69,11 +71,14 @@ def _open_vocabulary(folder: Path, config: Mapping[str, Any]) -> tuple[tokenizer
         named = {role: text for text in end for role in ("bos_token", "eos_token", "unk_token")}
         _set_configured_affixes(backend, config, named, add_bos=False)
         return backend, named
+    if (folder / "vocab.txt").is_file():
+        return wordpiece.open_vocabulary(folder / "vocab.txt", config), dict(wordpiece.NAMED)
     for name in ("tokenizer.model", "spiece.model"):
         if (folder / name).is_file():
             return _open_sentencepiece(folder / name, config)
     raise ModelNotFoundError(
-        f"{folder} has no tokenizer: neither tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model"
+        f"{folder} has no tokenizer: neither tokenizer.json, nor vocab.json with merges.txt, nor vocab.txt, "
+        "nor tokenizer.model"
     )
 
 

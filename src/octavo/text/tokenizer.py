@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,14 @@ from octavo.text.byte_level import byte_of
 from octavo.text.detokenizer import Detokenizer
 
 NAMED_TOKENS: Final = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """ids: of the tokens. types: 0 for those of a text, 1 for those of a pair's second."""
+
+    ids: list[int]
+    types: list[int]
 
 
 class Tokenizer:
@@ -124,6 +133,23 @@ class Tokenizer:
         if bos is None and self.bos_id is not None and ids[:2] == [self.bos_id] * 2:
             return ids[1:]
         return ids
+
+    def encode_batch(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], *, max_tokens: int | None = None
+    ) -> list[Encoded]:
+        """Texts, or pairs of texts, by the file's own rule, many at a time on all processors.
+
+        max_tokens: longer ones are cut, of a pair the longer text, so that what the rule adds stays. Raises OctavoError
+        as `encode`.
+        """
+        backend = self.backend if max_tokens is None else self._cutting_twin(max_tokens)
+        try:
+            return [Encoded(item.ids, item.type_ids) for item in backend.encode_batch(list(texts))]
+        except Exception as error:  # the library raises bare Exception, and does not say of which text
+            flat = (part for text in texts for part in ((text,) if isinstance(text, str) else text))
+            for text in flat:
+                self.encode(text)
+            raise OctavoError(f"the texts cannot be encoded: {error}") from error
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of ids; ids past the vocabulary have none. Bytes that are not UTF-8 become U+FFFD."""
@@ -234,15 +260,31 @@ class Tokenizer:
     def _is_byte_level(self) -> bool:
         return [step["type"] for step in self._decoders] == ["ByteLevel"]
 
+    def _cutting_twin(self, max_tokens: int) -> tokenizers.Tokenizer:
+        if max_tokens not in self._cutting:
+            twin = self._twin()
+            twin.enable_truncation(max_tokens)
+            self._cutting[max_tokens] = twin
+        return self._cutting[max_tokens]
+
+    @cached_property
+    def _cutting(self) -> dict[int, tokenizers.Tokenizer]:
+        return {}
+
     @cached_property
     def _plain_twin(self) -> tokenizers.Tokenizer:
+        twin = self._twin()
+        twin.encode_special_tokens = True
+        return twin
+
+    def _twin(self) -> tokenizers.Tokenizer:
+        """Another tokenizer of the same vocabulary and rules."""
         twin = tokenizers.Tokenizer(self.backend.model)
         for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
             value = getattr(self.backend, part)
             if value is not None:
                 setattr(twin, part, value)
         twin.add_tokens([token for _, token in sorted(self.backend.get_added_tokens_decoder().items())])
-        twin.encode_special_tokens = True
         return twin
 
     def _encode_fault(self, text: str, error: Exception) -> str:

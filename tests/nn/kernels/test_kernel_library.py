@@ -12,7 +12,7 @@ import pytest
 from octavo.errors import MissingDependencyError, OctavoError
 from octavo.nn import kernels
 from octavo.nn.kernels import binding
-from octavo.nn.kernels.handle import KernelModel
+from octavo.nn.kernels.handle import KernelModel, Layer, Rotary
 
 try:
     LEVELS = binding.machine_levels()
@@ -20,23 +20,27 @@ except MissingDependencyError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 SIZES = {
-    "vocab_size": 40, "hidden_size": 32, "num_layers": 1, "context_length": 32, "num_heads": 2, "num_kv_heads": 1,
+    "vocab_size": 40, "hidden_size": 32, "context_length": 32, "num_heads": 2, "num_kv_heads": 1,
     "head_dim": 16, "intermediate_size": 48, "gated": 1, "activation": 0, "norm_kind": 0, "norm_eps": 1e-5,
-    "rotary_dim": 16, "num_blocks": 2, "threads": 2, "cache_f32": 1,
+    "attention_scale": 0.25, "num_blocks": 2, "threads": 2, "cache_f32": 1,
 }  # fmt: skip
 SHAPES = {
     "q": (32, 32), "k": (16, 32), "v": (16, 32), "o": (32, 32), "gate": (48, 32), "up": (48, 32), "down": (32, 48),
     "embed": (40, 32),
 }  # fmt: skip
+NORMS = ("attention_norm", "mlp_norm", "norm")
+
+
+ROTARY = Rotary(np.full(8, 0.1))
 
 
 def model(**changes: int) -> KernelModel:
-    made = KernelModel(LEVELS[-1], np.full(8, 0.1), **{**SIZES, **changes})
+    made = KernelModel(LEVELS[-1], [Layer(rotary=0)], [ROTARY], **{**SIZES, **changes})
     generator = np.random.default_rng(0)
     for slot, shape in SHAPES.items():
         weights = generator.standard_normal(shape).astype(np.float32)
         made.set_matrix(0, slot, "f32", *shape, weights.view(np.uint8))
-    for slot in binding.NORMS:
+    for slot in NORMS:
         made.set_norm(0, slot, np.ones(32, np.float32), bias=False)
     return made
 
@@ -101,7 +105,9 @@ def test_wrong_sizes_are_errors() -> None:
     with pytest.raises(ValueError):
         made.set_norm(0, "norm", np.zeros(32), bias=False)  # type: ignore[arg-type]
     with pytest.raises(ValueError):
-        KernelModel(LEVELS[-1], np.zeros(7), **SIZES)
+        KernelModel(LEVELS[-1], [Layer()], [Rotary(np.zeros(9))], **SIZES)
+    with pytest.raises(ValueError):
+        KernelModel(LEVELS[-1], [Layer(rotary=1)], [ROTARY], **SIZES)
     made.close()
 
 
@@ -117,7 +123,7 @@ def test_a_step_outside_the_memory_is_an_error() -> None:
 
 def test_more_memory_than_there_can_be_is_an_error() -> None:
     with pytest.raises(OctavoError, match="refused memory"):
-        KernelModel(LEVELS[-1], np.zeros(8), **{**SIZES, "num_blocks": 2**31 - 1, "num_layers": 2**20})
+        KernelModel(LEVELS[-1], [Layer()] * 2**20, [], **{**SIZES, "num_blocks": 2**31 - 1})
 
 
 def run(program: str) -> str:
@@ -133,11 +139,11 @@ def test_loading_it_keeps_denormals() -> None:
 def test_a_forked_child_steps_with_threads_of_its_own() -> None:
     program = f"""
         import os
-        from octavo.nn.kernels.handle import KernelModel
-        made = KernelModel(binding.machine_levels()[-1], np.full(8, 0.1), **{SIZES!r})
+        from octavo.nn.kernels.handle import KernelModel, Layer, Rotary
+        made = KernelModel(binding.machine_levels()[-1], [Layer(0)], [Rotary(np.full(8, 0.1))], **{SIZES!r})
         for slot, shape in {SHAPES!r}.items():
             made.set_matrix(0, slot, "f32", *shape, np.ones(shape, np.float32).view(np.uint8))
-        for slot in binding.NORMS:
+        for slot in {NORMS!r}:
             made.set_norm(0, slot, np.ones(32, np.float32), bias=False)
         def total():
             one = np.zeros(1, np.int32)

@@ -1,8 +1,8 @@
 """From logits to the next token, in one documented order.
 
 The mask of a constraint; logit bias, repetition, presence and frequency penalties; then, unless greedy: temperature,
-top-k, top-p, min-p, draw. The order is that of the `transformers` library. The mask comes first, so that the cuts are
-made among what is allowed. Log-probabilities are reported of the model's own logits, before all this.
+top-k, top-p, min-p, typical-p, draw. The order is that of the `transformers` library. The mask comes first, so that the
+cuts are made among what is allowed. Log-probabilities are reported of the model's own logits, before all this.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from octavo.generate.sample.bias import add_bias
 from octavo.generate.sample.mask import keep_allowed
 from octavo.generate.sample.penalties import penalise_presence, penalise_repetition
 from octavo.generate.sample.temperature import apply_temperature
-from octavo.generate.sample.truncation import keep_min_p, keep_top_k, keep_top_p
+from octavo.generate.sample.truncation import keep_min_p, keep_top_k, keep_top_p, keep_typical_p
 
 
 class Sampler:
@@ -63,6 +63,8 @@ def truncated(logits: NDArray[np.float32], sampling: Sampling) -> NDArray[np.flo
         logits = keep_top_p(logits, sampling.top_p)
     if sampling.min_p > 0:
         logits = keep_min_p(logits, sampling.min_p)
+    if sampling.typical_p < 1:
+        logits = keep_typical_p(logits, sampling.typical_p)
     return logits
 
 

@@ -1,7 +1,7 @@
-"""Cutting the tail of the distribution: top-k (Fan 2018), top-p (Holtzman 2019), min-p (Nguyen 2024).
+"""Cutting the distribution: top-k (Fan 2018), top-p (Holtzman 2019), min-p (Nguyen 2024), typical-p (Meister 2022).
 
-Each sets the cut tokens' logits to -inf and keeps at least the likeliest token. No full sort of the vocabulary: top-p
-sorts only the tokens that could belong to the nucleus.
+Each sets the cut tokens' logits to -inf and keeps at least one token, all but typical-p the likeliest. Top-k and top-p
+sort no more than the tokens that they could keep.
 """
 
 from __future__ import annotations
@@ -38,3 +38,16 @@ def keep_min_p(logits: NDArray[np.float32], min_p: float) -> NDArray[np.float32]
     """Keep the tokens at least min_p times as likely as the likeliest. logits: (vocab_size,)."""
     threshold = logits.max() + np.float32(math.log(min_p))
     return np.where(logits < threshold, np.float32(-np.inf), logits)
+
+
+def keep_typical_p(logits: NDArray[np.float32], p: float) -> NDArray[np.float32]:
+    """Keep the tokens whose surprise is nearest to the expected one, of total probability p. logits: (vocab_size,)."""
+    weights = np.exp(logits - logits.max(), dtype=np.float64)
+    probabilities = weights / weights.sum()
+    with np.errstate(divide="ignore"):
+        surprise = -np.log(probabilities)
+    likely = probabilities > 0
+    distance = np.abs(surprise - probabilities[likely] @ surprise[likely])
+    order = np.argsort(distance, kind="stable")
+    last = min(int(np.searchsorted(np.cumsum(probabilities[order]), p)), logits.size - 1)
+    return np.where(distance > distance[order[last]], np.float32(-np.inf), logits)

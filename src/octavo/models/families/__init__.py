@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from octavo.errors import UnknownNameError, UnsupportedError, nearest
+from octavo.models.families.albert import ALBERT
 from octavo.models.families.arcee import ARCEE
+from octavo.models.families.bert import BERT
 from octavo.models.families.bloom import BLOOM
 from octavo.models.families.cohere import COHERE
 from octavo.models.families.cohere2 import COHERE2
@@ -33,6 +35,7 @@ from octavo.models.families.internlm2 import INTERNLM2
 from octavo.models.families.llama import LLAMA
 from octavo.models.families.mistral import MISTRAL
 from octavo.models.families.mixtral import MIXTRAL
+from octavo.models.families.modernbert import MODERNBERT
 from octavo.models.families.mpt import MPT
 from octavo.models.families.nemotron import NEMOTRON
 from octavo.models.families.olmo import OLMO
@@ -47,6 +50,7 @@ from octavo.models.families.qwen2 import QWEN2
 from octavo.models.families.qwen2_moe import QWEN2_MOE
 from octavo.models.families.qwen3 import QWEN3
 from octavo.models.families.qwen3_moe import QWEN3_MOE
+from octavo.models.families.roberta import ROBERTA, XLM_ROBERTA
 from octavo.models.families.seed_oss import SEED_OSS
 from octavo.models.families.smollm3 import SMOLLM3
 from octavo.models.families.stablelm import STABLELM
@@ -59,6 +63,7 @@ ROWS = (
     OPENAI_GPT, GPT_NEO, GPTJ, GPT_BIGCODE, STARCODER2, OPT, BLOOM, MPT, STABLELM, OLMO, OLMO3, NEMOTRON, ARCEE,
     SEED_OSS, HELIUM, ERNIE4_5, EXAONE4, HUNYUAN, INTERNLM2, GRANITE_MOE,
     GRANITE_MOE_SHARED, DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, DOTS1, GPT_OSS,
+    BERT, ROBERTA, XLM_ROBERTA, ALBERT, MODERNBERT,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
 

@@ -21,7 +21,7 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
     """A hub config to switches."""
     config, shared = granite.read_config(reader), reader.integer("shared_intermediate_size", default=0, low=0)
     experts = read_experts(reader, config.num_layers, size_key="intermediate_size", normalise=True)
-    return replace(config, moe=replace(experts, shared_size=shared or None, shared_gate=False))
+    return replace(config, moe=replace(experts, shared_size=shared or None, shared_gate=not shared))
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from octavo.models.memory import free_memory
 
 SMALLEST, LARGEST = 1 << 24, 1 << 29
 """Bytes between which bandwidth is measured: below, calls cost more than reading; above, no cache changes it."""
-SECONDS: Final = 0.1
+SECONDS: Final = 0.2
 PRODUCT_SIZE: Final = 1024
 
 
@@ -50,19 +50,22 @@ def this_machine() -> Machine:
 
 
 def read_bandwidth(size: int) -> float:
-    """Bytes a second at which all threads together read `size` bytes again and again; takes a fraction of a second.
+    """Bytes a second at which all threads together read `size` bytes again and again; measured once for sizes alike.
 
     Measured over the next smaller power of two, so that it is never too low for `size`.
     """
-    return _read_bandwidth(1 << (min(max(size, SMALLEST), LARGEST).bit_length() - 1))
+    return _remembered_bandwidth(1 << (min(max(size, SMALLEST), LARGEST).bit_length() - 1))
 
 
-@cache
-def _read_bandwidth(size: int) -> float:
+def measure_bandwidth(size: int) -> float:
+    """As `read_bandwidth`, over exactly `size` bytes, now; takes a fraction of a second."""
     threads = settings.threads()
     parts = np.array_split(np.ones(size // 4, np.float32), threads)
     with ThreadPoolExecutor(threads) as pool:
         return size / _shortest(lambda: list(pool.map(np.max, parts)))  # numpy's fastest pass over memory
+
+
+_remembered_bandwidth = cache(measure_bandwidth)
 
 
 @cache

@@ -2,7 +2,7 @@
 //
 // Included once a level. A block (16 positions) holds its keys as [feature][position] and its values as
 // [position][feature], in bf16 with features and positions in pairs, or in fp32. Each query's maximum, sum and output run
-// over the blocks in one order; blocks past its position add exact zeros, so tiles of any width give the same bits.
+// over the blocks in one order; what it does not see adds exact zeros, so tiles of any width give the same bits.
 static void rotate(float *head, const float *cos_sin, int rotary_dim) {
     const int half = rotary_dim / 2;
     for (int i = 0; i < half; i++) {
@@ -10,6 +10,14 @@ static void rotate(float *head, const float *cos_sin, int rotary_dim) {
         head[i] = x * c - y * s;
         head[i + half] = y * c + x * s;
     }
+}
+
+INLINE float rounded_to_bf16(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+    memcpy(&f, &bits, 4);
+    return f;
 }
 
 INLINE uint16_t bf16_of(float f) {
@@ -34,6 +42,7 @@ static void store_position(uint8_t *block, const float *key, const float *value,
 }
 
 enum { MAX_HEAD_DIM = 512 };
+static const float HIDDEN = -1e30f, LOG2_E = 1.44269504f;  // scores are powers of two
 
 typedef struct { float f32[MAX_HEAD_DIM]; uint16_t bf16[MAX_HEAD_DIM]; } scaled_query;
 
@@ -55,9 +64,27 @@ INLINE vec score_block(const uint8_t *block, const scaled_query *q, int padded_d
     return score;
 }
 
-INLINE void scores_of(attention_tile *tile, int first, const int count, const int f32, const scaled_query *q, int blocks,
-                      vec *largest) {
-    for (int b = 0; b < blocks; b++) {
+// What a query makes of its products with the 16 keys of a block: capped or biased, hidden outside of what it sees.
+INLINE vec scored(const attention_tile *tile, int query, int b, vec score) {
+    const int start = b * BLOCK, first = tile->first[query] - start;
+    if (tile->softcap != 0.0f) {
+        score = mul(tanh_of_half(score), splat(tile->softcap * LOG2_E));
+    } else if (tile->slope[query] != 0.0f) {  // ALiBi, rounded as Falcon was trained: products of bf16, in bf16
+        float bias[BLOCK];
+        for (int p = 0; p < BLOCK; p++) bias[p] = rounded_to_bf16(tile->slope[query] * rounded_to_bf16((float)(start + p)));
+        score = fma16(load(bias), splat(tile->scale * LOG2_E), score);
+    }
+    score = mask_after(score, tile->position[query] - start, HIDDEN);
+    if (first <= 0) return score;
+    float lanes[BLOCK];
+    store(lanes, score);
+    for (int p = 0; p < first && p < BLOCK; p++) lanes[p] = HIDDEN;
+    return load(lanes);
+}
+
+INLINE void scores_of(attention_tile *tile, int first, const int count, const int f32, const scaled_query *q, int begin,
+                      int end, vec *largest) {
+    for (int b = begin; b < end; b++) {
         const uint8_t *block = tile->cache + (size_t)tile->blocks[b] * tile->block_bytes;
         vec score[4];
         for (int i = 0; i < count; i++) score[i] = splat(0.0f);
@@ -77,7 +104,7 @@ INLINE void scores_of(attention_tile *tile, int first, const int count, const in
             }
         }
         for (int i = 0; i < count; i++) {
-            const vec masked = mask_after(score[i], tile->position[first + i] - b * BLOCK, -1e30f);
+            const vec masked = scored(tile, first + i, b, score[i]);
             largest[i] = maximum(largest[i], masked);
             store(tile->scores + (size_t)(first + i) * tile->score_stride + (size_t)b * BLOCK, masked);
         }
@@ -89,10 +116,10 @@ INLINE vec exp2_or_zero(vec x) {  // x <= 0; exactly 0 below 2^-100, masked posi
     return sub(maximum(e, splat(0x1p-100f)), splat(0x1p-100f));
 }
 
-INLINE float softmax_of(float *scores, int blocks, vec largest, int as_bf16) {  // unnormalised; returns 1 / sum
+INLINE float softmax_of(float *scores, int begin, int end, vec largest, int as_bf16) {  // unnormalised; returns 1 / sum
     const vec shift = splat(max_lanes(largest));
     vec sum = splat(0.0f);
-    for (int b = 0; b < blocks; b++) {
+    for (int b = begin; b < end; b++) {
         const vec e = exp2_or_zero(sub(load(scores + (size_t)b * BLOCK), shift));
         sum = add(sum, e);
         if (as_bf16) store_bf16((uint16_t *)(void *)scores + (size_t)b * BLOCK, e);  // half as wide: behind the reads
@@ -102,10 +129,10 @@ INLINE float softmax_of(float *scores, int blocks, vec largest, int as_bf16) {  
 }
 
 INLINE void mix_columns(attention_tile *tile, int query, const int count, const int columns, int column, const int f32,
-                        int blocks, vec (*mixed)[4]) {
+                        int begin, int end, vec (*mixed)[4]) {
     for (int i = 0; i < count; i++)
         for (int j = 0; j < columns; j++) mixed[i][j] = splat(0.0f);
-    for (int b = 0; b < blocks; b++) {
+    for (int b = begin; b < end; b++) {
         const uint8_t *block = tile->cache + (size_t)tile->blocks[b] * tile->block_bytes;
         const uint8_t *values = block + (size_t)tile->padded_dim * BLOCK * (f32 ? 4 : 2);
         for (int p = 0; p < (f32 ? BLOCK : BLOCK / 2); p++) {
@@ -134,9 +161,9 @@ INLINE void mix_columns(attention_tile *tile, int query, const int count, const 
 }
 
 INLINE void mix_values(attention_tile *tile, int query, const int count, const int columns, int column, const int f32,
-                       int blocks, const float *inverse) {
+                       int begin, int end, const float *inverse) {
     vec mixed[4][4];
-    mix_columns(tile, query, count, columns, column, f32, blocks, mixed);
+    mix_columns(tile, query, count, columns, column, f32, begin, end, mixed);
     for (int i = 0; i < count; i++)
         for (int j = 0; j < columns; j++) {
             const vec y = mul(mixed[i][j], splat(inverse[i]));
@@ -155,27 +182,29 @@ INLINE void attend_some(attention_tile *tile, int first, const int count, const 
     scaled_query q[4];
     vec largest[4];
     float inverse[4];
-    int last = 0;
+    int last = 0, first_seen = tile->first[first];
+    const float scale = tile->softcap != 0.0f ? 2 * LOG2_E * tile->scale / tile->softcap : LOG2_E * tile->scale;
     for (int i = 0; i < count; i++) {
-        const float scale = tile->scale * 1.44269504f;  // scores in powers of two
         memset(q[i].f32 + tile->head_dim, 0, (size_t)(tile->padded_dim - tile->head_dim) * 4);
         for (int f = 0; f < tile->head_dim; f++) q[i].f32[f] = tile->query[first + i][f] * scale;
         for (int f = 0; f < tile->padded_dim; f += 16) store_bf16(q[i].bf16 + f, load(q[i].f32 + f));
-        largest[i] = splat(-1e30f);
+        largest[i] = splat(HIDDEN);
         if (tile->position[first + i] > last) last = tile->position[first + i];
+        if (tile->first[first + i] < first_seen) first_seen = tile->first[first + i];
     }
-    const int blocks = last / BLOCK + 1, columns = tile->padded_dim / 16;
-    scores_of(tile, first, count, f32, q, blocks, largest);
+    const int begin = first_seen / BLOCK, end = last / BLOCK + 1, columns = tile->padded_dim / 16;
+    scores_of(tile, first, count, f32, q, begin, end, largest);
 #if defined(BF16_PRODUCTS)
     const int as_bf16 = !f32;
 #else
     const int as_bf16 = 0;
 #endif
     for (int i = 0; i < count; i++)
-        inverse[i] = softmax_of(tile->scores + (size_t)(first + i) * tile->score_stride, blocks, largest[i], as_bf16);
+        inverse[i] = softmax_of(tile->scores + (size_t)(first + i) * tile->score_stride, begin, end, largest[i],
+                                as_bf16);
     int column = 0;
-    for (; column + 4 <= columns; column += 4) mix_values(tile, first, count, 4, column, f32, blocks, inverse);
-    for (; column < columns; column++) mix_values(tile, first, count, 1, column, f32, blocks, inverse);
+    for (; column + 4 <= columns; column += 4) mix_values(tile, first, count, 4, column, f32, begin, end, inverse);
+    for (; column < columns; column++) mix_values(tile, first, count, 1, column, f32, begin, end, inverse);
 }
 
 INLINE void attend_as(attention_tile *tile, const int f32) {
@@ -193,6 +222,6 @@ static void attend(attention_tile *tile) {
 
 #define LEVEL_TABLE(NAME, BF16_FORM)                                                                            \
     {.name = NAME,                                                                                              \
-     .forms = {[F32] = AS_F32, [BF16] = BF16_FORM, [Q8_0] = AS_INT8, [Q4_0] = AS_INT8, [Q4_1] = AS_INT8},       \
-     .normalize = normalize, .prepare = prepare, .multiply = multiply, .gate = gate, .rotate = rotate,          \
+     .forms = {[F32] = AS_F32, [BF16] = BF16_FORM, [Q8_0 ... INT8] = AS_INT8},                                  \
+     .normalize = normalize, .prepare = prepare, .multiply = multiply, .gate = gate, .cap = cap, .rotate = rotate, \
      .store = store_position, .attend = attend}

@@ -7,45 +7,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
-EXPORT int32_t octavo_levels(void) {  // bits: 1 c, 2 avx2, 4 avx512
-    int32_t levels = 1;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    unsigned a, b, c, d;
-    const int f16c = __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c) levels |= 2;
-    if ((levels & 2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
-        __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1))  // bf16: leaf 7.1, bit 5 of eax
-        levels |= 4;
-#endif
-    return levels;
-}
-
-static const level *level_of(int32_t bit) {
-#if defined(__x86_64__)
-    if (bit == 4) return &level_avx512;
-    if (bit == 2) return &level_avx2;
-#endif
-    return bit == 1 ? &level_c : NULL;
-}
-
 static int whole(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
-static int take_activations(model *m, activations *a, int rows, int width) {
-    const size_t n = (size_t)rows * (size_t)width, groups = n / GROUP;
-    a->width = width;
+static int take_activations(model *m, activations *a, size_t n) {  // n: features of all rows
+    const size_t groups = n / GROUP;
     a->int8 = arena_take(&m->work, n);
     a->scale = arena_take(&m->work, groups * 4);
     a->scaled_sum = arena_take(&m->work, groups * 4);
     a->sum = arena_take(&m->work, groups * 4);
+    a->first_sum = arena_take(&m->work, groups * 4);
     a->bf16 = arena_take(&m->work, n * 2);
     a->f32 = arena_take(&m->work, n * 4);
-    return a->int8 && a->scale && a->scaled_sum && a->sum && a->bf16 && a->f32;
+    return a->int8 && a->scale && a->scaled_sum && a->sum && a->first_sum && a->bf16 && a->f32;
+}
+
+static int take_rotary(model *m, rotary *r, const rotary_shape *shape) {
+    const size_t bytes = (size_t)(shape->dim / 2) * sizeof(double);
+    r->dim = shape->dim;
+    r->factor = shape->factor;
+    r->frequencies = arena_take(&m->work, bytes);
+    r->turns = arena_take(&m->work, (size_t)m->shape.context_length * (size_t)shape->dim * 4);
+    if (r->frequencies) memcpy(r->frequencies, shape->frequencies, bytes);
+    return r->frequencies && r->turns;
 }
 
 static float *take_rows(model *m, int width) { return arena_take(&m->work, (size_t)MAX_TOKENS * (size_t)width * 4); }
@@ -53,7 +36,41 @@ static float *take_rows(model *m, int width) { return arena_take(&m->work, (size
 static int take_of_thread(model *m, int thread, int widest) {
     m->scratch[thread] = arena_take(&m->work, (size_t)widest * 4);
     m->scores[thread] = arena_take(&m->work, m->score_stride * MAX_QUERIES * 4);
-    return m->scratch[thread] && m->scores[thread] && take_activations(m, &m->own[thread], OWN_ROWS, widest);
+    return m->scratch[thread] && m->scores[thread] && take_activations(m, &m->own[thread], (size_t)OWN_ROWS * (size_t)widest);
+}
+
+static int take_routing(model *m, routing *r) {
+    const size_t experts = (size_t)m->shape.moe.experts, places = (size_t)MAX_TOKENS * (size_t)m->shape.moe.experts_per_token;
+    r->first = arena_take(&m->work, (experts + 2) * 4);
+    r->token = arena_take(&m->work, places * 4);
+    r->pair = arena_take(&m->work, places * 4);
+    r->weight = arena_take(&m->work, places * 4);
+    r->scores = arena_take(&m->work, experts * 4);
+    r->ranks = arena_take(&m->work, experts * 4);
+    return r->first && r->token && r->pair && r->weight && r->scores && r->ranks;
+}
+
+static int take_experts(model *m) {
+    const moe_shape *moe = &m->shape.moe;
+    const size_t each = (size_t)moe->experts_per_token, hidden = (size_t)m->hidden_width, threads = (size_t)m->shape.threads;
+    const size_t in = each * hidden, made = each * (size_t)m->expert_width + (size_t)m->shared_width;  // of one token
+    const size_t features = in > made ? in : made;
+    m->router_logits = take_rows(m, whole(moe->experts, PANEL));
+    m->shared_gates = take_rows(m, 1);
+    m->expert_out = arena_take(&m->work, MAX_TOKENS * (each + 1) * hidden * 4);
+    m->own_pairs = arena_take(&m->work, threads * sizeof *m->own_pairs);
+    m->routings = arena_take(&m->work, threads * sizeof *m->routings);
+    if (!m->router_logits || !m->shared_gates || !m->expert_out || !m->own_pairs || !m->routings ||
+        !take_activations(m, &m->pairs, MAX_TOKENS * features))
+        return 0;
+    for (size_t i = 0; i < threads; i++)
+        if (!take_activations(m, &m->own_pairs[i], OWN_ROWS * features) || !take_routing(m, &m->routings[i])) return 0;
+    for (int i = 0; i < m->shape.num_layers; i++) {
+        if (!m->layers[i].shape.moe) continue;
+        m->layers[i].experts = arena_take(&m->work, (size_t)(moe->experts + 1) * sizeof(expert));
+        if (!m->layers[i].experts) return 0;
+    }
+    return 1;
 }
 
 static int take_work(model *m) {
@@ -61,20 +78,22 @@ static int take_work(model *m) {
     int widest = m->hidden_width > m->mlp_width ? m->hidden_width : m->mlp_width;
     if (m->q_width > widest) widest = m->q_width;
     m->x = take_rows(m, m->hidden_width);
+    m->branch = take_rows(m, m->hidden_width);
     m->q = take_rows(m, m->q_width);
     m->k = take_rows(m, m->kv_width);
     m->v = take_rows(m, m->kv_width);
     m->attended = take_rows(m, m->q_width);
-    m->gate = take_rows(m, m->mlp_width);
-    m->up = take_rows(m, m->mlp_width);
-    m->frequencies = arena_take(&m->work, (size_t)(s->rotary_dim / 2 + 1) * sizeof(double));
-    m->rotations = arena_take(&m->work, (size_t)s->context_length * (size_t)s->rotary_dim * 4);
+    const int experts_made = s->moe.experts_per_token * m->expert_width + m->shared_width;
+    const int made = m->mlp_width > experts_made ? m->mlp_width : experts_made;
+    m->gate = take_rows(m, made);
+    m->up = take_rows(m, made);
+    m->rotaries = arena_take(&m->work, (size_t)s->num_rotaries * sizeof *m->rotaries);
     m->own = arena_take(&m->work, (size_t)s->threads * sizeof *m->own);
     m->scratch = arena_take(&m->work, (size_t)s->threads * sizeof *m->scratch);
     m->scores = arena_take(&m->work, (size_t)s->threads * sizeof *m->scores);
     m->layers = arena_take(&m->work, (size_t)s->num_layers * sizeof *m->layers);
-    if (!m->x || !m->q || !m->k || !m->v || !m->attended || !m->gate || !m->up || !m->frequencies || !m->rotations ||
-        !m->own || !m->scratch || !m->scores || !m->layers || !take_activations(m, &m->shared, MAX_TOKENS, widest))
+    if (!m->x || !m->branch || !m->q || !m->k || !m->v || !m->attended || !m->gate || !m->up || !m->rotaries || !m->own ||
+        !m->scratch || !m->scores || !m->layers || !take_activations(m, &m->shared, (size_t)MAX_TOKENS * (size_t)widest))
         return 0;
     for (int i = 0; i < s->threads; i++)
         if (!take_of_thread(m, i, widest)) return 0;
@@ -90,7 +109,30 @@ EXPORT void octavo_destroy(model *m) {
     free(m);
 }
 
-EXPORT model *octavo_create(const model_shape *shape, const double *frequencies) {
+static int describe(model *m, const layer_shape *layers, const rotary_shape *rotaries, const float *slopes) {
+    const model_shape *s = &m->shape;
+    m->final_norm = (norm){.kind = (norm_kind)s->norm_kind, .eps = s->norm_eps};
+    for (int i = 0; i < s->num_layers; i++) {
+        m->layers[i].shape = layers[i];
+        for (int slot = 0; slot < NORMS_OF_LAYER; slot++) m->layers[i].norms[slot] = m->final_norm;
+    }
+    for (int i = 0; i < s->num_rotaries; i++)
+        if (!take_rotary(m, &m->rotaries[i], &rotaries[i])) return 0;
+    if (s->moe.experts && !take_experts(m)) return 0;
+    if (!slopes) return 1;
+    m->slopes = arena_take(&m->work, (size_t)s->num_heads * 4);
+    if (m->slopes) memcpy(m->slopes, slopes, (size_t)s->num_heads * 4);
+    return m->slopes != NULL;
+}
+
+static int all_windowed(const model_shape *shape, const layer_shape *layers) {  // then blocks behind windows come again
+    for (int i = 0; i < shape->num_layers; i++)
+        if (!layers[i].window) return 0;
+    return 1;
+}
+
+EXPORT model *octavo_create(const model_shape *shape, const layer_shape *layers, const rotary_shape *rotaries,
+                            const float *slopes) {
     model *m = calloc(1, sizeof *m);
     if (!m) return NULL;
     m->shape = *shape;
@@ -101,26 +143,27 @@ EXPORT model *octavo_create(const model_shape *shape, const double *frequencies)
     m->q_width = whole(shape->num_heads * shape->head_dim, GROUP);
     m->kv_width = whole(shape->num_kv_heads * shape->head_dim, GROUP);
     m->mlp_width = whole(shape->intermediate_size, GROUP);
+    m->expert_width = whole(shape->moe.expert_size, GROUP);
+    m->shared_width = whole(shape->moe.shared_size, GROUP);
     const size_t positions = (size_t)shape->num_blocks * BLOCK;
     const size_t context = (size_t)whole(shape->context_length, BLOCK);
-    m->score_stride = context < positions ? context : positions;
+    m->score_stride = context < positions || all_windowed(shape, layers) ? context : positions;
     m->head_bytes = (size_t)2 * m->padded_dim * BLOCK * (shape->cache_f32 ? 4 : 2);
     m->block_bytes = m->head_bytes * (size_t)shape->num_kv_heads * (size_t)shape->num_layers;
     size_t cache_bytes;
     if (!__builtin_mul_overflow(m->block_bytes, (size_t)shape->num_blocks, &cache_bytes))
         m->cache = arena_take(&m->cache_arena, cache_bytes);
-    if (!m->level || !m->cache || !take_work(m) || !(m->pool = pool_create(shape->threads))) {
+    if (!m->level || !m->cache || !take_work(m) || !describe(m, layers, rotaries, slopes) ||
+        !(m->pool = pool_create(shape->threads))) {
         octavo_destroy(m);
         return NULL;
     }
-    if (shape->rotary_dim) memcpy(m->frequencies, frequencies, (size_t)(shape->rotary_dim / 2) * sizeof(double));
-    m->final_norm = (norm){.kind = (norm_kind)shape->norm_kind, .eps = shape->norm_eps};
-    for (int i = 0; i < shape->num_layers; i++) m->layers[i].attention_norm = m->layers[i].mlp_norm = m->final_norm;
     return m;
 }
 
 static matrix *matrix_at(model *m, int layer, int slot) {
     if (slot < MATRICES_OF_LAYER) return &m->layers[layer].matrices[slot];
+    if (slot >= EXPERTS) return &m->layers[layer].experts[(slot - EXPERTS) / 3].matrices[(slot - EXPERTS) % 3];
     return slot == EMBED ? &m->embed : slot == POSITIONS ? &m->positions : &m->head;
 }
 
@@ -138,7 +181,7 @@ static matrix shaped(int32_t encoding_of, int32_t rows, int32_t columns) {
                     .panels = (rows + PANEL - 1) / PANEL, .groups = (columns + GROUP - 1) / GROUP};
 }
 
-static size_t packed_bytes(const matrix *m) { return (size_t)m->panels * m->groups * group_bytes(m->encoding); }
+static size_t packed_bytes(const matrix *m) { return (size_t)m->panels * panel_bytes(m->encoding, m->groups); }
 
 static void put_matrix(model *m, matrix *target, int32_t slot, matrix packed) {
     const uint8_t *embed = m->embed.data;  // the head's too, until it gets its own
@@ -176,8 +219,9 @@ EXPORT int64_t octavo_packed_bytes(int32_t encoding_of, int32_t rows, int32_t co
     return (int64_t)packed_bytes(&packed);
 }
 
+// Padded with zeros; 16 more, as a norm of a part near the end reads whole vectors.
 static float *set_padded(model *m, const float *old, const float *values, int32_t count) {
-    float *taken = old ? (float *)(uintptr_t)old : arena_take(&m->weights, (size_t)whole(count, GROUP) * 4);
+    float *taken = old ? (float *)(uintptr_t)old : arena_take(&m->weights, (size_t)(whole(count, GROUP) + 16) * 4);
     if (taken) memcpy(taken, values, (size_t)count * 4);
     return taken;
 }
@@ -189,11 +233,16 @@ EXPORT int32_t octavo_set_bias(model *m, int32_t layer, int32_t slot, const floa
 }
 
 EXPORT int32_t octavo_set_norm(model *m, int32_t layer, int32_t slot, int32_t is_bias, const float *values, int32_t count) {
-    norm *target = slot == FINAL_NORM ? &m->final_norm : slot == MLP_NORM ? &m->layers[layer].mlp_norm
-                                                                          : &m->layers[layer].attention_norm;
+    norm *target = slot == FINAL_NORM ? &m->final_norm : &m->layers[layer].norms[slot];
     const float **field = is_bias ? &target->bias : &target->weight;
     *field = set_padded(m, *field, values, count);
     return *field ? 0 : -1;
+}
+
+EXPORT int32_t octavo_set_correction(model *m, int32_t layer, const float *values, int32_t count) {
+    float **target = &m->layers[layer].correction;
+    *target = set_padded(m, *target, values, count);
+    return *target ? 0 : -1;
 }
 
 EXPORT int32_t octavo_packing(void) { return PACKING; }

@@ -1,23 +1,10 @@
 // One step: tokens of any number of rows through the whole model, entered once, on all threads of the pool.
 //
-// Unusual: up to 8 tokens are normalised and quantised by every thread for itself, which costs less than a barrier; and
-// when all rows have one token, the thread that attends a KV head has also written it, which saves another.
-#include "kernels.h"
+// Unusual: up to 8 tokens are normalised and quantised by every thread for itself, which costs less than a barrier.
+#include "step.h"
 
 #include <math.h>
 #include <string.h>
-
-typedef struct {  // the same fields in the same order as binding.Step
-    int32_t tokens, wanted, table_width;
-    const int32_t *token, *row, *position;  // (tokens,): id, index of its row's block table, position
-    const int32_t *tables;                  // (rows, table_width) block ids
-    const int32_t *wanted_tokens;           // (wanted,) ascending indices into the tokens
-    float *logits, *hidden;                 // (wanted, vocab_size); (wanted, hidden_size) or NULL
-} step;
-
-typedef struct { model *m; const step *s; int thread, threads, one_token_rows; } share;
-
-INLINE int part(int n, int thread, int threads) { return (int)((int64_t)n * thread / threads); }
 
 static void prepare_one(const share *w, activations *a, int row, const float *x, const norm *n, int forms, float *hidden) {
     model *m = w->m;
@@ -26,15 +13,14 @@ static void prepare_one(const share *w, activations *a, int row, const float *x,
         m->level->normalize(n, x, m->shape.hidden_size, scratch);
         memset(scratch + (m->shape.hidden_size + 15) / 16 * 16, 0,
                (size_t)(m->hidden_width - (m->shape.hidden_size + 15) / 16 * 16) * 4);
-        if (hidden) memcpy(hidden + (size_t)row * m->shape.hidden_size, scratch, (size_t)m->shape.hidden_size * 4);
         x = scratch;
     }
+    if (hidden) memcpy(hidden + (size_t)row * m->shape.hidden_size, x, (size_t)m->shape.hidden_size * 4);
     m->level->prepare(a, row, x, forms);
 }
 
-// The rows x[index[t]] (or x[t]) in the forms asked, normalised first when n is given.
-static const activations *prepared(const share *w, const float *x, int width, const int32_t *index, int tokens,
-                                   const norm *n, int forms, float *hidden) {
+const activations *prepared(const share *w, const float *x, int width, const int32_t *index, int tokens, const norm *n,
+                            int forms, float *hidden) {
     const int alone = tokens <= OWN_ROWS;
     activations *a = alone ? &w->m->own[w->thread] : &w->m->shared;
     const int first = alone ? 0 : part(tokens, w->thread, w->threads);
@@ -47,9 +33,37 @@ static const activations *prepared(const share *w, const float *x, int width, co
     return a;
 }
 
-static void multiply(const share *w, const matrix *m, const activations *a, int tokens, float *y, size_t stride, int add) {
+void multiply_share(const share *w, const matrix *m, const activations *a, int tokens, float *y, size_t stride, int add) {
     w->m->level->multiply(m, a, tokens, y, stride, add, part(m->panels, w->thread, w->threads),
                           part(m->panels, w->thread + 1, w->threads));
+}
+
+int adds_to_x(const share *w, const norm *n) { return !n && w->m->shape.residual_scale == 1.0f; }
+
+void settle(const share *w, const norm *n) {
+    const model *m = w->m;
+    if (adds_to_x(w, n)) return;
+    pool_barrier(m->pool);
+    const int end = part(w->s->tokens, w->thread + 1, w->threads);
+    for (int t = part(w->s->tokens, w->thread, w->threads); t < end; t++) {
+        const float *given = m->branch + (size_t)t * m->hidden_width;
+        float *x = m->x + (size_t)t * m->hidden_width;
+        const size_t size = (size_t)m->shape.hidden_size;
+        if (n && !m->shape.post) {
+            m->level->normalize(n, given, (int)size, m->scratch[w->thread]);
+            given = m->scratch[w->thread];
+        }
+        for (size_t i = 0; i < size; i++) x[i] += m->shape.residual_scale * given[i];
+        if (!n || !m->shape.post) continue;
+        m->level->normalize(n, x, (int)size, m->scratch[w->thread]);
+        memcpy(x, m->scratch[w->thread], size * 4);
+    }
+}
+
+void add_sublayer(const share *w, const matrix *m, const activations *a, const norm *n) {
+    const int adds = adds_to_x(w, n);
+    multiply_share(w, m, a, w->s->tokens, adds ? w->m->x : w->m->branch, (size_t)w->m->hidden_width, adds);
+    settle(w, n);
 }
 
 static void embed(const share *w) {
@@ -58,6 +72,7 @@ static void embed(const share *w) {
     for (int t = part(w->s->tokens, w->thread, w->threads); t < end; t++) {
         float *x = m->x + (size_t)t * m->hidden_width;
         lookup_row(&m->embed, w->s->token[t], x);
+        for (int i = 0; i < m->shape.hidden_size; i++) x[i] *= m->shape.embedding_scale;
         if (!m->positions.data) continue;
         float *position = m->scratch[w->thread];
         lookup_row(&m->positions, w->s->position[t], position);
@@ -65,142 +80,65 @@ static void embed(const share *w) {
     }
 }
 
-static uint8_t *cache_of(const model *m, int layer, int head) {  // in block 0
-    return m->cache + ((size_t)layer * m->shape.num_kv_heads + (size_t)head) * m->head_bytes;
-}
-
-// Turn one KV head's query heads and key of token t, and write its key and value to the cache.
-static void place(const share *w, int layer, int t, int head) {
-    const model *m = w->m;
-    const int dim = m->shape.head_dim, group = m->shape.num_heads / m->shape.num_kv_heads;
-    const int position = w->s->position[t];
-    float *key = m->k + (size_t)t * m->kv_width + (size_t)head * dim;
-    if (m->shape.rotary_dim) {
-        const float *turn = m->rotations + (size_t)position * m->shape.rotary_dim;
-        float *queries = m->q + (size_t)t * m->q_width + (size_t)head * group * dim;
-        for (int i = 0; i < group; i++) m->level->rotate(queries + (size_t)i * dim, turn, m->shape.rotary_dim);
-        m->level->rotate(key, turn, m->shape.rotary_dim);
-    }
-    const int32_t *table = w->s->tables + (size_t)w->s->row[t] * w->s->table_width;
-    uint8_t *block = cache_of(m, layer, head) + (size_t)table[position / BLOCK] * m->block_bytes;
-    m->level->store(block, key, m->v + (size_t)t * m->kv_width + (size_t)head * dim, position % BLOCK, dim, m->padded_dim,
-                    m->shape.cache_f32);
-}
-
-static void place_all(const share *w, int layer) {  // a block's positions are one thread's, in order
-    const model *m = w->m;
-    for (int t = 0; t < w->s->tokens; t++) {
-        const int block = w->s->tables[(size_t)w->s->row[t] * w->s->table_width + w->s->position[t] / BLOCK];
-        for (int head = 0; head < m->shape.num_kv_heads; head++)
-            if ((block + head) % w->threads == w->thread) place(w, layer, t, head);
-    }
-}
-
-// Attend `count` tokens from t on, all of one row, over one KV head.
-static void attend(const share *w, int layer, int t, int count, int head) {
-    const model *m = w->m;
-    const int dim = m->shape.head_dim, group = m->shape.num_heads / m->shape.num_kv_heads;
-    attention_tile tile = {.head_dim = dim, .padded_dim = m->padded_dim, .f32 = m->shape.cache_f32,
-                           .scale = 1.0f / sqrtf((float)dim), .cache = cache_of(m, layer, head),
-                           .block_bytes = m->block_bytes, .scores = m->scores[w->thread], .score_stride = m->score_stride,
-                           .blocks = w->s->tables + (size_t)w->s->row[t] * w->s->table_width};
-    for (int i = 0; i < count * group; i++) {
-        const size_t at = (size_t)(t + i / group) * m->q_width + (size_t)(head * group + i % group) * dim;
-        tile.query[tile.count] = m->q + at;
-        tile.out[tile.count] = m->attended + at;
-        tile.position[tile.count] = w->s->position[t + i / group];
-        if (++tile.count == MAX_QUERIES || i == count * group - 1) {
-            m->level->attend(&tile);
-            tile.count = 0;
-        }
-    }
-}
-
-static void attention(const share *w, int layer) {
-    const model *m = w->m;
-    const int heads = m->shape.num_kv_heads, tokens = w->s->tokens, group = m->shape.num_heads / heads;
-    if (w->one_token_rows) {
-        const int end = part(tokens * heads, w->thread + 1, w->threads);
-        for (int e = part(tokens * heads, w->thread, w->threads); e < end; e++) {
-            place(w, layer, e / heads, e % heads);
-            attend(w, layer, e / heads, 1, e % heads);
-        }
-        return;
-    }
-    place_all(w, layer);
-    pool_barrier(m->pool);
-    const int most = group >= MAX_QUERIES ? 1 : MAX_QUERIES / group;
-    int unit = 0;
-    for (int t = 0, count; t < tokens; t += count) {
-        for (count = 1; count < most && t + count < tokens && w->s->row[t + count] == w->s->row[t]; count++) {}
-        for (int head = 0; head < heads; head++)
-            if (unit++ % w->threads == w->thread) attend(w, layer, t, count, head);
-    }
-}
-
-static void feed_forward(const share *w, const layer *l) {
-    model *m = w->m;
-    const int tokens = w->s->tokens, *forms = m->level->forms;
-    const matrix *gate = &l->matrices[GATE], *up = &l->matrices[UP], *down = &l->matrices[DOWN];
-    const int wanted = forms[up->encoding] | (m->shape.gated ? forms[gate->encoding] : 0);
-    const activations *a = prepared(w, m->x, m->hidden_width, NULL, tokens, &l->mlp_norm, wanted, NULL);
-    if (m->shape.gated) multiply(w, gate, a, tokens, m->gate, m->mlp_width, 0);
-    multiply(w, up, a, tokens, m->up, m->mlp_width, 0);
-    const int first = part(up->panels, w->thread, w->threads) * PANEL, end = part(up->panels, w->thread + 1, w->threads) * PANEL;
-    float *acted = m->shape.gated ? m->gate : m->up;
-    for (int t = 0; t < tokens; t++) {
-        const size_t at = (size_t)t * m->mlp_width + (size_t)first;
-        m->level->gate(acted + at, m->shape.gated ? m->up + at : NULL, end - first, (activation_kind)m->shape.activation);
-    }
-    pool_barrier(m->pool);
-    a = prepared(w, acted, m->mlp_width, NULL, tokens, NULL, forms[down->encoding], NULL);
-    multiply(w, down, a, tokens, m->x, m->hidden_width, 1);
-    pool_barrier(m->pool);
-}
-
 static void run_layer(const share *w, int index) {
     model *m = w->m;
     const layer *l = &m->layers[index];
-    const int tokens = w->s->tokens, *forms = m->level->forms;
+    const norm *mlp_norm = norm_of(l, MLP_NORM);
+    const int tokens = w->s->tokens, *forms = m->level->forms, parallel = m->shape.parallel;
     const matrix *q = &l->matrices[Q], *k = &l->matrices[K], *v = &l->matrices[V], *o = &l->matrices[O];
     const int wanted = forms[q->encoding] | forms[k->encoding] | forms[v->encoding];
-    const activations *a = prepared(w, m->x, m->hidden_width, NULL, tokens, &l->attention_norm, wanted, NULL);
-    multiply(w, q, a, tokens, m->q, m->q_width, 0);
-    multiply(w, k, a, tokens, m->k, m->kv_width, 0);
-    multiply(w, v, a, tokens, m->v, m->kv_width, 0);
+    const activations *a = prepared(w, m->x, m->hidden_width, NULL, tokens, norm_of(l, ATTENTION_NORM),
+                                    wanted | (parallel && !mlp_norm ? feed_forms(w, l) : 0), NULL);
+    multiply_share(w, q, a, tokens, m->q, (size_t)m->q_width, 0);
+    multiply_share(w, k, a, tokens, m->k, (size_t)m->kv_width, 0);
+    multiply_share(w, v, a, tokens, m->v, (size_t)m->kv_width, 0);
+    if (parallel && !mlp_norm) feed_in(w, l, a);  // attention and MLP read one norm of x
     pool_barrier(m->pool);
-    attention(w, index);
+    if (parallel && mlp_norm) feed_in(w, l, prepared(w, m->x, m->hidden_width, NULL, tokens, mlp_norm, feed_forms(w, l), NULL));
+    attention(w, l, index);
     pool_barrier(m->pool);
     a = prepared(w, m->attended, m->q_width, NULL, tokens, NULL, forms[o->encoding], NULL);
-    multiply(w, o, a, tokens, m->x, m->hidden_width, 1);
+    add_sublayer(w, o, a, norm_of(l, ATTENTION_OUTPUT_NORM));
     pool_barrier(m->pool);
-    feed_forward(w, l);
+    if (!parallel) {
+        feed_in(w, l, prepared(w, m->x, m->hidden_width, NULL, tokens, mlp_norm, feed_forms(w, l), NULL));
+        pool_barrier(m->pool);
+    }
+    feed_out(w, l);
+    pool_barrier(m->pool);
+}
+
+static void head(const share *w) {
+    model *m = w->m;
+    const int wanted = w->s->wanted, vocab = m->shape.vocab_size;
+    const norm *n = m->final_norm.weight ? &m->final_norm : NULL;  // none where norms stand on sums
+    const activations *a = prepared(w, m->x, m->hidden_width, w->s->wanted_tokens, wanted, n,
+                                    m->level->forms[m->head.encoding], w->s->hidden);
+    multiply_share(w, &m->head, a, wanted, w->s->logits, (size_t)vocab, 0);
+    if (m->shape.logit_scale == 1.0f && m->shape.logit_softcap == 0.0f) return;
+    const int first = part(m->head.panels, w->thread, w->threads) * PANEL;
+    const int end = part(m->head.panels, w->thread + 1, w->threads) * PANEL, last = end < vocab ? end : vocab;
+    for (int t = 0; t < wanted; t++)
+        m->level->cap(w->s->logits + (size_t)t * vocab + first, last - first, m->shape.logit_scale, m->shape.logit_softcap);
 }
 
 static void run_share(void *argument, int thread) {
     share w = *(const share *)argument;
     w.thread = thread;
-    model *m = w.m;
     embed(&w);
-    pool_barrier(m->pool);
-    for (int i = 0; i < m->shape.num_layers; i++) run_layer(&w, i);
-    if (!w.s->wanted) return;
-    const activations *a = prepared(&w, m->x, m->hidden_width, w.s->wanted_tokens, w.s->wanted, &m->final_norm,
-                                    m->level->forms[m->head.encoding], w.s->hidden);
-    multiply(&w, &m->head, a, w.s->wanted, w.s->logits, (size_t)m->shape.vocab_size, 0);
+    pool_barrier(w.m->pool);
+    for (int i = 0; i < w.m->shape.num_layers; i++) run_layer(&w, i);
+    if (w.s->wanted) head(&w);
 }
 
-static void fill_rotations(model *m, const step *s) {  // in double; up to the furthest position seen
-    const int half = m->shape.rotary_dim / 2;
-    int furthest = -1;
-    for (int t = 0; t < s->tokens; t++)
-        if (s->position[t] > furthest) furthest = s->position[t];
-    for (; half && m->rotations_filled <= furthest; m->rotations_filled++) {
-        float *turn = m->rotations + (size_t)m->rotations_filled * m->shape.rotary_dim;
+static void fill_turns(rotary *r, int furthest) {  // in double; up to the furthest position seen
+    const int half = r->dim / 2;
+    for (; r->filled <= furthest; r->filled++) {
+        float *turn = r->turns + (size_t)r->filled * r->dim;
         for (int i = 0; i < half; i++) {
-            const double angle = m->rotations_filled * m->frequencies[i];
-            turn[i] = (float)cos(angle);
-            turn[i + half] = (float)sin(angle);
+            const double angle = r->filled * r->frequencies[i];
+            turn[i] = (float)(cos(angle) * r->factor);
+            turn[i + half] = (float)(sin(angle) * r->factor);
         }
     }
 }
@@ -209,6 +147,9 @@ EXPORT int32_t octavo_step(model *m, const step *s) {
     share w = {.m = m, .s = s, .threads = m->shape.threads, .one_token_rows = 1};
     for (int t = 1; t < s->tokens; t++)
         if (s->row[t] == s->row[t - 1]) w.one_token_rows = 0;
-    fill_rotations(m, s);
+    int furthest = 0;
+    for (int t = 0; t < s->tokens; t++)
+        if (s->position[t] > furthest) furthest = s->position[t];
+    for (int i = 0; i < m->shape.num_rotaries; i++) fill_turns(&m->rotaries[i], furthest);
     return pool_run(m->pool, run_share, &w) ? -1 : 0;
 }

@@ -17,11 +17,11 @@ from pydantic import Field, model_validator
 
 from octavo.generate import lm
 from octavo.generate.constrain import Constraint
-from octavo.serve.answering import Answer, serving_of
+from octavo.serve.answering import Answer, EventStream, serving_of
 from octavo.serve.api import stored
 from octavo.serve.fields import GenerationRequest, Refused, Strict, Text, TokenCount, wrong
 from octavo.serve.generation import Job
-from octavo.serve.logprobs import chat_logprobs
+from octavo.serve.logprobs import chat_logprobs, prompt_logprobs
 from octavo.serve.messages import ChatMessage, TextPart
 from octavo.serve.structured import ResponseFormat, StructuredOutputs
 from octavo.serve.tools import Function, Named, NamedTool, Tool, ToolChoice, Tools, new_call_id, opens_thoughts, reader
@@ -97,6 +97,8 @@ class ChatRequest(GenerationRequest):
         for name in ("messages", "tools", "add_generation_prompt", "template_name"):
             if name in self.chat_template_kwargs:
                 raise wrong("chat_template_kwargs", f"{name!r} has a field of its own")
+        if self.best_of is not None and not self.use_beam_search:
+            raise wrong("best_of", "in a chat it is only allowed with use_beam_search")
         must_call = self.offered.mode == "required"
         if (formed or self.structured_outputs is not None) and must_call:
             raise wrong("tool_choice", "an answer that must be a call cannot have another form too")
@@ -139,13 +141,12 @@ class ChatRequest(GenerationRequest):
             prompt=messages,
             max_tokens=asked,
             sampling=self.sampling_for(model, choice),
-            stop=self.stops,
-            stop_token_ids=tuple(self.stop_token_ids),
-            ignore_eos=self.ignore_eos,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
-            skip_special=not self.offered.used,  # the marks around a call are special tokens in some models
+            # The marks around a call are special tokens in some models.
+            skip_special=self.skip_special_tokens and not self.offered.used,
             template=variables,
             constraint=constraint,
+            **self.options(),
         )
 
 
@@ -159,6 +160,7 @@ class ChatShape:
         self.answers_a_prompt = body.n
         self.include_usage = body.stream_options is not None and body.stream_options.include_usage
         self._with_logprobs = body.logprobs
+        self._tokenizer = model.tokenizer
         self._old = bool(body.functions)
         self._readers = [reader(body.offered, template, opened=opened) for _ in range(body.n)]
         self._called = [False] * body.n
@@ -186,7 +188,9 @@ class ChatShape:
             pieces = [self._piece(index, delta) for delta in deltas]
             self._reasons[index] = self._reason(index, event)
             return [*pieces, self._piece(index, {}, finish_reason=self._reasons[index])]
-        assert isinstance(event, lm.Delta)
+        if isinstance(event, lm.Scores):
+            self._fixed["prompt_logprobs"] = prompt_logprobs(event, self._tokenizer)
+            return []
         self._tokens_of[index] += event.logprobs
         logprobs = chat_logprobs(event.logprobs) if event.logprobs else None
         deltas = self._deltas(index, self._readers[index].push(event.text))
@@ -286,4 +290,4 @@ async def create_chat_completion(body: ChatRequest, request: Request) -> Respons
         if keeps:
             stored.keep(serving, shape.completion(usage), body.metadata, requests[0])
 
-    return Answer(serving, model, [Job(made) for made in requests], shape, body.stream, keep)
+    return Answer(serving, model, [Job(made) for made in requests], EventStream(shape), body.stream, keep)

@@ -16,10 +16,10 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from octavo.errors import OctavoError, UnsupportedError
 from octavo.generate import lm
-from octavo.serve.answering import Answer, serving_of
+from octavo.serve.answering import Answer, EventStream, Usage, serving_of
 from octavo.serve.fields import GenerationRequest, Refused, check_text, wrong
 from octavo.serve.generation import Job
-from octavo.serve.logprobs import CompletionLogprobs, joined
+from octavo.serve.logprobs import CompletionLogprobs, joined, prompt_logprobs
 from octavo.serve.structured import StructuredOutputs
 
 router = APIRouter()
@@ -75,14 +75,18 @@ class CompletionRequest(GenerationRequest):
     max_tokens: Annotated[int, Field(ge=0, lt=1 << 31)] = 16
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     echo: bool = False
-    best_of: Annotated[int, Field(ge=1, le=16, description="only as large as n")] | None = None
     structured_outputs: StructuredOutputs | None = None
 
     @model_validator(mode="after")
     def _completion_agrees(self) -> Self:
-        if self.best_of is not None and self.best_of < self.n:
-            raise wrong("best_of", "it must be at least n")
+        if self.stream and self.candidates > self.n:
+            raise wrong("best_of", "above n it is only allowed when stream is false")
         return self
+
+    @property
+    def candidates(self) -> int:
+        """How many answers are made to each prompt, of which the best n are given."""
+        return self.n if self.use_beam_search else self.best_of or self.n
 
     def prompts(self, model: lm.LanguageModel) -> list[Prompt]:
         """The prompts to continue."""
@@ -95,9 +99,8 @@ class CompletionRequest(GenerationRequest):
         return [[start]]
 
     def jobs(self, model: lm.LanguageModel, prompts: Sequence[Prompt]) -> list[Job]:
-        """The answers to make, n for each prompt in turn."""
-        if self.best_of is not None and self.best_of > self.n:
-            raise UnsupportedError("Unsupported parameter: 'best_of' above n is not supported", param="best_of")
+        """The answers to make, all candidates for each prompt in turn."""
+        logprobs = 0 if self.logprobs is None and self.candidates > self.n else self.logprobs
         if self.echo and self.logprobs is not None and model.tokenizer is None:
             raise UnsupportedError("'echo' with 'logprobs' needs a model that shows its tokenizer", param="echo")
         return [
@@ -106,17 +109,16 @@ class CompletionRequest(GenerationRequest):
                     prompt=prompt,
                     max_tokens=self.max_tokens,
                     sampling=self.sampling_for(model, choice),
-                    stop=self.stops,
-                    stop_token_ids=tuple(self.stop_token_ids),
-                    ignore_eos=self.ignore_eos,
-                    logprobs=self.logprobs,
+                    logprobs=logprobs,
+                    skip_special=self.skip_special_tokens,
                     constraint=self.structured_outputs.constraint if self.structured_outputs else None,
+                    **self.options(),
                 ),
                 scored=prompt if self.echo and self.logprobs is not None else None,
                 top=self.logprobs or 0,
             )
             for prompt in prompts
-            for choice in range(self.n)
+            for choice in range(self.candidates)
         ]
 
 
@@ -130,6 +132,8 @@ class CompletionShape:
         self.include_usage = body.stream_options is not None and body.stream_options.include_usage
         self._tokenizer = model.tokenizer
         self._with_logprobs = body.logprobs is not None
+        self._scores_echo = body.echo and self._with_logprobs
+        self._with_prompt_logprobs = body.prompt_logprobs is not None
         self._echoes = [_text(prompt, model) if body.echo else "" for prompt in prompts for _ in range(body.n)]
         self._logprobs = [CompletionLogprobs() for _ in self._echoes]
         self._prompt_logprobs: list[dict[str, Any] | None] = [None for _ in self._echoes]
@@ -147,7 +151,8 @@ class CompletionShape:
     def pieces(self, index: int, event: lm.Event | lm.Scores) -> list[dict[str, Any]]:
         """The echoed prompt first, then text, then why it ended."""
         if isinstance(event, lm.Scores):
-            self._prompt_logprobs[index] = self._scored(index, event)
+            if self._scores_echo and self._prompt_logprobs[index] is None:
+                self._prompt_logprobs[index] = self._scored(index, event)
             return []
         if isinstance(event, lm.Started):
             echo = self._echoes[index]
@@ -161,11 +166,35 @@ class CompletionShape:
         """The choice of a finished answer: all pieces of its stream in one."""
         pieces = [piece for event in events for piece in self.pieces(index, event)]
         logprobs = joined(piece["logprobs"] for piece in pieces if piece["logprobs"]) if self._with_logprobs else None
-        return _piece(index, "".join(piece["text"] for piece in pieces), logprobs, pieces[-1]["finish_reason"])
+        choice = _piece(index, "".join(piece["text"] for piece in pieces), logprobs, pieces[-1]["finish_reason"])
+        if self._with_prompt_logprobs:
+            scores = [event for event in events if isinstance(event, lm.Scores)]
+            choice["prompt_logprobs"] = prompt_logprobs(scores[-1], self._tokenizer) if scores else None
+        return choice
 
     def _scored(self, index: int, scores: lm.Scores) -> dict[str, Any]:
         assert self._tokenizer is not None
         return self._logprobs[index].add_prompt(scores, self._tokenizer)
+
+
+class BestOf(EventStream):
+    """Gives of each prompt's candidates the `n` whose tokens are on the average the likeliest."""
+
+    def __init__(self, shape: CompletionShape, candidates: int, n: int) -> None:
+        super().__init__(shape)
+        self.answers_a_prompt = candidates
+        self._n = n
+
+    def whole(self, events: Sequence[Sequence[lm.Event | lm.Scores]], usage: Usage) -> dict[str, Any]:
+        """The body, of the best."""
+        groups = [events[at : at + self.answers_a_prompt] for at in range(0, len(events), self.answers_a_prompt)]
+        best = [happened for group in groups for happened in sorted(group, key=_mean_logprob, reverse=True)[: self._n]]
+        return super().whole(best, usage)
+
+
+def _mean_logprob(events: Sequence[lm.Event | lm.Scores]) -> float:
+    logprobs = [token.logprob for event in events if isinstance(event, lm.Delta) for token in event.logprobs]
+    return sum(logprobs) / max(1, len(logprobs))
 
 
 def _piece(index: int, text: str, logprobs: dict[str, Any] | None, finish_reason: str | None = None) -> dict[str, Any]:
@@ -191,4 +220,6 @@ async def create_completion(body: CompletionRequest, request: Request) -> Respon
     serving = serving_of(request)
     model = await serving.find(body.model)
     prompts = body.prompts(model)
-    return Answer(serving, model, body.jobs(model, prompts), CompletionShape(body, model, prompts), body.stream)
+    shape = CompletionShape(body, model, prompts)
+    wire = BestOf(shape, body.candidates, body.n) if body.candidates > body.n else EventStream(shape)
+    return Answer(serving, model, body.jobs(model, prompts), wire, body.stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -17,7 +18,8 @@ async def list_models(request: Request) -> dict[str, Any]:
     """All served models."""
     serving = serving_of(request)
     serving.require_ready()
-    return {"object": "list", "data": [_described(entry, serving.created) for entry in serving.models.entries]}
+    found = await asyncio.to_thread(lambda: [_described(entry, serving.created) for entry in serving.models.entries])
+    return {"object": "list", "data": found}
 
 
 @router.get("/v1/models/{model_id:path}")
@@ -25,11 +27,12 @@ async def retrieve_model(model_id: str, request: Request) -> dict[str, Any]:
     """One of them."""
     serving = serving_of(request)
     serving.require_ready()
-    return _described(serving.models.entry(model_id), serving.created)
+    return await asyncio.to_thread(_described, serving.models.entry(model_id), serving.created)
 
 
 def _described(entry: Entry, created: int) -> dict[str, Any]:
-    """loaded and context_length (null while it is not loaded) are ours, the rest is OpenAI's."""
+    """loaded, context_length (null while it is not loaded) and parameters are ours, the rest is OpenAI's."""
+    summary = entry.summary
     return {
         "id": entry.name,
         "object": "model",
@@ -37,4 +40,5 @@ def _described(entry: Entry, created: int) -> dict[str, Any]:
         "owned_by": "octavo",
         "loaded": entry.model is not None,
         "context_length": None if entry.model is None else entry.model.context_length,
+        "parameters": None if summary is None else summary.parameters,
     }

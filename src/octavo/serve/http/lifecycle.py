@@ -26,6 +26,8 @@ from octavo.serve.pool import Load
 from octavo.serve.serving import Serving
 
 OnReady = Callable[[str, Sequence[str]], None]
+OnDemand = Mapping[str, tuple[Load, str]]
+"""Models by name: what loads each, and its reference."""
 POLL_SECONDS = 0.05
 UNLOAD_SECONDS = 1.0
 """Between looks for models that nobody asks for."""
@@ -34,9 +36,7 @@ UNLOAD_SECONDS = 1.0
 class Server(uvicorn.Server):
     """uvicorn's server with our own way to stop. `stop` may be called from any thread."""
 
-    def __init__(
-        self, listener: socket.socket, settings: ServerSettings, on_demand: Mapping[str, Load] | None = None
-    ) -> None:
+    def __init__(self, listener: socket.socket, settings: ServerSettings, on_demand: OnDemand | None = None) -> None:
         app = create_app((), settings)
         super().__init__(
             uvicorn.Config(
@@ -50,8 +50,8 @@ class Server(uvicorn.Server):
             )
         )
         self.serving: Serving = app.state.serving
-        for name, load in (on_demand or {}).items():
-            self.serving.models.on_demand(name, load)
+        for name, (load, reference) in (on_demand or {}).items():
+            self.serving.models.on_demand(name, load, reference)
         self.failure: BaseException | None = None
         self._listener = listener
         self._settings = settings
@@ -136,7 +136,7 @@ def serve(
     loading: Future[Sequence[LanguageModel]],
     settings: ServerSettings,
     on_ready: OnReady,
-    on_demand: Mapping[str, Load],
+    on_demand: OnDemand,
 ) -> None:
     """Serve on that socket until told to stop."""
     if settings.access_log:

@@ -25,13 +25,13 @@ def run(
     settings: ServerSettings,
     *,
     on_ready: Callable[[str, Sequence[str]], None] = lambda address, names: None,
-    on_demand: Mapping[str, Callable[[], LanguageModel]] = {},
+    on_demand: Mapping[str, tuple[Callable[[], LanguageModel], str]] = {},
 ) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     models: the models, or a function that loads them, which runs in a thread; what it loads is closed at the end.
-    on_demand: more models by name, each loaded when it is first asked for, and those named like one of `models` again
-    after it was unloaded.
+    on_demand: more models by name, each with its reference, loaded when it is first asked for, and those named like
+    one of `models` again after it was unloaded.
     on_ready: called once with the address (`http://127.0.0.1:8000`) and the models' names when requests are answered.
     Raises OctavoError when the port cannot be had, and whatever loading raises.
     """

@@ -8,9 +8,12 @@
 import { readEvents } from "./sse.js";
 
 /**
- * @typedef {{id: string, context: number | null}} Model
+ * @typedef {{id: string, context: number | null, parameters: number | null}} Model
  * @typedef {{prompt_tokens: number, completion_tokens: number}} Usage
- * @typedef {{text?: string, finish?: string, usage?: Usage}} Piece
+ * @typedef {{token: string, logprob: number}} Likelihood natural logarithm
+ * @typedef {Likelihood & {top_logprobs: Likelihood[]}} Token
+ * @typedef {{index: number, id?: string, name?: string, arguments: string}} CallPiece the id and name come first
+ * @typedef {{text?: string, thought?: string, call?: CallPiece, tokens?: Token[], finish?: string, usage?: Usage}} Piece
  * @typedef {"unreachable" | "key" | "refused" | "busy" | "server" | "broken"} ErrorKind
  */
 
@@ -48,6 +51,7 @@ export async function listModels() {
   return body.data.map((/** @type {any} */ row) => ({
     id: String(row.id),
     context: row.context_length ?? null,
+    parameters: row.parameters ?? null,
   }));
 }
 
@@ -79,6 +83,17 @@ export async function* streamChat(body, signal) {
 }
 
 /**
+ * Tell the server what the reader thinks of an answer; rating null takes it back.
+ * @param {{id: string, model?: string, messages: unknown[], completion: string}} answer
+ * @param {"up" | "down" | null} rating
+ */
+export async function rate(answer, rating) {
+  const headers = { "Content-Type": "application/json" };
+  if (rating === null) await request(`v1/feedback/${answer.id}`, { method: "DELETE" });
+  else await request("v1/feedback", { method: "POST", headers, body: JSON.stringify({ ...answer, rating }) });
+}
+
+/**
  * @param {string} data one event's JSON
  * @returns {Generator<Piece>}
  */
@@ -91,7 +106,12 @@ function* piecesOf(data) {
   }
   if (chunk.error) throw new ApiError("server", sentence(chunk.error.message) || "The server failed while answering.");
   const choice = chunk.choices?.[0];
+  if (choice?.delta?.reasoning_content) yield { thought: choice.delta.reasoning_content };
   if (choice?.delta?.content) yield { text: choice.delta.content };
+  for (const { index, id, function: called } of choice?.delta?.tool_calls ?? []) {
+    yield { call: { index, id, name: called.name, arguments: called.arguments ?? "" } };
+  }
+  if (choice?.logprobs?.content) yield { tokens: choice.logprobs.content };
   if (choice?.finish_reason) yield { finish: choice.finish_reason };
   if (chunk.usage) yield { usage: chunk.usage };
 }

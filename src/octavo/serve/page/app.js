@@ -147,14 +147,21 @@ async function loadModels() {
 async function fetchModels() {
   models = await listModels();
   const wanted = store.preference("model");
-  picker.replaceChildren(...models.map(({ id }) => h("option", { value: id }, id)));
+  picker.replaceChildren(...models.map((model) => h("option", { value: model.id }, labelOf(model))));
   if (models.some(({ id }) => id === wanted)) picker.value = wanted;
   picker.title = picker.value;
 }
 
 async function chosenModel() {
   if (models.length === 0) await fetchModels();
-  return models.find(({ id }) => id === picker.value) ?? { id: picker.value, context: null };
+  return models.find(({ id }) => id === picker.value) ?? { id: picker.value, context: null, parameters: null };
+}
+
+/** @param {import("./api.js").Model} model */
+function labelOf({ id, parameters }) {
+  if (!parameters) return id;
+  const size = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 }).format(parameters);
+  return `${id} (${size})`;
 }
 
 function follow() {

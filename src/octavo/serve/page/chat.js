@@ -4,9 +4,11 @@
  * An answer goes on while another conversation is shown. It is saved every second, so that a reload loses little.
  */
 
-import { ApiError, streamChat } from "./api.js";
+import { ApiError, rate, streamChat } from "./api.js";
 import { MessageView } from "./message.js";
-import { SAMPLING, addMessage, defaultSettings, newConversation, pathTo, showVersion, versions } from "./store.js";
+import {
+  FORMS, SAMPLING, addMessage, defaultSettings, formValue, newConversation, pathTo, showVersion, versions,
+} from "./store.js";
 
 /**
  * @typedef {import("./store.js").Conversation} Conversation
@@ -16,12 +18,14 @@ import { SAMPLING, addMessage, defaultSettings, newConversation, pathTo, showVer
  */
 
 const SAVE_EVERY = 1000;
+const ALTERNATIVES = 5; // shown for each token
 
 export class Chat {
   #store;
   #page;
   #runs = /** @type {Map<string, Run>} */ (new Map());
   #views = /** @type {Map<string, MessageView>} */ (new Map());
+  #tokens = /** @type {WeakMap<Message, import("./api.js").Token[]>} */ (new WeakMap()); // too large to store
   #waiting = false; // for the next frame
 
   /**
@@ -56,12 +60,15 @@ export class Chat {
       again: (/** @type {Message} */ message) => this.regenerate(message),
       edit: (/** @type {Message} */ message, /** @type {string} */ text) => this.edit(message, text),
       show: (/** @type {Message} */ message) => this.#show(message),
+      rate: (/** @type {Message} */ message, /** @type {"up" | "down" | null} */ rating) => this.#rate(message, rating),
+      results: (/** @type {Message} */ message, /** @type {string[]} */ texts) => this.#giveResults(message, texts),
+      tokens: (/** @type {Message} */ message) => this.#tokens.get(message) ?? null,
       focus: this.#page.focus,
     };
     this.#views.clear();
     const elements = pathTo(this.conversation).map((message) => {
       const view = new MessageView(message, versions(this.conversation, message), actions);
-      view.update(this.#runs.get(this.conversation.id)?.message === message);
+      this.#update(message, view);
       this.#views.set(message.id, view);
       return view.element;
     });
@@ -94,6 +101,52 @@ export class Chat {
   edit(message, text) {
     if (this.busy) this.stop();
     this.#answer(addMessage(this.conversation, message.parent, "user", text));
+  }
+
+  /**
+   * The results of an answer's calls; the model goes on from them.
+   * @param {Message} message
+   * @param {string[]} texts
+   */
+  #giveResults(message, texts) {
+    if (this.busy) return;
+    let last = message;
+    message.calls?.forEach(({ id }, index) => {
+      last = addMessage(this.conversation, last.id, "tool", texts[index]);
+      last.call = id;
+    });
+    this.#answer(last);
+  }
+
+  /**
+   * @param {Message} message
+   * @param {"up" | "down" | null} rating
+   */
+  async #rate(message, rating) {
+    const { conversation } = this;
+    const before = message.rating;
+    message.rating = rating ?? undefined;
+    this.#save(conversation);
+    const question = conversation.messages.find(({ id }) => id === message.parent);
+    if (!question) return;
+    const answer = { id: message.id, model: message.model, completion: message.content };
+    try {
+      await rate({ ...answer, messages: requestMessages(conversation, question) }, rating);
+    } catch (error) {
+      message.rating = before;
+      this.#save(conversation);
+      if (conversation === this.conversation) this.render();
+      this.#page.complain(/** @type {Error} */ (error).message);
+    }
+  }
+
+  /**
+   * @param {Message} message
+   * @param {MessageView | undefined} view
+   */
+  #update(message, view = this.#views.get(message.id)) {
+    const open = this.#runs.get(this.conversation.id)?.message === message;
+    view?.update(open, this.conversation.tip === message.id);
   }
 
   /** Edit the last question shown. */
@@ -155,7 +208,10 @@ export class Chat {
     run.asked = performance.now();
     for await (const piece of streamChat(requestBody(run.conversation, question, model.id), run.controller.signal)) {
       if (run.controller.signal.aborted) return;
-      if (piece.text) this.#grow(run, piece.text);
+      if (piece.tokens) this.#tokens.set(run.message, [...(this.#tokens.get(run.message) ?? []), ...piece.tokens]);
+      if (piece.call) takeCall(run.message, piece.call);
+      if (piece.thought) run.message.thoughts = (run.message.thoughts ?? "") + piece.thought;
+      if (piece.text || piece.thought || piece.call) this.#grow(run, piece.text ?? "");
       if (piece.finish) run.message.finish = piece.finish;
       if (piece.usage) measure(run, piece.usage);
     }
@@ -183,7 +239,7 @@ export class Chat {
     requestAnimationFrame(() => {
       this.#waiting = false;
       if (this.#runs.get(run.conversation.id) !== run) return;
-      this.#views.get(run.message.id)?.update(true);
+      this.#update(run.message);
       this.#page.grew();
     });
   }
@@ -194,7 +250,7 @@ export class Chat {
     run.conversation.updated = Date.now();
     this.#save(run.conversation);
     if (run.conversation !== this.conversation) return;
-    this.#views.get(run.message.id)?.update();
+    this.#update(run.message);
     this.#page.speaker.finish();
     if (run.message.finish === "cancelled") this.#page.speaker.say("Stopped.");
     this.#page.changed();
@@ -230,12 +286,49 @@ export class Chat {
  */
 function requestBody(conversation, question, model) {
   const { settings } = conversation;
-  const turns = pathTo(conversation, question.id)
-    .filter(({ content }) => content !== "") // an answer that failed has no words
-    .map(({ role, content }) => ({ role, content }));
-  const system = settings.system.trim() ? [{ role: "system", content: settings.system }] : [];
   const chosen = SAMPLING.filter(({ name }) => settings[name] !== null).map(({ name }) => [name, settings[name]]);
-  return { model, messages: [...system, ...turns], ...Object.fromEntries(chosen) };
+  const [schema, tools] = FORMS.map((form) => formValue(form, settings[form.name]));
+  const called = tools?.map((/** @type {any} */ tool) => (tool.type ? tool : { type: "function", function: tool }));
+  return {
+    model,
+    messages: requestMessages(conversation, question),
+    ...Object.fromEntries(chosen),
+    ...(schema ? { response_format: { type: "json_schema", json_schema: { name: "answer", schema } } } : {}),
+    ...(called?.length ? { tools: called } : {}),
+    ...(settings.probabilities ? { logprobs: true, top_logprobs: ALTERNATIVES } : {}),
+  };
+}
+
+/**
+ * @param {Conversation} conversation
+ * @param {Message} question the last of them
+ */
+function requestMessages(conversation, question) {
+  const { system } = conversation.settings;
+  const turns = pathTo(conversation, question.id)
+    .filter(({ content, calls, role }) => content !== "" || calls?.length || role === "tool") // failed: no words
+    .map(({ role, content, calls, call }) => ({
+      role,
+      content,
+      ...(calls?.length ? { tool_calls: calls.map(asToolCall) } : {}),
+      ...(role === "tool" ? { tool_call_id: call } : {}),
+    }));
+  return [...(system.trim() ? [{ role: "system", content: system }] : []), ...turns];
+}
+
+/** @param {import("./store.js").Call} call */
+function asToolCall({ id, name, arguments: given }) {
+  return { id, type: "function", function: { name, arguments: given } };
+}
+
+/**
+ * @param {Message} message
+ * @param {import("./api.js").CallPiece} piece
+ */
+function takeCall(message, { index, id, name, arguments: text }) {
+  message.calls ??= [];
+  if (id) message.calls[index] = { id, name: name ?? "", arguments: "" };
+  message.calls[index].arguments += text;
 }
 
 /**

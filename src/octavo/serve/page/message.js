@@ -1,14 +1,18 @@
 /**
- * One message as it stands in the log: its text, what can be done with it, and how fast it came.
+ * One message as it stands in the log: its text, thoughts and calls, what can be done with it, and how fast it came.
  */
 
 import { copyButton, h, icon, iconButton } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
+import { tokenView } from "./tokens.js";
+import { CallsView } from "./calls.js";
 
 /**
  * @typedef {import("./store.js").Message} Message
  * @typedef {{again(message: Message): void, edit(message: Message, text: string): void,
- *   show(message: Message): void, focus(): void}} Actions `focus` goes back to the composer
+ *   rate(message: Message, rating: "up" | "down" | null): void, results(message: Message, texts: string[]): void,
+ *   show(message: Message): void, focus(): void, tokens(message: Message): import("./api.js").Token[] | null}} Actions
+ *   `focus` goes back to the composer; `tokens`: of an answer, where they were asked for
  */
 
 export class MessageView {
@@ -16,10 +20,14 @@ export class MessageView {
   #actions;
   #markdown;
   #body;
+  #thoughts = h("div", { class: "thinking" });
+  #thinking = h("details", { class: "thoughts", hidden: true }, h("summary", {}, "Thoughts"), this.#thoughts);
+  #calls;
   #note = h("p", { class: "note" });
   #error = h("div", { class: "error", role: "alert" });
   #footer = h("footer");
   #stats = h("span", { class: "stats" });
+  #tokens = iconButton("tokens", "How likely each word was", () => this.#measure());
 
   /**
    * @param {Message} message
@@ -32,10 +40,11 @@ export class MessageView {
     const mine = message.role === "user";
     this.#body = h("div", { class: mine ? "words" : "prose" });
     this.#markdown = new MarkdownView(this.#body);
-    const author = mine ? "You" : message.model || "Assistant";
+    this.#calls = new CallsView((texts) => actions.results(message, texts));
+    const author = { user: "You", tool: "Result", assistant: message.model || "Assistant" }[message.role];
     this.element = h("article", { class: `message ${message.role}`, "aria-label": author });
-    this.element.append(h("h2", { class: mine ? "unseen" : "author" }, author), this.#body);
-    if (!mine) this.element.append(this.#note, this.#error);
+    this.element.append(h("h2", { class: mine ? "unseen" : "author" }, author), this.#thinking, this.#body);
+    if (!mine) this.element.append(this.#calls.element, this.#note, this.#error);
     this.element.append(this.#footer);
     this.#fillFooter(versions);
   }
@@ -43,17 +52,23 @@ export class MessageView {
   /**
    * Show the message as it is now.
    * @param {boolean} open more text is to come
+   * @param {boolean} last nothing follows it
    */
-  update(open = false) {
-    const { role, content, finish, error, stats } = this.#message;
+  update(open = false, last = false) {
+    const { role, content, finish, error, stats, thoughts = "", calls = [] } = this.#message;
     this.element.classList.toggle("open", open);
     this.element.setAttribute("aria-busy", String(open));
-    if (role === "user") {
+    if (role !== "assistant") {
       this.#body.textContent = content;
       return;
     }
-    this.#markdown.update(content, open);
-    setText(this.#note, open ? (content ? "" : "Reading …") : noteOf(finish, content));
+    this.#thinking.hidden = thoughts === "";
+    if (this.#thoughts.textContent !== thoughts) this.#thoughts.textContent = thoughts;
+    this.#calls.update(calls, !open && last && finish === "tool_calls");
+    if (!this.element.classList.contains("measured")) this.#markdown.update(content, open);
+    this.#tokens.hidden = open || !this.#actions.tokens(this.#message)?.length;
+    const shown = content || thoughts || calls.length > 0;
+    setText(this.#note, open ? (shown ? "" : "Reading …") : noteOf(finish, shown ? "said" : ""));
     this.#error.hidden = !error;
     if (error && !this.#error.hasChildNodes()) {
       const again = () => this.#actions.again(this.#message);
@@ -70,9 +85,39 @@ export class MessageView {
     this.#footer.append(copyButton("Copy message", () => message.content));
     if (message.role === "user") {
       this.#footer.append(iconButton("edit", "Edit message", () => this.edit()));
-    } else {
-      this.#footer.append(iconButton("again", "Regenerate", () => this.#actions.again(message)), this.#stats);
+    } else if (message.role === "assistant") {
+      this.#tokens.setAttribute("aria-pressed", "false");
+      this.#footer.append(iconButton("again", "Regenerate", () => this.#actions.again(message)));
+      this.#footer.append(this.#thumb("up", "Good answer"), this.#thumb("down", "Bad answer"));
+      this.#footer.append(this.#tokens, this.#stats);
     }
+  }
+
+  /**
+   * A rating that is pressed again is taken back.
+   * @param {"up" | "down"} rating
+   * @param {string} label
+   */
+  #thumb(rating, label) {
+    const message = this.#message;
+    const button = iconButton(rating, label, () => {
+      this.#actions.rate(message, message.rating === rating ? null : rating);
+      for (const thumb of this.#footer.querySelectorAll("[data-rating]")) show(thumb);
+    });
+    const show = (/** @type {Element} */ thumb) =>
+      thumb.setAttribute("aria-pressed", String(thumb.getAttribute("data-rating") === message.rating));
+    button.dataset.rating = rating;
+    show(button);
+    return button;
+  }
+
+  /** Show the tokens in the place of the text, or the text again. */
+  #measure() {
+    const on = this.element.classList.toggle("measured");
+    this.#tokens.setAttribute("aria-pressed", String(on));
+    this.element.querySelector(".tokens")?.remove();
+    if (on) this.#body.after(tokenView(this.#actions.tokens(this.#message) ?? []));
+    else this.#markdown.update(this.#message.content, false);
   }
 
   /** @param {Message[]} versions */

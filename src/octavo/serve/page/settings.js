@@ -5,14 +5,16 @@
  */
 
 import { h } from "./dom.js";
-import { SAMPLING, defaultSettings } from "./store.js";
+import { FORMS, SAMPLING, defaultSettings, formValue } from "./store.js";
 
 /** @typedef {import("./store.js").Settings} Settings */
 
 export class SettingsDialog {
   #dialog = /** @type {HTMLDialogElement} */ (document.getElementById("settings"));
   #system = /** @type {HTMLTextAreaElement} */ (document.getElementById("system"));
+  #probabilities = /** @type {HTMLInputElement} */ (document.getElementById("probabilities"));
   #fields = /** @type {Map<string, HTMLInputElement>} */ (new Map());
+  #forms = /** @type {Map<string, HTMLTextAreaElement>} */ (new Map());
 
   /** @param {(settings: Settings) => void} changed */
   constructor(changed) {
@@ -22,9 +24,22 @@ export class SettingsDialog {
       this.#fields.set(name, field);
       return h("div", {}, h("label", { for: name }, label), field, h("p", { class: "hint", id: `${name}-hint` }, hint));
     });
+    const texts = FORMS.map(({ name, label, hint, example }) => {
+      const area = h("textarea", { id: name, rows: 2, placeholder: example, spellcheck: false });
+      area.setAttribute("aria-describedby", `${name}-hint`);
+      this.#forms.set(name, area);
+      return h("div", {}, h("label", { for: name }, label), area, h("p", { class: "hint", id: `${name}-hint` }, hint));
+    });
     document.getElementById("sampling")?.append(...rows);
+    document.getElementById("forms")?.append(...texts);
     this.#dialog.addEventListener("input", () => {
       rows.forEach((row, index) => showHint(row, SAMPLING[index].hint));
+      texts.forEach((text, index) => {
+        const area = /** @type {HTMLTextAreaElement} */ (text.querySelector("textarea"));
+        const wrong = formValue(FORMS[index], area.value) === undefined;
+        area.setCustomValidity(wrong ? "This is not such JSON." : "");
+        showHint(text, FORMS[index].hint);
+      });
       const settings = this.#read();
       if (settings) changed(settings);
     });
@@ -44,12 +59,18 @@ export class SettingsDialog {
   /** @param {Settings} settings */
   #fill(settings) {
     this.#system.value = settings.system;
-    for (const [name, field] of this.#fields) field.value = String(settings[name] ?? "");
+    this.#probabilities.checked = settings.probabilities === 1;
+    for (const [name, field] of [...this.#fields, ...this.#forms]) field.value = String(settings[name] ?? "");
   }
 
   /** The settings, or null while one is invalid. @returns {Settings | null} */
   #read() {
     const settings = { ...defaultSettings(), system: this.#system.value };
+    settings.probabilities = this.#probabilities.checked ? 1 : null;
+    for (const [name, area] of this.#forms) {
+      if (!area.validity.valid) return null;
+      settings[name] = area.value;
+    }
     for (const [name, field] of this.#fields) {
       if (!field.validity.valid) return null;
       settings[name] = field.value === "" ? null : field.valueAsNumber;
@@ -64,7 +85,7 @@ export class SettingsDialog {
  * @param {string} hint
  */
 function showHint(row, hint) {
-  const field = /** @type {HTMLInputElement} */ (row.querySelector("input"));
+  const field = /** @type {HTMLInputElement} */ (row.querySelector("input, textarea"));
   const below = /** @type {HTMLElement} */ (row.querySelector("p"));
   below.textContent = field.validity.valid ? hint : `${field.validationMessage} It has no effect yet.`;
   field.setAttribute("aria-invalid", String(!field.validity.valid));

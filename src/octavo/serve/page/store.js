@@ -8,9 +8,12 @@
 /**
  * @typedef {{tokens: number, prompt: number, firstToken: number, speed: number | null, context: number | null}} Stats
  *   tokens of answer and prompt, seconds, tokens a second, the model's context length
- * @typedef {{id: string, parent: string | null, role: "user" | "assistant", content: string, created: number,
- *   model?: string, finish?: string, error?: string, stats?: Stats}} Message
- *   `parent` null: the first; `finish`: OpenAI's word, or "cancelled"; `error`: a sentence
+ * @typedef {{id: string, name: string, arguments: string}} Call of a tool, with its arguments as JSON text
+ * @typedef {{id: string, parent: string | null, role: "user" | "assistant" | "tool", content: string,
+ *   created: number, model?: string, finish?: string, error?: string, stats?: Stats, thoughts?: string,
+ *   calls?: Call[], call?: string, rating?: "up" | "down"}} Message
+ *   `parent` null: the first; `finish`: OpenAI's word, or "cancelled"; `error`: a sentence; `call`: the id of the call
+ *   that a tool's message answers
  * @typedef {{system: string, [name: string]: string | number | null}} Settings null: the server's default
  * @typedef {{id: string, title: string, created: number, updated: number, tip: string | null, settings: Settings,
  *   messages: Message[]}} Conversation a message stands after its parent; times in milliseconds
@@ -31,9 +34,35 @@ export const SAMPLING = [
   { name: "seed", label: "Seed", min: 0, max: 2 ** 53 - 1, step: 1, hint: "The same seed, the same answer." },
 ];
 
+const isPlain = (/** @type {any} */ value) => typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** Settings that are JSON texts; an empty one asks for nothing. */
+export const FORMS = [
+  { name: "schema", label: "Form of the answers", hint: "A JSON schema that every answer keeps.", fits: isPlain,
+    example: '{"type": "object", "properties": {"city": {"type": "string"}}}' },
+  { name: "tools", label: "Tools", hint: "A list of functions the model may call; you give their results.",
+    fits: Array.isArray, example: '[{"name": "weather", "parameters": {"type": "object"}}]' },
+];
+
+/**
+ * The value of such a setting, null for an empty one, undefined when it is not what it should be.
+ * @param {(typeof FORMS)[number]} form
+ * @param {unknown} text
+ */
+export function formValue(form, text) {
+  if (typeof text !== "string" || text.trim() === "") return null;
+  try {
+    const value = JSON.parse(text);
+    return form.fits(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** @returns {Settings} */
 export function defaultSettings() {
-  return { system: "", ...Object.fromEntries(SAMPLING.map(({ name }) => [name, null])) };
+  const forms = Object.fromEntries(FORMS.map(({ name }) => [name, ""]));
+  return { system: "", ...forms, probabilities: null, ...Object.fromEntries(SAMPLING.map(({ name }) => [name, null])) };
 }
 
 export class Store {
@@ -181,7 +210,7 @@ export function newConversation(settings) {
  * Add a message after `parent` and show it. The first question gives the conversation its title.
  * @param {Conversation} conversation
  * @param {string | null} parent
- * @param {"user" | "assistant"} role
+ * @param {Message["role"]} role
  * @param {string} content
  * @returns {Message}
  */
@@ -271,17 +300,30 @@ function checkConversation(value) {
 /** @param {any} value @returns {Message} */
 function checkMessage(value) {
   const optional = (/** @type {any} */ field) => field === undefined || isText(field);
-  const { model, finish, error, stats } = value ?? {};
+  const { model, finish, error, stats, thoughts, calls, call, rating } = value ?? {};
   return {
     id: check(value?.id, isId, "message id"),
     parent: check(value.parent, (parent) => parent === null || isId(parent), "parent"),
-    role: check(value.role, (role) => role === "user" || role === "assistant", "role"),
+    role: check(value.role, (role) => ["user", "assistant", "tool"].includes(role), "role"),
     content: check(value.content, isText, "content"),
     created: check(value.created, Number.isFinite, "created"),
     model: check(model, optional, "model"),
     finish: check(finish, optional, "finish"),
     error: check(error, optional, "error"),
     stats: stats === undefined ? undefined : checkStats(stats),
+    thoughts: check(thoughts, optional, "thoughts"),
+    calls: calls === undefined ? undefined : check(calls, Array.isArray, "calls").map(checkCall),
+    call: check(call, optional, "call"),
+    rating: check(rating, (mark) => [undefined, "up", "down"].includes(mark), "rating"),
+  };
+}
+
+/** @param {any} value @returns {Call} */
+function checkCall(value) {
+  return {
+    id: check(value?.id, isText, "call"),
+    name: check(value.name, isText, "call"),
+    arguments: check(value.arguments, isText, "call"),
   };
 }
 
@@ -305,6 +347,9 @@ function checkSettings(value) {
       number === null || (Number.isFinite(number) && number >= min && number <= max);
     settings[name] = check(value[name] ?? null, fits, name);
   }
+  for (const { name } of FORMS) settings[name] = check(value[name] ?? "", isText, name);
+  settings.probabilities = check(value.probabilities ?? null, (/** @type {any} */ on) => on === null || on === 1,
+    "probabilities");
   return settings;
 }
 

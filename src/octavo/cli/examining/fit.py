@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,9 @@ def fit(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=f"{MODEL_HELP} Or a config.json.")],
     context: Annotated[
         int | None, typer.Option("--context", metavar="N", help="Positions in use; default: the model's context.")
+    ] = None,
+    chart: Annotated[
+        Path | None, typer.Option("--chart", metavar="FILE", help="Draw the memory wall, as .html or .png.")
     ] = None,
     ignore_config_key: IgnoreConfigKey = None,
     as_json: AsJson = False,
@@ -39,15 +43,23 @@ def fit(
       octavo fit hf:HuggingFaceTB/SmolLM2-1.7B hf:Qwen/Qwen3-8B --context 4096
 
       octavo fit ./config.json --json
+
+      octavo fit smollm2-135m-instruct hf:Qwen/Qwen3-8B --chart wall.html
     """
+    from octavo.figures.page import check_figure_path, save_figure
     from octavo.models.sizing.described import describe
     from octavo.models.sizing.fit import Speeds
     from octavo.models.sizing.fit import fit as fit_model
     from octavo.models.sizing.machine import peak_flops, read_bandwidth, this_machine
+    from octavo.models.sizing.wall import wall
 
+    if chart is not None:
+        check_figure_path(chart)
     described = [describe(model, ignore_keys=ignore_config_key or ()) for model in models]
     machine, speeds = this_machine(), Speeds(read_bandwidth, peak_flops())
     fits = [fit_model(model, machine, speeds, context=context) for model in described]
+    if chart is not None:
+        save_figure(chart, "The memory wall", wall(fits, machine, speeds))
     if as_json:
         facts = {**dataclasses.asdict(machine), "flops": speeds.flops}
         typer.echo(json.dumps({"machine": facts, "models": [dataclasses.asdict(found) for found in fits]}))

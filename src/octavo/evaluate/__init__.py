@@ -1,0 +1,1 @@
+"""Measuring: harnesses and benchmarks over any system of the floors below."""

@@ -1,0 +1,84 @@
+"""RoBERTa and XLM-RoBERTa: BERT's body, whose positions begin after the padding token's id, and one token type.
+
+BGE-M3 and the BGE rerankers are of this shape. Source: Liu et al. 2019 (arXiv 1907.11692), Conneau et al. 2019
+(arXiv 1911.02116), and the hub's `roberta` and `xlm-roberta` configs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.encoder import (
+    HARMLESS_KEYS,
+    NEUTRAL_VALUES,
+    HeadForm,
+    bert_rules,
+    output_rules,
+    read_encoder,
+    read_head,
+    when,
+    write_encoder,
+    write_head,
+)
+from octavo.models.mapping.family import Family
+from octavo.models.mapping.keys import linear_rules
+from octavo.nn.config import Task, TransformerConfig
+
+HEADS: dict[Task, HeadForm] = {
+    "masked_lm": HeadForm("gelu", norm=True),
+    "sequence": HeadForm("tanh"),
+    "tokens": HeadForm(),
+    "span": HeadForm(),
+}
+
+
+def read_config(reader: ConfigReader) -> TransformerConfig:
+    """A hub config to switches; positions count from pad_token_id + 1."""
+    config = read_encoder(reader, position_offset=reader.integer("pad_token_id", default=1, low=0) + 1)
+    assert config.encoder is not None
+    return replace(config, encoder=replace(config.encoder, head=read_head(reader, HEADS, config.vocab_size)))
+
+
+def _writer(name: str) -> Callable[[TransformerConfig], dict[str, Any]]:
+    def write_config(config: TransformerConfig) -> dict[str, Any]:
+        """Switches to a hub config that `read_config` reads to the same switches."""
+        assert config.encoder is not None
+        padding = {"pad_token_id": config.encoder.position_offset - 1}
+        return {**write_encoder(config), **write_head(config.head, name), **padding}
+
+    return write_config
+
+
+RULES = (
+    *bert_rules("roberta."),
+    *when(linear_rules("lm_head.dense", "head.dense"), "masked_lm"),
+    *when(linear_rules("lm_head.layer_norm", "head.norm"), "masked_lm"),
+    *output_rules("lm_head."),
+    *when(linear_rules("classifier.dense", "head.dense"), "sequence"),
+    *when(linear_rules("classifier.out_proj", "head.output"), "sequence"),
+    *when(linear_rules("classifier", "head.output"), "tokens"),
+    *when(linear_rules("qa_outputs", "head.output"), "span"),
+)
+
+
+def _row(name: str, classes: str) -> Family:
+    return Family(
+        name=name,
+        architecture=f"{classes}Model",
+        read_config=read_config,
+        write_config=_writer(classes),
+        rules=RULES,
+        prefix="roberta.",
+        harmless_keys=HARMLESS_KEYS,
+        neutral_values=NEUTRAL_VALUES,
+        harmless_tensors=(
+            r"roberta\.embeddings\.position_ids", r"roberta\.pooler\.dense\.(weight|bias)", r"lm_head\.(decoder\.)?bias"
+        ),
+    )  # fmt: skip
+
+
+ROBERTA = _row("roberta", "Roberta")
+XLM_ROBERTA = _row("xlm-roberta", "XLMRoberta")

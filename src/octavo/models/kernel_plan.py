@@ -1,0 +1,180 @@
+"""How a config runs on the C kernels: the sizes and switches that they are made with, or what of it they do not know.
+
+Unusual: a switch that is not listed here must have its default, so that one added to the config later is refused until
+the kernels learn it. No torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo.errors import UnsupportedError
+from octavo.nn.config import MoeConfig, RopeConfig, TransformerConfig
+from octavo.nn.frequencies import alibi_slopes, at_length, inverse_frequencies
+from octavo.nn.kernels.binding import MAX_HEAD_DIM, QK_NORMS
+from octavo.nn.kernels.handle import Layer, Rotary
+
+ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
+NORM_KINDS = {"rms": 0, "layer": 1, "layer_without_bias": 1}
+PLACEMENTS = ("pre", "post", "output", "sandwich", "parallel", "parallel_two")
+ROPE_SWITCHES = dict.fromkeys(
+    ("theta", "rotary_dim", "freq_factors", "attention_factor", "original_length", "long_factors", "ntk_factor")
+)
+SWITCHES: Mapping[str, Mapping[str, Container[object] | None]] = {
+    "": {
+        **dict.fromkeys(
+            ("vocab_size", "hidden_size", "num_layers", "context_length", "norm", "attention", "mlp", "rope",
+             "rope_layers", "tie_embeddings", "windows", "head_bias", "embedding_scale", "residual_scale",
+             "logit_scale", "logit_softcap", "moe")
+        ),
+        "placement": PLACEMENTS,
+    },
+    "norm.": {"kind": NORM_KINDS, **dict.fromkeys(("eps", "offset", "round_last"))},
+    "attention.": {
+        **dict.fromkeys(
+            ("num_heads", "num_kv_heads", "head_dim", "qkv_bias", "output_bias", "scale", "softcap", "alibi")
+        ),
+        "qk_norm": QK_NORMS,
+    },
+    "mlp.": {"intermediate_size": None, "activation": ACTIVATIONS, "gated": None, "bias": None},
+    "moe.": dict.fromkeys(
+        ("num_experts", "experts_per_token", "intermediate_size", "normalise", "shared_size", "layers")
+    ),
+    "rope.": ROPE_SWITCHES,
+    "rope_layers.": ROPE_SWITCHES,
+}  # fmt: skip
+"""The switches that the kernels know, by their place in a config; and of which values, where not of all."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `KernelModel` is made with. shape: fields of `binding.Shape`. moe: those of `binding.MoeShape`, or None.
+
+    slopes: of ALiBi, (num_heads,), or None.
+    """
+
+    shape: Mapping[str, float]
+    moe: Mapping[str, float] | None
+    layers: tuple[Layer, ...]
+    rotaries: tuple[Rotary, ...]
+    slopes: NDArray[np.float32] | None
+
+
+def plan(config: TransformerConfig, length: int) -> Plan:
+    """How the kernels run a config. Raises UnsupportedError that names a switch or a shape which they do not know.
+
+    length: of the longest sequence that there is memory for; rotary embedding that depends on it has it once for all,
+    as kept keys would be wrong if it changed on the way.
+    """
+    refuse_unknown_switches(config)
+    _refuse_unknown_shapes(config)
+    ropes = list(dict.fromkeys(rope for rope in map(config.rope_of, range(config.num_layers)) if rope is not None))
+    layers = tuple(_layer(config, layer, ropes) for layer in range(config.num_layers))
+    slopes = _slopes(config.attention.num_heads) if config.attention.alibi else None
+    moe = None if config.moe is None else _moe(config.moe)
+    return Plan(_shape(config), moe, layers, tuple(_rotary(at_length(rope, length)) for rope in ropes), slopes)
+
+
+def _shape(config: TransformerConfig) -> dict[str, float]:
+    attention = config.attention
+    return {
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "context_length": config.context_length,
+        "num_heads": attention.num_heads,
+        "num_kv_heads": attention.num_kv_heads,
+        "head_dim": attention.head_dim,
+        "intermediate_size": config.mlp.intermediate_size,
+        "gated": config.mlp.gated,
+        "activation": ACTIVATIONS[config.mlp.activation],
+        "norm_kind": NORM_KINDS[config.norm.kind],
+        "norm_eps": config.norm.eps,
+        "qk_norm": QK_NORMS[attention.qk_norm],
+        "parallel": config.placement in ("parallel", "parallel_two"),
+        "post": config.placement == "post",
+        "attention_scale": attention.scale or attention.head_dim**-0.5,
+        "attention_softcap": attention.softcap or 0,
+        "embedding_scale": config.embedding_scale,
+        "residual_scale": config.residual_scale,
+        "logit_scale": config.logit_scale,
+        "logit_softcap": config.logit_softcap or 0,
+    }
+
+
+def _moe(moe: MoeConfig) -> dict[str, float]:
+    return {
+        "experts": moe.num_experts,
+        "experts_per_token": moe.experts_per_token,
+        "expert_size": moe.intermediate_size,
+        "shared_size": moe.shared_size or 0,
+        "shared_gated": moe.shared_size is not None,
+        "normalise": moe.normalise,
+        "groups": 1,
+        "scale": 1.0,
+    }
+
+
+def _layer(config: TransformerConfig, layer: int, ropes: list[RopeConfig]) -> Layer:
+    rope = config.rope_of(layer)
+    return Layer(None if rope is None else ropes.index(rope), config.window_of(layer), config.moe_of(layer) is not None)
+
+
+def _rotary(rope: RopeConfig) -> Rotary:
+    return Rotary(np.ascontiguousarray(inverse_frequencies(rope), np.float64), rope.attention_factor)
+
+
+def _slopes(heads: int) -> NDArray[np.float32]:
+    """Rounded to bfloat16, as Falcon was trained."""
+    bits = np.asarray(alibi_slopes(heads), np.float32).view(np.uint32)
+    rounded: NDArray[np.float32] = ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+    return rounded
+
+
+def _refuse_unknown_shapes(config: TransformerConfig) -> None:
+    attention = config.attention
+    if attention.head_dim > MAX_HEAD_DIM:
+        raise UnsupportedError(f"the kernels know heads of up to {MAX_HEAD_DIM} features, not {attention.head_dim}")
+    if attention.num_heads % attention.num_kv_heads:
+        raise UnsupportedError(f"{attention.num_heads} heads cannot share {attention.num_kv_heads} KV heads evenly")
+    if config.moe is not None and config.moe.experts_per_token > config.moe.num_experts:
+        raise UnsupportedError(
+            f"a token cannot go to {config.moe.experts_per_token} of {config.moe.num_experts} experts"
+        )
+    for rope in filter(None, (config.rope, *config.rope_layers)):
+        if rope.rotary_dim % 2 or rope.rotary_dim > attention.head_dim:
+            raise UnsupportedError(f"rotary_dim {rope.rotary_dim} is odd or wider than a head of {attention.head_dim}")
+
+
+def refuse_unknown_switches(config: TransformerConfig) -> None:
+    """Raise UnsupportedError that names the first switch which the kernels do not know and the config sets."""
+    _refuse_unknown(config, "")
+
+
+def _refuse_unknown(part: object, prefix: str) -> None:
+    assert is_dataclass(part), f"{prefix} is no part of a config"
+    known = SWITCHES.get(prefix, {})
+    for field in fields(part):
+        value, name = getattr(part, field.name), prefix + field.name
+        if field.name not in known:
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            accepted = default is not MISSING and type(value) is type(default) and value == default
+        else:
+            table = known[field.name]
+            accepted = table is None or value in table
+        if not accepted:
+            raise UnsupportedError(
+                f"the kernels do not know {name} {_brief(value)}; pip install 'octavo[torch]' runs this model on torch",
+                param=name,
+            )
+        for inner in value if isinstance(value, tuple) else (value,):
+            if is_dataclass(inner) and field.name in known:
+                _refuse_unknown(inner, f"{name}.")
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

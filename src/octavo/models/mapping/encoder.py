@@ -1,0 +1,195 @@
+"""What hub configs of encoders share: the body as BERT spells it, and the head, which `architectures` names.
+
+A family's row says which heads it has; a checkpoint whose architecture is none of them is read as a bare body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from octavo.errors import FormatError
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.decoder import ACTIVATIONS, HUB_ACTIVATIONS
+from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.nn.config import (
+    AttentionConfig,
+    EncoderConfig,
+    HeadActivation,
+    HeadConfig,
+    MlpConfig,
+    NormConfig,
+    Task,
+    TransformerConfig,
+)
+
+SUFFIXES: dict[str, Task] = {
+    "ForMaskedLM": "masked_lm", "ForPreTraining": "masked_lm", "ForSequenceClassification": "sequence",
+    "ForTokenClassification": "tokens", "ForQuestionAnswering": "span",
+}  # fmt: skip
+"""Ends of the names of architectures, and their tasks."""
+HUB_HEAD_ACTIVATIONS: dict[HeadActivation, str] = {**dict(HUB_ACTIVATIONS.items()), "tanh": "tanh"}
+WRITTEN: dict[Task | None, str] = {
+    "masked_lm": "ForMaskedLM", "sequence": "ForSequenceClassification", "tokens": "ForTokenClassification",
+    "span": "ForQuestionAnswering", None: "Model",
+}  # fmt: skip
+
+HARMLESS_KEYS = {
+    **dict.fromkeys(
+        ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob"),
+        "dropout acts in training only",
+    ),
+    "num_labels": "read with the head",
+    "gradient_checkpointing": "how it trains",
+    "directionality": "how peers are called",
+    **dict.fromkeys(
+        ("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type"),
+        "peers do not read them",
+    ),
+    "output_past": "how peers are called",
+}
+NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+    "hidden_size_per_head": (),
+}
+
+
+@dataclass(frozen=True)
+class HeadForm:
+    """How a family builds the head of a task: the dense layer's activation, None without one, and its norm."""
+
+    activation: HeadActivation | None = None
+    norm: bool = False
+
+
+def read_encoder(
+    reader: ConfigReader, *, position_offset: int = 0, embedding_size: int | None = None, eps: float = 1e-12
+) -> TransformerConfig:
+    """A hub config in BERT's spelling to switches, without a head. eps: where the config does not say."""
+    hidden_size, num_heads = reader.integer("hidden_size"), reader.integer("num_attention_heads", high=65536)
+    if hidden_size % num_heads:
+        raise FormatError(
+            f"{reader.source} has hidden_size {hidden_size}, not a multiple of its {num_heads} attention heads",
+            param="hidden_size",
+        )
+    rows = reader.integer("max_position_embeddings", low=position_offset + 1)
+    return TransformerConfig(
+        vocab_size=reader.integer("vocab_size"),
+        hidden_size=hidden_size,
+        num_layers=reader.integer("num_hidden_layers", high=4096),
+        context_length=rows - position_offset,
+        norm=NormConfig("layer", reader.number("layer_norm_eps", default=eps)),
+        attention=AttentionConfig(num_heads, num_heads, hidden_size // num_heads, qkv_bias=True, output_bias=True),
+        mlp=MlpConfig(
+            reader.integer("intermediate_size"),
+            reader.choice("hidden_act", table=ACTIVATIONS, default="gelu"),
+            gated=False,
+            bias=True,
+        ),
+        rope=None,
+        tie_embeddings=reader.flag("tie_word_embeddings", default=True),
+        placement="post",
+        head_bias=True,
+        encoder=EncoderConfig(
+            position_offset, reader.integer("type_vocab_size", default=2), embedding_size=embedding_size
+        ),
+    )
+
+
+def task_of(reader: ConfigReader) -> Task | None:
+    """The task that a config's first architecture names; None: a bare body."""
+    names = reader.raw.get("architectures")
+    name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+    return next((task for suffix, task in SUFFIXES.items() if name.endswith(suffix)), None)
+
+
+def read_head(
+    reader: ConfigReader, forms: Mapping[Task, HeadForm], vocab_size: int, **switches: Any
+) -> HeadConfig | None:
+    """The head that a config asks for. switches: of all the family's dense layers and poolings."""
+    task = task_of(reader)
+    if task is None or task not in forms:
+        return None
+    labels = reader.raw.get("id2label")
+    if task == "masked_lm":
+        count = vocab_size
+    elif isinstance(labels, dict) and labels:
+        count = len(labels)
+    else:
+        count = reader.integer("num_labels", default=2)
+    if task == "span" and count != 2:
+        raise FormatError(
+            f"{reader.source} has {count} labels; a head for answers has 2, start and end", param="id2label"
+        )
+    return HeadConfig(task, count, forms[task].activation, norm=forms[task].norm, **switches)
+
+
+def write_encoder(config: TransformerConfig) -> dict[str, Any]:
+    """Switches to the keys that `read_encoder` reads; the row adds its own."""
+    assert config.encoder is not None, "not an encoder"
+    return {
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.attention.num_heads,
+        "intermediate_size": config.mlp.intermediate_size,
+        "hidden_act": HUB_ACTIVATIONS[config.mlp.activation],
+        "max_position_embeddings": config.num_positions,
+        "type_vocab_size": config.encoder.token_types,
+        "layer_norm_eps": config.norm.eps,
+        "tie_word_embeddings": config.tie_embeddings,
+    }
+
+
+def write_head(head: HeadConfig | None, name: str) -> dict[str, Any]:
+    """`architectures` and the number of labels. name: what the family's architectures begin with."""
+    architecture = {"architectures": [name + WRITTEN[head.task if head else None]]}
+    if head is None or head.task == "masked_lm":
+        return architecture
+    labels = [f"LABEL_{index}" for index in range(head.labels)]
+    return {
+        **architecture,
+        "id2label": {str(index): label for index, label in enumerate(labels)},
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+
+
+def is_task(*tasks: Task) -> Any:
+    """A rule's condition: the config's head is for one of these tasks."""
+    return lambda config: config.head is not None and config.head.task in tasks
+
+
+def bert_rules(prefix: str) -> tuple[KeyRule, ...]:
+    """The body in BERT's names, which RoBERTa shares; it begins with `prefix`."""
+    layer = prefix + "encoder.layer.{i}."
+    block = "blocks.{i}."
+    return (
+        KeyRule(prefix + "embeddings.word_embeddings.weight", ("embed_tokens.weight",)),
+        KeyRule(prefix + "embeddings.position_embeddings.weight", ("embed_positions.weight",)),
+        KeyRule(prefix + "embeddings.token_type_embeddings.weight", ("embed_types.weight",)),
+        *linear_rules(prefix + "embeddings.LayerNorm", "embed_norm"),
+        *linear_rules(layer + "attention.self.query", block + "attention.q"),
+        *linear_rules(layer + "attention.self.key", block + "attention.k"),
+        *linear_rules(layer + "attention.self.value", block + "attention.v"),
+        *linear_rules(layer + "attention.output.dense", block + "attention.o"),
+        *linear_rules(layer + "attention.output.LayerNorm", block + "attention_output_norm"),
+        *linear_rules(layer + "intermediate.dense", block + "mlp.up"),
+        *linear_rules(layer + "output.dense", block + "mlp.down"),
+        *linear_rules(layer + "output.LayerNorm", block + "mlp_output_norm"),
+    )
+
+
+def output_rules(prefix: str) -> tuple[KeyRule, ...]:
+    """A masked LM's output; peers keep two biases, and read the decoder's where its weight is not tied."""
+    return (
+        KeyRule(prefix + "decoder.weight", ("lm_head.weight",)),
+        KeyRule(prefix + "bias", ("lm_head.bias",), when=lambda config: config.tie_embeddings),
+        KeyRule(prefix + "decoder.bias", ("lm_head.bias",), when=lambda config: not config.tie_embeddings),
+    )
+
+
+def when(rules: tuple[KeyRule, ...], *tasks: Task) -> tuple[KeyRule, ...]:
+    """The rules, for heads of these tasks alone."""
+    return tuple(KeyRule(rule.stored, rule.canonical, rule.layout, is_task(*tasks)) for rule in rules)

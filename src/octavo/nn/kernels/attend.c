@@ -1,0 +1,116 @@
+// Attention of a step: q and k are normalised and turned, keys and values stored, and each KV head's queries attend.
+//
+// Unusual: when all rows have one token, the thread that attends a KV head has also written it, which saves a barrier.
+#include "step.h"
+
+#include <string.h>
+
+static uint8_t *cache_of(const model *m, int index, int head) {  // in block 0
+    return m->cache + ((size_t)index * m->shape.num_kv_heads + (size_t)head) * m->head_bytes;
+}
+
+static void normalize_in_place(const share *w, const norm *n, size_t weight_at, float *x, int width) {
+    const model *m = w->m;
+    norm shifted = *n;
+    shifted.weight += weight_at;
+    if (n->bias) shifted.bias += weight_at;
+    m->level->normalize(&shifted, x, width, m->scratch[w->thread]);
+    memcpy(x, m->scratch[w->thread], (size_t)width * 4);
+}
+
+static void normalize_heads(const share *w, const norm *n, float *x, int first, int count) {
+    const size_t dim = (size_t)w->m->shape.head_dim, each = w->m->shape.qk_norm == QK_PER_HEAD;
+    for (int i = first; i < first + count; i++) normalize_in_place(w, n, each * i * dim, x + i * dim, (int)dim);
+}
+
+static void normalize_rows(const share *w, const layer *l) {  // all heads of a token as one vector
+    const model *m = w->m;
+    const int end = part(w->s->tokens, w->thread + 1, w->threads), dim = m->shape.head_dim;
+    for (int t = part(w->s->tokens, w->thread, w->threads); t < end; t++) {
+        normalize_in_place(w, &l->norms[Q_NORM], 0, m->q + (size_t)t * m->q_width, m->shape.num_heads * dim);
+        normalize_in_place(w, &l->norms[K_NORM], 0, m->k + (size_t)t * m->kv_width, m->shape.num_kv_heads * dim);
+    }
+}
+
+// Normalise and turn one KV head's query heads and key of token t, and write its key and value to the cache.
+static void place(const share *w, const layer *l, int index, int t, int head) {
+    const model *m = w->m;
+    const int dim = m->shape.head_dim, group = m->shape.num_heads / m->shape.num_kv_heads;
+    const int position = w->s->position[t];
+    float *queries = m->q + (size_t)t * m->q_width, *keys = m->k + (size_t)t * m->kv_width;
+    if (m->shape.qk_norm == QK_HEAD || m->shape.qk_norm == QK_PER_HEAD) {
+        normalize_heads(w, &l->norms[Q_NORM], queries, head * group, group);
+        normalize_heads(w, &l->norms[K_NORM], keys, head, 1);
+    }
+    queries += (size_t)head * group * dim;
+    float *key = keys + (size_t)head * dim;
+    if (l->shape.rotary >= 0) {
+        const rotary *r = &m->rotaries[l->shape.rotary];
+        const float *turn = r->turns + (size_t)position * r->dim;
+        for (int i = 0; i < group; i++) m->level->rotate(queries + (size_t)i * dim, turn, r->dim);
+        m->level->rotate(key, turn, r->dim);
+    }
+    const int32_t *table = w->s->tables + (size_t)w->s->row[t] * w->s->table_width;
+    uint8_t *block = cache_of(m, index, head) + (size_t)table[position / BLOCK] * m->block_bytes;
+    m->level->store(block, key, m->v + (size_t)t * m->kv_width + (size_t)head * dim, position % BLOCK, dim, m->padded_dim,
+                    m->shape.cache_f32);
+}
+
+static void place_all(const share *w, const layer *l, int index) {  // a block's positions are one thread's, in order
+    const model *m = w->m;
+    for (int t = 0; t < w->s->tokens; t++) {
+        const int block = w->s->tables[(size_t)w->s->row[t] * w->s->table_width + w->s->position[t] / BLOCK];
+        for (int head = 0; head < m->shape.num_kv_heads; head++)
+            if ((block + head) % w->threads == w->thread) place(w, l, index, t, head);
+    }
+}
+
+// Attend `count` tokens from t on, all of one row, over one KV head.
+static void attend(const share *w, const layer *l, int index, int t, int count, int head) {
+    const model *m = w->m;
+    const int dim = m->shape.head_dim, group = m->shape.num_heads / m->shape.num_kv_heads, window = l->shape.window;
+    attention_tile tile = {.head_dim = dim, .padded_dim = m->padded_dim, .f32 = m->shape.cache_f32,
+                           .scale = m->shape.attention_scale, .softcap = m->shape.attention_softcap,
+                           .cache = cache_of(m, index, head), .block_bytes = m->block_bytes,
+                           .scores = m->scores[w->thread], .score_stride = m->score_stride,
+                           .blocks = w->s->tables + (size_t)w->s->row[t] * w->s->table_width};
+    for (int i = 0; i < count * group; i++) {
+        const int token = t + i / group, query = head * group + i % group, position = w->s->position[token];
+        const size_t at = (size_t)token * m->q_width + (size_t)query * dim;
+        tile.query[tile.count] = m->q + at;
+        tile.out[tile.count] = m->attended + at;
+        tile.slope[tile.count] = m->slopes ? m->slopes[query] : 0;
+        tile.position[tile.count] = position;
+        tile.first[tile.count] = window && position >= window ? position - window + 1 : 0;
+        if (++tile.count == MAX_QUERIES || i == count * group - 1) {
+            m->level->attend(&tile);
+            tile.count = 0;
+        }
+    }
+}
+
+void attention(const share *w, const layer *l, int index) {
+    const model *m = w->m;
+    const int heads = m->shape.num_kv_heads, tokens = w->s->tokens, group = m->shape.num_heads / heads;
+    if (m->shape.qk_norm == QK_FULL) {
+        normalize_rows(w, l);
+        pool_barrier(m->pool);
+    }
+    if (w->one_token_rows) {
+        const int end = part(tokens * heads, w->thread + 1, w->threads);
+        for (int e = part(tokens * heads, w->thread, w->threads); e < end; e++) {
+            place(w, l, index, e / heads, e % heads);
+            attend(w, l, index, e / heads, 1, e % heads);
+        }
+        return;
+    }
+    place_all(w, l, index);
+    pool_barrier(m->pool);
+    const int most = group >= MAX_QUERIES ? 1 : MAX_QUERIES / group;
+    int unit = 0;
+    for (int t = 0, count; t < tokens; t += count) {
+        for (count = 1; count < most && t + count < tokens && w->s->row[t + count] == w->s->row[t]; count++) {}
+        for (int head = 0; head < heads; head++)
+            if (unit++ % w->threads == w->thread) attend(w, l, index, t, count, head);
+    }
+}

@@ -1,0 +1,47 @@
+// A step as its parts see it: step.c runs the layers, attend.c mixes values, feed.c is the MLP of a layer, moe.c its experts.
+#ifndef OCTAVO_STEP_H
+#define OCTAVO_STEP_H
+
+#include "kernels.h"
+
+typedef struct {  // the same fields in the same order as binding.Step
+    int32_t tokens, wanted, table_width;
+    const int32_t *token, *row, *position;  // (tokens,): id, index of its row's block table, position
+    const int32_t *tables;                  // (rows, table_width) block ids
+    const int32_t *wanted_tokens;           // (wanted,) ascending indices into the tokens
+    float *logits, *hidden;                 // (wanted, vocab_size); (wanted, hidden_size) or NULL
+} step;
+
+typedef struct { model *m; const step *s; int thread, threads, one_token_rows; } share;
+
+INLINE int part(int n, int thread, int threads) { return (int)((int64_t)n * thread / threads); }
+INLINE const norm *norm_of(const layer *l, norm_slot slot) { return l->norms[slot].weight ? &l->norms[slot] : NULL; }
+
+// The rows x[index[t]] (or x[t]) in the forms asked, normalised first when n is given.
+const activations *prepared(const share *w, const float *x, int width, const int32_t *index, int tokens, const norm *n,
+                            int forms, float *hidden);
+
+// y = m a on this thread's panels, or y += m a.
+void multiply_share(const share *w, const matrix *m, const activations *a, int tokens, float *y, size_t stride, int add);
+
+// x += m a, normalised and scaled as the layer has it; ends without a barrier.
+void add_sublayer(const share *w, const matrix *m, const activations *a, const norm *n);
+
+// The same for a sublayer that writes itself: to x (adding) if `adds_to_x`, else to the branch, and then settles.
+int adds_to_x(const share *w, const norm *n);
+void settle(const share *w, const norm *n);
+
+// gate = act(gate) * up on this thread's panels of `up`; rows of `stride`.
+void activate(const share *w, const matrix *up, float *gate_rows, float *up_rows, int tokens, size_t stride);
+
+void attention(const share *w, const layer *l, int index);  // q, k, v -> attended; ends without a barrier
+
+int feed_forms(const share *w, const layer *l);             // which forms the MLP reads
+void feed_in(const share *w, const layer *l, const activations *a);  // ends without a barrier
+void feed_out(const share *w, const layer *l);
+
+int experts_forms(const share *w, const layer *l);
+void experts_in(const share *w, const layer *l, const activations *a);
+void experts_out(const share *w, const layer *l);
+
+#endif

@@ -1,0 +1,292 @@
+"""The scheduler as a state machine: whatever arrives, when, and is cancelled, each answer is what it is alone.
+
+Steps are run by hand, so that hypothesis decides what happens between which two of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from octavo.generate.blocks import root_of
+from octavo.generate.completion import Completion, Limits
+from octavo.generate.lm import Delta, Event, Finished, Request, Sampling, Scores, Started
+from octavo.generate.scheduler import MOST_PASSED, Scheduler
+from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
+from octavo.text.tokenizer import Tokenizer
+
+VOCAB = 32
+LETTERS = tokenizers.Tokenizer(tokenizers.models.BPE({chr(65 + i): i for i in range(VOCAB)}, []))
+LETTERS.decoder = tokenizers.decoders.Fuse()
+TOKENIZER = Tokenizer(LETTERS, named={})
+
+
+class MemoryRunner:
+    """Keeps token ids where keys and values would be, and computes its logits from all that it finds there."""
+
+    name = "memory"
+    max_tokens = 24
+    weights = 0
+
+    def __init__(self, num_blocks: int) -> None:
+        self.num_blocks = num_blocks
+        self.memory = np.full(num_blocks * BLOCK_SIZE, -1)
+        self.computed = 0
+
+    def step(self, rows: Sequence[Row], *, hidden: bool = False) -> StepOutput:
+        assert 1 <= sum(len(row.tokens) for row in rows) <= self.max_tokens
+        slots = [self._slots(row) for row in rows]
+        for at, own in enumerate(slots):
+            written = {slot for i, row in enumerate(rows) if i != at for slot in slots[i][row.start :]}
+            assert not written & set(own), "a row writes what another reads"
+        logits = []
+        for row, own in zip(rows, slots, strict=True):
+            self.computed += len(row.tokens)
+            self.memory[own[row.start :]] = row.tokens + 1000 * self.weights
+            for last in range(row.start + row.logits_from, row.start + len(row.tokens)):
+                logits.append(self.logits(self.memory[own[: last + 1]]))
+        return StepOutput(np.array(logits, np.float32).reshape(-1, VOCAB))
+
+    def logits(self, seen: np.ndarray) -> np.ndarray:
+        state = int((np.arange(1, len(seen) + 1) * (seen + 7) ** 2).sum()) + self.weights
+        return np.random.default_rng(state).normal(size=VOCAB).astype(np.float32)
+
+    def _slots(self, row: Row) -> list[int]:
+        return [
+            row.blocks[at // BLOCK_SIZE] * BLOCK_SIZE + at % BLOCK_SIZE for at in range(row.start + len(row.tokens))
+        ]
+
+    def refresh(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def completion(request: Request) -> Completion:
+    assert not isinstance(request.prompt, str) and request.max_tokens is not None
+    limits = Limits(frozenset(request.stop_token_ids), request.max_tokens)
+    return Completion(request.prompt, request, limits, TOKENIZER, root=root_of(request.cache_salt))  # type: ignore[arg-type]
+
+
+def drained(task: Completion) -> list[Event]:
+    events = []
+    while not task.events.empty():
+        event = task.events.get()
+        assert not isinstance(event, BaseException), event
+        events.append(event)
+    return events
+
+
+def run(scheduler: Scheduler, *tasks: Completion, steps: int = 2000) -> None:
+    for _ in range(steps):
+        if all(task.finished for task in tasks):
+            return
+        scheduler.step()
+    raise AssertionError("the tasks do not end")
+
+
+def alone(request: Request) -> list[Event]:
+    """What a request gives on a runner of its own."""
+    task, scheduler = completion(request), Scheduler(MemoryRunner(64), max_running=1)
+    scheduler.add(task)
+    run(scheduler, task)
+    return drained(task)
+
+
+def said(events: Sequence[Event]) -> tuple[list[int], str]:
+    deltas = [event for event in events if isinstance(event, Delta)]
+    return [token for delta in deltas for token in delta.token_ids], "".join(delta.text for delta in deltas)
+
+
+@dataclass
+class Asked:
+    request: Request
+    task: Completion
+    events: list[Event] = field(default_factory=list)
+
+
+BEGINNINGS = st.sampled_from([[], [1] * 16, [1] * 33, [2] * 20, [1] * 16 + [2] * 32])
+PROMPTS = st.builds(lambda a, b: a + b, BEGINNINGS, st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=12))
+SAMPLINGS = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.0, 0.8]),
+    seed=st.integers(0, 5),
+    top_k=st.sampled_from([0, 4]),
+    frequency_penalty=st.sampled_from([0.0, 1.0]),
+)
+REQUESTS = st.builds(
+    Request,
+    PROMPTS,
+    max_tokens=st.integers(5, 24),
+    sampling=SAMPLINGS,
+    stop=st.sampled_from([(), ("A",), ("BC", "D")]),
+    stop_token_ids=st.sampled_from([(), (5, 9)]),
+    min_tokens=st.sampled_from([0, 3]),
+    logprobs=st.sampled_from([None, 2]),
+    prompt_logprobs=st.sampled_from([None, None, 1]),
+    cache_salt=st.sampled_from(["", "", "salt"]),
+    priority=st.sampled_from([0, 0, -1, 2]),
+)
+
+
+class Serving(RuleBasedStateMachine):
+    """Requests of all kinds on memory for two or three of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scheduler = Scheduler(MemoryRunner(10), max_running=6)
+        self.asked: list[Asked] = []
+
+    @rule(request=REQUESTS, n=st.integers(1, 3))
+    def ask(self, request: Request, n: int) -> None:
+        for choice in range(n):
+            sampling = dataclasses.replace(request.sampling, seed=(request.sampling.seed or 0) + choice)
+            own = dataclasses.replace(request, sampling=sampling)
+            self.asked.append(Asked(own, completion(own)))
+            self.scheduler.add(self.asked[-1].task)
+
+    @rule(steps=st.integers(1, 12))
+    def step(self, steps: int) -> None:
+        for _ in range(steps):
+            self.scheduler.step()
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.asked)).task.cancelled = True
+
+    @rule()
+    def refresh(self) -> None:
+        self.scheduler.refresh()
+
+    @invariant()
+    def no_block_is_lost_and_what_was_said_is_right(self) -> None:
+        self.scheduler.check()
+        for asked in self.asked:
+            asked.events += drained(asked.task)
+
+    def teardown(self) -> None:
+        run(self.scheduler, *(asked.task for asked in self.asked))
+        self.no_block_is_lost_and_what_was_said_is_right()
+        assert self.scheduler.num_tasks == 0 and self.scheduler.pool.available == 10
+        for asked in self.asked:
+            expected, events = alone(asked.request), asked.events
+            assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
+            if events[-1].reason == "cancelled":
+                assert asked.task.cancelled
+                ids = said(events)[0]
+                assert ids == said(expected)[0][: len(ids)]
+            else:
+                assert events[1:] == expected[1:], "all but how much was shared"
+
+
+Serving.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestServing = Serving.TestCase
+
+
+def greedy(prompt: Sequence[int], count: int = 4, **more: object) -> Request:
+    return Request(prompt, max_tokens=count, sampling=Sampling(temperature=0), **more)  # type: ignore[arg-type]
+
+
+def test_what_several_prompts_begin_with_is_computed_once_even_when_they_arrive_together() -> None:
+    scheduler = Scheduler(runner := MemoryRunner(64), max_running=16)
+    tasks = [completion(greedy([7] * 48 + [number], 1)) for number in range(8)]
+    for task in tasks:
+        scheduler.add(task)
+    run(scheduler, *tasks)
+    assert runner.computed == 48 + 8
+    cached = [event.cached_tokens for task in tasks for event in drained(task) if isinstance(event, Started)]
+    assert cached == [0] + [48] * 7
+
+
+def test_requests_of_different_salts_share_nothing() -> None:
+    scheduler = Scheduler(MemoryRunner(64), max_running=4)
+    cached = []
+    for salt in ("", "a", "b", "a", ""):
+        task = completion(greedy([7] * 40, cache_salt=salt))
+        scheduler.add(task)
+        run(scheduler, task)
+        cached += [event.cached_tokens for event in drained(task) if isinstance(event, Started)]
+    assert cached == [0, 0, 0, 32, 32]
+
+
+def test_changed_weights_are_used_from_the_next_step_on_and_nothing_old_is_shared() -> None:
+    scheduler = Scheduler(runner := MemoryRunner(64), max_running=4)
+    running = completion(greedy([7] * 40, 20))
+    scheduler.add(running)
+    for _ in range(8):
+        scheduler.step()
+    before = said(drained(running))[0]
+    runner.weights = 1
+    scheduler.refresh()
+    later = completion(greedy([7] * 40))
+    scheduler.add(later)
+    run(scheduler, running, later)
+    tokens = [7] * 40 + before
+    for token in said(drained(running))[0]:
+        assert token == runner.logits(np.array(tokens) + 1000).argmax()
+        tokens.append(token)
+    assert drained(later)[0] == Started(40, cached_tokens=0)
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one_and_the_long_one_is_not_passed_for_ever() -> None:
+    scheduler = Scheduler(MemoryRunner(256), max_running=16)
+    long = completion(greedy([3] * 600, 1))
+    short = completion(greedy([4] * 10, 1))
+    for task in (long, short):
+        scheduler.add(task)
+    scheduler.step()
+    assert short.finished and not long.finished
+    for number in range(1000):
+        if long.finished:
+            break
+        for copy in range(2):  # more than a step holds, all the time
+            scheduler.add(completion(greedy([5, number % VOCAB, copy] * 6, 1)))
+        scheduler.step()
+    assert long.finished and number < 600 / MemoryRunner.max_tokens + 2 * MOST_PASSED
+
+
+def test_the_smaller_priority_goes_first_and_no_one_waits_for_ever() -> None:
+    scheduler = Scheduler(MemoryRunner(64), max_running=1)
+    last, urgent = completion(greedy([1], priority=5)), completion(greedy([2], priority=-5))
+    for task in (last, urgent):
+        scheduler.add(task)
+    run(scheduler, urgent)
+    assert not drained(last)
+    for number in range(MOST_PASSED + 1):
+        scheduler.add(task := completion(greedy([number])))
+        run(scheduler, task)
+    assert last.finished
+
+
+@pytest.mark.parametrize("max_tokens", [0, 1])
+def test_scores_of_a_prompt_come_before_its_answer(max_tokens: int) -> None:
+    events = alone(greedy([1, 2, 3] * 30, max_tokens, prompt_logprobs=2))
+    assert isinstance(events[1], Scores)
+    assert events[1].ids == (1, 2, 3) * 30 and events[1].logprobs[0] is None
+    assert len(events[1].top[5]) == 2
+    assert len(said(events)[0]) == max_tokens
+
+
+def test_no_token_ends_an_answer_before_min_tokens() -> None:
+    plain = said(alone(greedy([1], 12)))[0]
+    assert said(alone(greedy([1], 12, stop_token_ids=plain[:1])))[0] == []
+    assert len(said(alone(greedy([1], 12, stop_token_ids=plain[:1], min_tokens=5)))[0]) >= 5
+    text = said(alone(greedy([1], 12)))[1]
+    assert said(alone(greedy([1], 12, stop=(text[1],), min_tokens=3)))[1][:3] == text[:3]
+
+
+def test_a_stop_text_is_part_of_the_answer_where_asked() -> None:
+    text = said(alone(greedy([1], 12)))[1]
+    stop = text[4:6]
+    assert said(alone(greedy([1], 12, stop=(stop,), include_stop=True)))[1] == text[: text.index(stop) + 2]
+    token = said(alone(greedy([1], 12)))[0][3]
+    shown = alone(greedy([1], 12, stop_token_ids=(token,), include_stop=True))
+    assert said(shown)[1].endswith(text[3]) and isinstance(shown[-1], Finished) and shown[-1].stop == token

@@ -1,0 +1,95 @@
+"""Tiny encoders of the peer, a head each: large matrices, jittered norms and biases, as in `tiny.py`."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from transformers import AutoConfig, PreTrainedModel
+
+SIZES = {
+    "hidden_size": 64, "intermediate_size": 112, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 160,
+    "max_position_embeddings": 64,
+}  # fmt: skip
+ROBERTA = {**SIZES, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1}
+MODERN = {
+    **SIZES, "local_attention": 8, "num_hidden_layers": 5, "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2,
+    "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+
+
+class Variant(NamedTuple):
+    """model_type, the peer's class, and what its config says."""
+
+    model_type: str
+    architecture: str
+    config: dict[str, Any]
+
+
+VARIANTS: dict[str, Variant] = {
+    "bert": Variant("bert", "BertModel", SIZES),
+    "bert-masked-lm": Variant("bert", "BertForMaskedLM", SIZES),
+    "bert-masked-lm-untied": Variant("bert", "BertForMaskedLM", {**SIZES, "tie_word_embeddings": False}),
+    "bert-sequence": Variant("bert", "BertForSequenceClassification", {**SIZES, "num_labels": 3, "hidden_act": "relu"}),
+    "bert-tokens": Variant("bert", "BertForTokenClassification", {**SIZES, "num_labels": 5}),
+    "bert-span": Variant("bert", "BertForQuestionAnswering", {**SIZES, "layer_norm_eps": 1e-3}),
+    "bert-three-types": Variant("bert", "BertModel", {**SIZES, "type_vocab_size": 3}),
+    "roberta": Variant("roberta", "RobertaModel", ROBERTA),
+    "roberta-masked-lm": Variant("roberta", "RobertaForMaskedLM", ROBERTA),
+    "roberta-sequence": Variant("roberta", "RobertaForSequenceClassification", {**ROBERTA, "num_labels": 1}),
+    "roberta-span": Variant("roberta", "RobertaForQuestionAnswering", ROBERTA),
+    "xlm-roberta-sequence": Variant("xlm-roberta", "XLMRobertaForSequenceClassification", {**ROBERTA, "num_labels": 1}),
+    "xlm-roberta-tokens": Variant("xlm-roberta", "XLMRobertaForTokenClassification", {**ROBERTA, "num_labels": 7}),
+    "albert": Variant("albert", "AlbertModel", {**SIZES, "embedding_size": 24}),
+    "albert-masked-lm": Variant("albert", "AlbertForMaskedLM", {**SIZES, "embedding_size": 24}),
+    "albert-sequence": Variant("albert", "AlbertForSequenceClassification", {**SIZES, "embedding_size": 24}),
+    "albert-tokens": Variant("albert", "AlbertForTokenClassification", {**SIZES, "embedding_size": 24}),
+    "modernbert": Variant("modernbert", "ModernBertModel", MODERN),
+    "modernbert-masked-lm": Variant("modernbert", "ModernBertForMaskedLM", MODERN),
+    "modernbert-biases": Variant("modernbert", "ModernBertForMaskedLM", {
+        **MODERN, "norm_bias": True, "attention_bias": True, "mlp_bias": True, "classifier_bias": True,
+        "decoder_bias": False, "tie_word_embeddings": False, "hidden_activation": "silu",
+    }),
+    "modernbert-mean": Variant("modernbert", "ModernBertForSequenceClassification", {
+        **MODERN, "classifier_pooling": "mean", "classifier_activation": "relu"
+    }),
+    "modernbert-sequence": Variant("modernbert", "ModernBertForSequenceClassification", {**MODERN, "num_labels": 4}),
+    "modernbert-tokens": Variant("modernbert", "ModernBertForTokenClassification", {**MODERN, "num_labels": 3}),
+    "modernbert-span": Variant("modernbert", "ModernBertForQuestionAnswering", MODERN),
+}  # fmt: skip
+
+
+def make_tiny(name: str, folder: Path, *, seed: int = 0) -> PreTrainedModel:
+    """The peer's model of a variant, saved to `folder` and loaded from there again, so that names are tested too."""
+    variant = VARIANTS[name]
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(variant.model_type, **variant.config)
+    config._attn_implementation = "eager"
+    model = getattr(transformers, variant.architecture)(config)
+    runpy.run_path(str(Path(__file__).with_name("tiny.py")))["jitter"](model, seed)
+    model.save_pretrained(folder)
+    return load_peer(name, folder)
+
+
+def load_peer(name: str, folder: Path, *, unused: tuple[str, ...] = ()) -> PreTrainedModel:
+    """The peer's model of a folder of this variant. unused: parts of names that may lack: they change nothing."""
+    kind = getattr(transformers, VARIANTS[name].architecture)
+    model, notes = kind.from_pretrained(folder, attn_implementation="eager", output_loading_info=True)
+    missing = [key for key in notes["missing_keys"] if not any(part in key for part in unused)]
+    assert not missing and not notes["unexpected_keys"] and not notes["mismatched_keys"], notes
+    result: PreTrainedModel = model.eval()
+    return result
+
+
+@torch.no_grad()
+def peer_scores(model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
+    """What `Transformer.forward` returns, by the peer: logits, start and end side by side, or the hidden states."""
+    given = {"token_type_ids": types} if model.config.model_type in ("bert", "albert") else {}
+    output = model(tokens, attention_mask=mask, **given)
+    if hasattr(output, "start_logits"):
+        return torch.stack((output.start_logits, output.end_logits), dim=-1)
+    scores: torch.Tensor = output.logits if hasattr(output, "logits") else output.last_hidden_state
+    return scores

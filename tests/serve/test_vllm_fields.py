@@ -1,0 +1,98 @@
+"""The fields that vLLM adds to OpenAI's, over HTTP, on a real model."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from octavo.generate.local import load
+
+TEXT = {"prompt": "Once upon a time", "max_tokens": 12, "temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def http(start_server, stories):
+    with load(str(stories)) as model:
+        running = start_server([model])
+        yield running.http()
+        running.stop()
+
+
+def complete(http, **fields):
+    response = http.post("/v1/completions", json={**TEXT, **fields})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def text(http, **fields):
+    return complete(http, **fields)["choices"][0]["text"]
+
+
+def test_the_stop_text_is_part_of_the_answer_where_asked_and_counts_after_min_tokens(http):
+    whole = text(http)
+    stop = whole[5:8]
+    before = whole[: whole.index(stop)]
+    assert text(http, stop=stop) == before
+    assert text(http, stop=stop, include_stop_str_in_output=True) == before + stop
+    assert text(http, stop=stop, min_tokens=12) == whole
+
+
+def test_prompt_logprobs_are_those_of_an_echo_with_rank_and_text(http):
+    choice = complete(http, prompt_logprobs=2, max_tokens=1)["choices"][0]
+    echoed = complete(http, echo=True, logprobs=2, max_tokens=1)["choices"][0]["logprobs"]
+    first, *rest = choice["prompt_logprobs"]
+    assert first is None and len(rest) == len(echoed["tokens"]) - 2
+    for entry, token, logprob in zip(rest, echoed["tokens"][1:], echoed["token_logprobs"][1:], strict=False):
+        own = next(iter(entry.values()))
+        assert own["decoded_token"] == token and math.isclose(own["logprob"], logprob, abs_tol=1e-9)
+        assert own["rank"] == 1 or any(other["rank"] == 1 for other in entry.values())
+        assert 2 <= len(entry) <= 3
+    assert http.post("/v1/completions", json={**TEXT, "prompt_logprobs": 1, "stream": True}).status_code == 400
+
+
+def test_chat_gives_prompt_logprobs_beside_its_choices(http):
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "prompt_logprobs": 0}
+    response = http.post("/v1/chat/completions", json=body)
+    if response.status_code == 400:
+        assert "template" in response.text  # this model has none
+    else:
+        assert response.json()["prompt_logprobs"][0] is None
+
+
+def test_best_of_gives_the_answers_whose_tokens_are_the_likeliest(http):
+    sampled = {"temperature": 1.5, "seed": 3, "logprobs": 0}
+    one_by_one = [complete(http, **{**sampled, "seed": 3 + choice})["choices"][0] for choice in range(5)]
+    means = [sum(c["logprobs"]["token_logprobs"]) / len(c["logprobs"]["tokens"]) for c in one_by_one]
+    best = [choice["text"] for _, choice in sorted(zip(means, one_by_one, strict=True), key=lambda pair: -pair[0])]
+    answer = complete(http, **sampled, n=2, best_of=5)
+    assert [choice["text"] for choice in answer["choices"]] == best[:2]
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1]
+    assert answer["usage"]["completion_tokens"] == 60
+    assert complete(http, n=1, best_of=2)["choices"][0]["logprobs"] is None
+    assert http.post("/v1/completions", json={**TEXT, "best_of": 2, "stream": True}).status_code == 400
+
+
+def test_a_beam_search_is_at_least_as_likely_as_the_greedy_answer(http):
+    def logprob(answer: str) -> float:
+        scored = complete(http, prompt="Tom saw " + answer, echo=True, logprobs=0, max_tokens=0)
+        return sum(scored["choices"][0]["logprobs"]["token_logprobs"][1:])
+
+    greedy = text(http, prompt="Tom saw", ignore_eos=True)
+    searched = text(http, prompt="Tom saw", use_beam_search=True, best_of=8, ignore_eos=True)
+    assert searched != greedy and logprob(searched) >= logprob(greedy) - 1e-3
+    assert http.post("/v1/completions", json={**TEXT, "use_beam_search": True, "n": 2}).status_code == 400
+
+
+def test_salts_part_what_requests_share(http):
+    prompt = "The little dog ran to the big tree and sat down in the sun for a long time. " * 2
+    cached = [
+        complete(http, prompt=prompt, max_tokens=1, **salt)["usage"]["prompt_tokens_details"]["cached_tokens"]
+        for salt in ({"cache_salt": "a"}, {"cache_salt": "a"}, {"cache_salt": "b"}, {})
+    ]
+    assert cached[0] == cached[2] == cached[3] == 0 < cached[1]
+
+
+@pytest.mark.parametrize("field", [{"typical_p": 0.2}, {"priority": -3}, {"skip_special_tokens": False}])
+def test_the_others_are_taken(http, field):
+    assert complete(http, **field)
