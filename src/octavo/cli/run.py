@@ -38,6 +38,7 @@ def run(
     regex: given.Regex = None,
     runner: given.Runner = None,
     context: given.Context = None,
+    quantize: given.Quantize = None,
     ignore_config_key: given.IgnoreConfigKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; the last has it all.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Say on stderr how fast it was.")] = False,
@@ -67,7 +68,11 @@ def run(
     from octavo.generate.local import load
 
     with load(
-        given.obtain(model), runner=runner, context=context, ignore_config_keys=ignore_config_key or ()
+        given.obtain(model),
+        runner=runner,
+        context=context,
+        quantize=quantize,
+        ignore_config_keys=ignore_config_key or (),
     ) as loaded:
         sampling = given.adjusted(
             loaded.sampling,

@@ -50,6 +50,7 @@ def serve(
     no_store: Annotated[bool, typer.Option("--no-store", help="Keep none.")] = False,
     runner: given.Runner = None,
     context: given.Context = None,
+    quantize: given.Quantize = None,
     ignore_config_key: given.IgnoreConfigKey = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="A line on stderr for each request.")] = False,
 ) -> None:
@@ -78,7 +79,10 @@ def serve(
     def load_model(reference: str) -> LocalModel:
         from octavo.generate.local import load
 
-        return load(given.obtain(reference), runner=runner, context=context, ignore_config_keys=ignore_config_key or ())
+        ignored = ignore_config_key or ()
+        return load(
+            given.obtain(reference), runner=runner, context=context, quantize=quantize, ignore_config_keys=ignored
+        )
 
     settings = ServerSettings(
         host=host,

