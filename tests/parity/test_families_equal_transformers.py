@@ -191,8 +191,8 @@ def collect(part: Any, prefix: str, seen: dict[str, set[object]]) -> None:
 
 
 NOT_ON_KERNELS = (
-    "bloom", "mpt", "olmo", "nemotron", "arcee", "hunyuan", "granitemoeshared", "deepseek", "glm4_moe", "dots1", "opt-bare",
-    "gpt_oss",
+    "bloom", "mpt", "olmo", "nemotron", "arcee", "hunyuan", "granitemoeshared", "deepseek", "glm4_moe", "dots1",
+    "opt-bare", "gpt_oss",
 )  # fmt: skip
 """How names of variants begin that set a switch without kernels."""
 
