@@ -28,6 +28,9 @@ MATRICES = {
 }  # fmt: skip
 EXPERTS = 12
 """Where the matrices of experts begin, three each."""
+ENCODER_MATRICES = {"q": 0, "k": 1, "v": 2, "o": 3, "up": 4, "down": 5}
+ENCODER_NORMS = {"embed_norm": 0, "attention_output_norm": 1, "mlp_output_norm": 2}
+ENCODER_TABLES = {"embed_tokens": 0, "embed_positions": 1, "embed_types": 2}
 NORMS = {
     "attention_norm": 0, "attention_output_norm": 1, "mlp_norm": 2, "mlp_output_norm": 3, "attention.q_norm": 4,
     "attention.k_norm": 5, "norm": 6,
@@ -82,6 +85,22 @@ class Step(ctypes.Structure):
     )
 
 
+class EncoderShape(ctypes.Structure):
+    """encoder_shape in encoder.c."""
+
+    _fields_ = (
+        *((name, INT32) for name in ("hidden_size", "num_layers", "num_heads", "head_dim", "intermediate_size")),
+        *((name, INT32) for name in ("activation", "longest", "chunk", "threads", "level", "tiles", "exact")),
+        ("norm_eps", FLOAT),
+    )
+
+
+class Texts(ctypes.Structure):
+    """texts in encoder.c."""
+
+    _fields_ = (("chunks", INT32), *((name, POINTER) for name in ("chunk", "start", "token", "type", "hidden")))
+
+
 SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_levels": (INT32,),
     "octavo_max_tokens": (INT32,),
@@ -100,6 +119,13 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_set_norm": (INT32, POINTER, INT32, INT32, INT32, POINTER, INT32),
     "octavo_set_correction": (INT32, POINTER, INT32, POINTER, INT32),
     "octavo_step": (INT32, POINTER, ctypes.POINTER(Step)),
+    "octavo_encoder_create": (POINTER, ctypes.POINTER(EncoderShape)),
+    "octavo_encoder_destroy": (None, POINTER),
+    "octavo_encoder_tiles": (INT32, POINTER),
+    "octavo_encoder_set_matrix": (INT32, POINTER, INT32, INT32, INT32, INT32, INT32, POINTER, POINTER),
+    "octavo_encoder_set_norm": (INT32, POINTER, INT32, INT32, POINTER, POINTER),
+    "octavo_encoder_set_table": (None, POINTER, INT32, POINTER, INT32),
+    "octavo_encode": (INT32, POINTER, ctypes.POINTER(Texts)),
 }
 """Result and arguments of each function."""
 
