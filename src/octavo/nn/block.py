@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from octavo.nn.attention import Attend, Attention
+from octavo.nn.attention import Attend, Attention, LatentAttention
 from octavo.nn.config import TransformerConfig
-from octavo.nn.latent import LatentAttention
 from octavo.nn.mlp import Mlp
 from octavo.nn.moe import Moe
 from octavo.nn.norms import make_norm
