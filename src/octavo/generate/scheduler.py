@@ -8,6 +8,7 @@ by one while the other waits. A runner's rows are independent of their neighbour
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.generate.blocks import START, BlockPool
+from octavo.generate.pace import Pace
 from octavo.models.runner import BLOCK_SIZE, Row, Runner
 
-PREFILL_BESIDE_DECODING = 64
-"""Prompt tokens a step takes at most while others decode, so that a long prompt does not freeze them."""
 MOST_PASSED = 8
 """How often one that came later may get its turn first, for a better priority or a shorter prompt."""
 
@@ -107,6 +107,7 @@ class Scheduler:
     def __init__(self, runner: Runner, *, max_running: int) -> None:
         self.pool = BlockPool(runner.num_blocks)
         self._runner = runner
+        self._pace = Pace()
         self._max_running = min(max_running, runner.max_tokens)
         self._arrivals = 0
         self._waiting: list[_Place] = []
@@ -184,7 +185,7 @@ class Scheduler:
                 plan.append((place, branch, 1))
                 budget -= 1
         if plan:
-            budget = min(budget, PREFILL_BESIDE_DECODING)
+            budget = min(budget, self._pace.beside())
         self._plan_prompts([(place, branch) for place, branch in branches if branch.pending > 1], budget, plan)
         return [(place, branch, count) for place, branch, count in plan if branch.blocks]
 
@@ -224,6 +225,8 @@ class Scheduler:
                 place.task.started(branch.computed)
         if not plan:
             return
+        begun = time.perf_counter()
+        decoding = sum(branch.pending == 1 for _, branch, _ in plan)
         output = self._runner.step([_row(place.task, branch, count) for place, branch, count in plan])
         at = 0
         for place, branch, count in plan:
@@ -231,6 +234,8 @@ class Scheduler:
             branch.computed += count
             self._take(place.task, branch, output.logits[at : at + wanted])
             at += wanted
+        prompt = sum(count for _, _, count in plan) - decoding
+        self._pace.measured(decoding, prompt, time.perf_counter() - begun)
 
     def _take(self, task: Task, branch: Branch, logits: NDArray[np.float32]) -> None:
         before = task.branches
