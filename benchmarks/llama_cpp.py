@@ -27,6 +27,8 @@ SHA256 = "b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45"
 OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_SERVER=OFF",
     "-DLLAMA_BUILD_TESTS=OFF",
+    # GCC 12 takes the 64 bytes that configure AMX tiles for dead stores, as its intrinsic does not say they are read.
+    "-DCMAKE_CXX_FLAGS=-fno-tree-dse",
 )  # fmt: skip
 STEPS_SOURCE = Path(__file__).with_name("llama_steps.c")
 

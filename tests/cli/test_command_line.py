@@ -18,7 +18,7 @@ import octavo.cli
 from octavo.errors import OctavoError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-COMMANDS = ("run", "chat", "serve", "train", "pull", "list", "show", "rm", "doctor", "fit", "models")
+COMMANDS = ("run", "chat", "serve", "train", "pull", "list", "show", "rm", "doctor", "fit", "models", "verify")
 OCTAVO = [sys.executable, "-m", "octavo"]
 
 

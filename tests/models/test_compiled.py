@@ -20,8 +20,8 @@ from octavo.models.compiled import CompiledRunner
 from octavo.models.runner import BLOCK_SIZE, Row
 from octavo.models.tensors import StoredTensor
 from octavo.models.transformer import TorchRunner, Transformer
-from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, RopeConfig, TransformerConfig
-from octavo.nn.encodings import Encoding
+from octavo.nn.config import AttentionConfig, MlpConfig, MoeConfig, NormConfig, RopeConfig, TransformerConfig
+from octavo.nn.encodings import BLOCK_FORMATS, Encoding
 from octavo.nn.kernels import binding
 
 try:
@@ -30,7 +30,7 @@ except MissingDependencyError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 NUM_BLOCKS = 24
-NATIVE: tuple[Encoding, ...] = ("f32", "bf16", "q8_0", "q4_0", "q4_1")
+NATIVE: tuple[Encoding, ...] = ("f32", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1")
 LLAMA = TransformerConfig(
     vocab_size=65,
     hidden_size=64,
@@ -80,12 +80,18 @@ CONFIGS = {
     ),
     "norms of all heads": replace(LLAMA, placement="output", attention=AttentionConfig(6, 2, 16, qk_norm="full")),
     "norms on both sides": replace(LLAMA, placement="sandwich", norm=NormConfig("rms", 1e-5, offset=True)),
+    "norms on sums": replace(GPT2, placement="post", tie_embeddings=False),
     "parallel": replace(GPT2, placement="parallel", rope=RopeConfig(1e4, 6), tie_embeddings=False, head_bias=True),
     "parallel with two norms": replace(GPT2, placement="parallel_two", residual_scale=0.5),
     "alibi": replace(GPT2, attention=AttentionConfig(6, 3, 10, alibi=True), placement="parallel"),
     "a rotary for each layer": replace(
         LLAMA, num_layers=4, rope_layers=(RopeConfig(1e4, 16), None, RopeConfig(50.0, 8), RopeConfig(1e4, 16))
     ),
+    "experts": replace(LLAMA, moe=MoeConfig(5, 2, 96, True, None, (True, True))),
+    "experts in some layers, and one for all": replace(
+        LLAMA, num_layers=3, moe=MoeConfig(6, 3, 32, False, 64, (False, True, True)), placement="sandwich"
+    ),
+    "more experts than tokens": replace(LLAMA, moe=MoeConfig(40, 4, 32, True, None, (True, True))),
 }  # fmt: skip
 
 
@@ -167,7 +173,7 @@ def test_fp32_weights_equal_torch_on_every_shape(name: str, level: str) -> None:
 @every_level
 @pytest.mark.parametrize(
     ("encoding", "bound"),
-    [("f16", 1e-5), ("bf16", 0.02), ("q8_0", 0.06), ("q4_0", 0.06), ("q4_1", 0.06), ("q5_0", 0.02), ("q5_1", 0.02)],
+    [("f16", 1e-5), ("bf16", 0.02), ("q8_0", 0.06), ("q4_0", 0.06), ("q4_1", 0.06), ("q5_0", 0.06), ("q5_1", 0.06)],
 )
 def test_each_encoding_equals_torch_on_the_expanded_weights(encoding: Encoding, bound: float, level: str) -> None:
     source = encoded(loud_model(LLAMA), encoding)
@@ -176,6 +182,32 @@ def test_each_encoding_equals_torch_on_the_expanded_weights(encoding: Encoding, 
     with kernels(source, level) as runner:
         error = whole(runner, tokens) - expected
     assert np.linalg.norm(error) <= bound * np.linalg.norm(expected)
+
+
+@every_level
+@pytest.mark.parametrize("encoding", ["q4_k", "q5_k", "q6_k"])
+def test_blocks_of_256_equal_torch_on_the_expanded_weights(encoding: Encoding, level: str) -> None:
+    """Any bytes are blocks, but for the f16 numbers: d, and for q4_k and q5_k the minima's, at 2."""
+    config = replace(
+        LLAMA, hidden_size=256, mlp=MlpConfig(512, "silu", gated=True), attention=AttentionConfig(8, 2, 32)
+    )
+    model, generator = loud_model(config), np.random.default_rng(0)
+    row = BLOCK_FORMATS[encoding].bytes
+    tensors = {}
+    for name, value in model.named_parameters():
+        if value.ndim == 1:
+            tensors[name] = stored(value.detach().numpy(), "f32")
+            continue
+        blocks = generator.integers(0, 256, (value.numel() // 256, row), np.uint8)
+        numbers = {208: 1.5e-5} if encoding == "q6_k" else {0: 1e-4, 2: 8e-4 if encoding == "q4_k" else 1.6e-3}
+        for offset, number in numbers.items():
+            blocks[:, offset : offset + 2] = np.frombuffer(np.float16(number).tobytes(), np.uint8)
+        tensors[name] = StoredTensor(encoding, tuple(value.shape), blocks.reshape(len(value), -1))
+    source, tokens = Source(config, tensors), sequence(config, 60)
+    expected = whole(TorchRunner(dequantized(source), num_blocks=NUM_BLOCKS), tokens)
+    with kernels(source, level) as runner:
+        error = whole(runner, tokens) - expected
+    assert np.linalg.norm(error) <= 0.06 * np.linalg.norm(expected)
 
 
 def test_a_table_of_another_encoding_than_the_blocks_serves_as_embedding_and_head() -> None:

@@ -166,3 +166,35 @@ def test_an_open_address_without_a_key_is_refused(host):
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1", "[::1]"])
 def test_this_machines_own_addresses_need_no_key(host):
     assert ServerSettings(host=host)
+
+
+def test_pages_of_an_origin_that_is_let_in_may_ask_and_read_and_no_others(start_server):
+    friend = "https://example.org"
+    running = start_server([ScriptedModel(["x"])], cors_origins=(friend,), api_key="sesame")
+    http = running.http()
+    asks = {
+        "Origin": friend,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type, x-stainless-os",
+        "Access-Control-Request-Private-Network": "true",
+    }
+    allowed = http.request("OPTIONS", "/v1/completions", headers=asks)
+    assert allowed.status_code == 204
+    assert allowed.headers["access-control-allow-origin"] == friend
+    assert allowed.headers["access-control-allow-headers"] == asks["Access-Control-Request-Headers"]
+    assert allowed.headers["access-control-allow-private-network"] == "true"
+    assert "access-control-allow-credentials" not in allowed.headers
+    key = {"Authorization": "Bearer sesame"}
+    answer = http.post("/v1/completions", json={"prompt": "x"}, headers={"Origin": friend, **key})
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, friend)
+    refused = http.post("/v1/completions", json={"prompt": "x"}, headers={"Origin": friend})
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, friend)
+    for origin in ("https://example.org.evil.net", "http://example.org", "null"):
+        stranger = http.request("OPTIONS", "/v1/completions", headers={**asks, "Origin": origin})
+        assert stranger.status_code == 403 and "access-control-allow-origin" not in stranger.headers
+
+
+@pytest.mark.parametrize("origin", ["*", "example.org", "https://example.org/path", "https://*.example.org", "null"])
+def test_an_origin_that_is_none_is_refused_at_the_start(origin):
+    with pytest.raises(OctavoError, match="is no origin"):
+        ServerSettings(cors_origins=(origin,))

@@ -12,18 +12,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import chat as chat_types
-from openai.types import shared_params
+from openai.types import decision_create_params, shared_params
+from openai.types import responses as response_types
+from openai.types.conversations import item_create_params
+from openai.types.conversations.conversation_create_params import ConversationCreateParams
+from openai.types.responses import response_create_params as response_params
+from openai.types.responses import response_input_item_param as response_items
 from openai.types.shared_params import response_format_json_schema
 
 from octavo.generate.scripted import ScriptedModel
 from octavo.serve.api.chat import ChatMessage, ChatRequest, TextPart
 from octavo.serve.api.completions import CompletionRequest
+from octavo.serve.api.conversations import ConversationRequest, ItemsRequest
+from octavo.serve.api.decisions import Choice, DecisionRequest, Predicate, Score
 from octavo.serve.fields import Strict
+from octavo.serve.responses.items import FunctionCall, FunctionCallOutput, InputMessage, ItemReference, Reasoning
+from octavo.serve.responses.request import (
+    CountRequest,
+    FunctionTool,
+    ReasoningOptions,
+    ResponseRequest,
+    TextFormat,
+    TextOptions,
+)
 from octavo.serve.structured import NamedSchema, ResponseFormat
 
 CHAT: Any = {"messages": [{"role": "user", "content": "x"}]}
 TEXT: Any = {"prompt": "x"}
-PATHS = {"/v1/chat/completions": CHAT, "/v1/completions": TEXT}
+PATHS = {"/v1/chat/completions": CHAT, "/v1/completions": TEXT, "/v1/responses": {"input": "x"}}
+TYPES: Any = {
+    "/v1/chat/completions": ChatRequest, "/v1/completions": CompletionRequest, "/v1/responses": ResponseRequest,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -70,22 +89,45 @@ def http(start_server):
             ],
         ),
         (NamedSchema, [response_format_json_schema.JSONSchema]),
+        (ResponseRequest, [response_params.ResponseCreateParamsBase, response_params.ResponseCreateParamsStreaming]),
+        (CountRequest, [response_types.input_token_count_params.InputTokenCountParams]),
+        (InputMessage, [response_types.EasyInputMessageParam, response_types.ResponseOutputMessageParam]),
+        (FunctionCall, [response_types.ResponseFunctionToolCallParam]),
+        (FunctionCallOutput, [response_items.FunctionCallOutput]),
+        (Reasoning, [response_types.ResponseReasoningItemParam]),
+        (ItemReference, [response_items.ItemReference]),
+        (FunctionTool, [response_types.FunctionToolParam]),
+        (ReasoningOptions, [shared_params.Reasoning]),
+        (TextOptions, [response_types.ResponseTextConfigParam]),
+        (TextFormat, [response_types.ResponseFormatTextJSONSchemaConfigParam, shared_params.ResponseFormatText]),
+        (ConversationRequest, [ConversationCreateParams]),
+        (ItemsRequest, [item_create_params.ItemCreateParams]),
+        (DecisionRequest, [decision_create_params.DecisionCreateParams]),
+        (Predicate, [decision_create_params.QuestionQuestionParamPredicate]),
+        (Choice, [decision_create_params.QuestionQuestionParamChoice]),
+        (Score, [decision_create_params.QuestionQuestionParamScore]),
     ],
 )
 def test_every_field_of_the_sdk_is_known_in_exactly_one_way(request_type: type[Strict], sdk_types: list[Any]):
-    fields = {name for sdk_type in sdk_types for name in typing.get_type_hints(sdk_type)}
+    fields = {name for sdk_type in sdk_types for name in _spelled(sdk_type)}
     assert fields
     assert fields <= {*request_type.field_names(), *request_type.refused}
     assert not set(request_type.field_names()) & set(request_type.refused)
 
 
+def _spelled(sdk_type: Any) -> list[str]:
+    """The fields as a body spells them: `include` of new items goes into the address, and Python reserves `async`."""
+    in_address = {"include"} if sdk_type is item_create_params.ItemCreateParams else set()
+    names = set(typing.get_type_hints(sdk_type)) - in_address
+    return ["async" if name.strip("_") == "async" else name for name in names]
+
+
 @pytest.mark.parametrize(
     ("path", "field"),
-    [("/v1/chat/completions", name) for name in sorted(ChatRequest.refused)]
-    + [("/v1/completions", name) for name in sorted(CompletionRequest.refused)],
+    [(path, name) for path in PATHS for name in sorted(TYPES[path].refused)],
 )
 def test_a_field_without_support_is_refused_by_name_and_its_neutral_value_is_not(http, path, field):
-    request_type = ChatRequest if "chat" in path else CompletionRequest
+    request_type = TYPES[path]
     response = http.post(path, json={**PATHS[path], field: {"some": "thing"}})
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "unsupported_parameter"
@@ -96,7 +138,7 @@ def test_a_field_without_support_is_refused_by_name_and_its_neutral_value_is_not
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_null_counts_as_absent_in_every_field(http, path):
-    request_type = ChatRequest if "chat" in path else CompletionRequest
+    request_type = TYPES[path]
     nulls = dict.fromkeys((*request_type.model_fields, *request_type.refused))
     assert http.post(path, json={**nulls, **PATHS[path]}).status_code == 200
 
@@ -236,7 +278,7 @@ json_values = st.recursive(
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_whatever_a_field_holds_the_answer_is_no_server_error(http, path, data):
-    request_type = ChatRequest if "chat" in path else CompletionRequest
+    request_type = TYPES[path]
     names = st.sampled_from([*request_type.model_fields, *request_type.refused]) | st.text(max_size=12)
     body = {**PATHS[path], **data.draw(st.dictionaries(names, json_values, max_size=3))}
     response = http.post(path, content=json.dumps(body).encode(), headers={"Content-Type": "application/json"})

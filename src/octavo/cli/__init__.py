@@ -18,10 +18,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from octavo.cli.bench import bench
-from octavo.cli.catalogue import catalogue
 from octavo.cli.chat import chat
 from octavo.cli.doctor import doctor
-from octavo.cli.fit import fit
+from octavo.cli.examining.catalogue import catalogue
+from octavo.cli.examining.fit import fit
+from octavo.cli.examining.verify import verify
 from octavo.cli.models import list_models, pull, remove, show
 from octavo.cli.run import run
 from octavo.cli.running import feedback, ps, stop
@@ -76,6 +77,7 @@ app.command("show")(show)
 app.command("rm")(remove)
 app.add_typer(catalogue, name="models")
 app.command("fit")(fit)
+app.command("verify")(verify)
 app.command("ps")(ps)
 app.command("stop")(stop)
 app.command("feedback")(feedback)

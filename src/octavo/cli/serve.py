@@ -30,6 +30,10 @@ def serve(
     allowed_hosts: Annotated[
         list[str] | None, typer.Option("--allowed-host", metavar="NAME", help="Answer to this host name too.")
     ] = None,
+    cors_origins: Annotated[
+        list[str] | None,
+        typer.Option("--cors-origin", metavar="ORIGIN", help="Let pages of this origin use the server."),
+    ] = None,
     max_running: Annotated[int, typer.Option("--max-running", metavar="N", help="Answers at the same time.")] = 8,
     max_queue: Annotated[int, typer.Option("--max-queue", metavar="N", help="Requests that may wait.")] = 64,
     model_alias: Annotated[
@@ -82,6 +86,7 @@ def serve(
         api_key=given.api_key(api_key_file),
         allow_no_key=allow_no_key,
         allowed_hosts=tuple(allowed_hosts or ()),
+        cors_origins=tuple(cors_origins or ()),
         max_running=max_running,
         max_queue=max_queue,
         max_loaded=max_loaded,

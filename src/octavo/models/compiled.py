@@ -1,8 +1,8 @@
 """`CompiledRunner`: a checkpoint on the C kernels, the default on a CPU. No torch here.
 
-Weights keep their encoding where it has a kernel (f32, bf16, q8_0, q4_0, q4_1). f16 becomes f32, which loses nothing;
-other blocks (q5_*, *_k) become bf16, whose rounding is far below theirs. KV memory is bf16, or f32 when all matrices of
-the blocks are f32, so that an fp32 model stays one. Packed weights replace the file's pages in memory as they are made.
+Weights keep their values: every encoding has a kernel but f16, which becomes f32. KV memory is bf16, or f32 when all
+matrices of the blocks are f32, so that an fp32 model stays one. Packed weights replace the file's pages in memory as
+they are made, or are mapped where an earlier load has packed them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,12 @@ from octavo.models.packed import PackCache, PackedMatrix
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
-from octavo.nn.kernels.binding import ENCODINGS, choose_level
+from octavo.nn.kernels.binding import ENCODINGS, NORMS, choose_level
 from octavo.nn.kernels.handle import KernelModel
 from octavo.nn.shapes import parameter_shapes
 
-SLOTS = {
-    "embed_tokens": "embed", "embed_positions": "positions", "lm_head": "head",
-    **{f"attention.{name}": name for name in "qkvo"}, **{f"mlp.{name}": name for name in ("gate", "up", "down")},
-}  # fmt: skip
-"""Canonical names, without the block's number -> the kernels' slots of matrices."""
-CONVERTED_ROWS = 4096
-"""Rows expanded at a time, so that a large table never stands in memory as fp32."""
+TABLES = {"embed_tokens": "embed", "embed_positions": "positions", "lm_head": "head"}
+"""Canonical name -> the kernels' slot, outside of blocks."""
 
 
 class Weights(Protocol):
@@ -68,6 +63,7 @@ class CompiledRunner:
             planned.layers,
             planned.rotaries,
             slopes=planned.slopes,
+            moe=planned.moe,
             num_blocks=num_blocks,
             threads=threads or settings.threads(),
             cache_f32=_exact(self.config, checkpoint.tensors),
@@ -128,15 +124,18 @@ class CompiledRunner:
                 self._checkpoint.release()
                 read = block
             if len(shape) == 2:
-                self._set_matrix(name, int(block or 0), SLOTS[inside.removesuffix(".weight")])
+                self._set_matrix(name, int(block or 0), _slot(inside.removesuffix(".weight")))
             else:
                 self._set_vector(name, int(block or 0), *inside.rsplit(".", 1))
         self._checkpoint.release()
 
     def _set_vector(self, name: str, layer: int, owner: str, leaf: str) -> None:
         values = np.ascontiguousarray(_take(self._checkpoint.tensors, name).dequantize())
-        if owner in SLOTS:
-            self._model.set_bias(layer, SLOTS[owner], values)
+        if leaf == "correction_bias":
+            self._model.set_correction(layer, values)
+            return
+        if owner not in NORMS:
+            self._model.set_bias(layer, _slot(owner), values)
             return
         if self.config.norm.offset and leaf == "weight":
             values = values + np.float32(1)
@@ -179,6 +178,11 @@ def _place(name: str) -> tuple[str, str]:
     return block, where
 
 
+def _slot(owner: str) -> str:
+    """The kernels' name of a matrix."""
+    return TABLES.get(owner) or owner.removeprefix("attention.").removeprefix("mlp.")
+
+
 def _exact(config: TransformerConfig, tensors: Mapping[str, StoredTensor]) -> bool:
     """Whether all matrices of the blocks become f32."""
     names = [name for name, shape in parameter_shapes(config).items() if _place(name)[0] and len(shape) == 2]
@@ -193,22 +197,11 @@ def _take(tensors: Mapping[str, StoredTensor], name: str) -> StoredTensor:
 
 
 def _expanded(tensor: StoredTensor) -> StoredTensor:
-    """The tensor itself where its encoding has a kernel; f16 as f32, other blocks as bf16."""
+    """The tensor itself where its encoding has a kernel; f16 as f32."""
     if tensor.encoding in ENCODINGS:
         return tensor
-    if tensor.encoding == "f16":
-        return StoredTensor.from_array(tensor.dequantize())
-    bits = np.empty(tensor.shape, np.uint16)
-    for start in range(0, tensor.shape[0], CONVERTED_ROWS):
-        part = slice(start, start + CONVERTED_ROWS)
-        bits[part] = _to_bf16(tensor.rows(part).dequantize())
-    return StoredTensor.from_bits("bf16", bits)
-
-
-def _to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Rounded to nearest even; values are finite."""
-    bits = values.view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    assert tensor.encoding == "f16", f"{tensor.encoding} has no kernel"
+    return StoredTensor.from_array(tensor.dequantize())
 
 
 def _check_row(row: Row, count: int, blocks: int) -> None:

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import UnsupportedError
-from octavo.nn.config import RopeConfig, TransformerConfig
+from octavo.nn.config import MoeConfig, RopeConfig, TransformerConfig
 from octavo.nn.frequencies import alibi_slopes, at_length, inverse_frequencies
 from octavo.nn.kernels.binding import MAX_HEAD_DIM, QK_NORMS
 from octavo.nn.kernels.handle import Layer, Rotary
 
 ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
 NORM_KINDS = {"rms": 0, "layer": 1, "layer_without_bias": 1}
-PLACEMENTS = ("pre", "output", "sandwich", "parallel", "parallel_two")
+PLACEMENTS = ("pre", "post", "output", "sandwich", "parallel", "parallel_two")
 ROPE_SWITCHES = dict.fromkeys(
     ("theta", "rotary_dim", "freq_factors", "attention_factor", "original_length", "long_factors", "ntk_factor")
 )
@@ -29,7 +29,7 @@ SWITCHES: Mapping[str, Mapping[str, Container[object] | None]] = {
         **dict.fromkeys(
             ("vocab_size", "hidden_size", "num_layers", "context_length", "norm", "attention", "mlp", "rope",
              "rope_layers", "tie_embeddings", "windows", "head_bias", "embedding_scale", "residual_scale",
-             "logit_scale", "logit_softcap")
+             "logit_scale", "logit_softcap", "moe")
         ),
         "placement": PLACEMENTS,
     },
@@ -41,6 +41,9 @@ SWITCHES: Mapping[str, Mapping[str, Container[object] | None]] = {
         "qk_norm": QK_NORMS,
     },
     "mlp.": {"intermediate_size": None, "activation": ACTIVATIONS, "gated": None, "bias": None},
+    "moe.": dict.fromkeys(
+        ("num_experts", "experts_per_token", "intermediate_size", "normalise", "shared_size", "layers")
+    ),
     "rope.": ROPE_SWITCHES,
     "rope_layers.": ROPE_SWITCHES,
 }  # fmt: skip
@@ -49,9 +52,13 @@ SWITCHES: Mapping[str, Mapping[str, Container[object] | None]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What `KernelModel` is made with. shape: fields of `binding.Shape`. slopes: of ALiBi, (num_heads,), or None."""
+    """What `KernelModel` is made with. shape: fields of `binding.Shape`. moe: those of `binding.MoeShape`, or None.
+
+    slopes: of ALiBi, (num_heads,), or None.
+    """
 
     shape: Mapping[str, float]
+    moe: Mapping[str, float] | None
     layers: tuple[Layer, ...]
     rotaries: tuple[Rotary, ...]
     slopes: NDArray[np.float32] | None
@@ -68,7 +75,8 @@ def plan(config: TransformerConfig, length: int) -> Plan:
     ropes = list(dict.fromkeys(rope for rope in map(config.rope_of, range(config.num_layers)) if rope is not None))
     layers = tuple(_layer(config, layer, ropes) for layer in range(config.num_layers))
     slopes = _slopes(config.attention.num_heads) if config.attention.alibi else None
-    return Plan(_shape(config), layers, tuple(_rotary(at_length(rope, length)) for rope in ropes), slopes)
+    moe = None if config.moe is None else _moe(config.moe)
+    return Plan(_shape(config), moe, layers, tuple(_rotary(at_length(rope, length)) for rope in ropes), slopes)
 
 
 def _shape(config: TransformerConfig) -> dict[str, float]:
@@ -87,6 +95,7 @@ def _shape(config: TransformerConfig) -> dict[str, float]:
         "norm_eps": config.norm.eps,
         "qk_norm": QK_NORMS[attention.qk_norm],
         "parallel": config.placement in ("parallel", "parallel_two"),
+        "post": config.placement == "post",
         "attention_scale": attention.scale or attention.head_dim**-0.5,
         "attention_softcap": attention.softcap or 0,
         "embedding_scale": config.embedding_scale,
@@ -96,9 +105,22 @@ def _shape(config: TransformerConfig) -> dict[str, float]:
     }
 
 
+def _moe(moe: MoeConfig) -> dict[str, float]:
+    return {
+        "experts": moe.num_experts,
+        "experts_per_token": moe.experts_per_token,
+        "expert_size": moe.intermediate_size,
+        "shared_size": moe.shared_size or 0,
+        "shared_gated": moe.shared_size is not None,
+        "normalise": moe.normalise,
+        "groups": 1,
+        "scale": 1.0,
+    }
+
+
 def _layer(config: TransformerConfig, layer: int, ropes: list[RopeConfig]) -> Layer:
     rope = config.rope_of(layer)
-    return Layer(None if rope is None else ropes.index(rope), config.window_of(layer))
+    return Layer(None if rope is None else ropes.index(rope), config.window_of(layer), config.moe_of(layer) is not None)
 
 
 def _rotary(rope: RopeConfig) -> Rotary:
@@ -118,6 +140,10 @@ def _refuse_unknown_shapes(config: TransformerConfig) -> None:
         raise UnsupportedError(f"the kernels know heads of up to {MAX_HEAD_DIM} features, not {attention.head_dim}")
     if attention.num_heads % attention.num_kv_heads:
         raise UnsupportedError(f"{attention.num_heads} heads cannot share {attention.num_kv_heads} KV heads evenly")
+    if config.moe is not None and config.moe.experts_per_token > config.moe.num_experts:
+        raise UnsupportedError(
+            f"a token cannot go to {config.moe.experts_per_token} of {config.moe.num_experts} experts"
+        )
     for rope in filter(None, (config.rope, *config.rope_layers)):
         if rope.rotary_dim % 2 or rope.rotary_dim > attention.head_dim:
             raise UnsupportedError(f"rotary_dim {rope.rotary_dim} is odd or wider than a head of {attention.head_dim}")

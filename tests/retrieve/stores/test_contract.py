@@ -145,8 +145,10 @@ def test_no_sign_of_a_query_is_an_operator(store: Store, query: str) -> None:
 def test_a_store_is_the_same_when_it_is_opened_again(open_store: Open) -> None:
     first = open_store()
     put(first, "a.txt", "teal", seed=3)
+    first.remember("splitting", "[800, 80]")
     first.close()
     again = open_store()
+    assert (again.recall("splitting"), again.recall("colour")) == ("[800, 80]", None)
     assert names(again, "teal") == ["a.txt"]
     assert again.search_vector(direction(3)[0], 1)[0].score == pytest.approx(1, abs=0.02)
 

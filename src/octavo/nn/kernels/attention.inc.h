@@ -222,6 +222,6 @@ static void attend(attention_tile *tile) {
 
 #define LEVEL_TABLE(NAME, BF16_FORM)                                                                            \
     {.name = NAME,                                                                                              \
-     .forms = {[F32] = AS_F32, [BF16] = BF16_FORM, [Q8_0] = AS_INT8, [Q4_0] = AS_INT8, [Q4_1] = AS_INT8},       \
+     .forms = {[F32] = AS_F32, [BF16] = BF16_FORM, [Q8_0 ... INT8] = AS_INT8},                                  \
      .normalize = normalize, .prepare = prepare, .multiply = multiply, .gate = gate, .cap = cap, .rotate = rotate, \
      .store = store_position, .attend = attend}

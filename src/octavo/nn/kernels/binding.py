@@ -17,9 +17,17 @@ from octavo.errors import MissingDependencyError, OctavoError
 
 LEVELS = {"c": 1, "avx2": 2, "avx512": 4}
 """The instruction sets, slowest first, with the library's bit for each."""
-ENCODINGS = {"f32": 0, "bf16": 1, "q8_0": 2, "q4_0": 3, "q4_1": 4}
-"""Weight encodings that have kernels; the others are expanded at load."""
-MATRICES = {"q": 0, "k": 1, "v": 2, "o": 3, "gate": 4, "up": 5, "down": 6, "embed": 7, "positions": 8, "head": 9}
+ENCODINGS = {
+    "f32": 0, "bf16": 1, "q8_0": 2, "q4_0": 3, "q4_1": 4, "q5_0": 5, "q5_1": 6, "q4_k": 7, "q5_k": 8, "q6_k": 9,
+    "int8": 10,
+}  # fmt: skip
+"""Weight encodings that have kernels. int8: a row is its scale, four bytes of fp32, and a signed byte a column."""
+MATRICES = {
+    "q": 0, "k": 1, "v": 2, "o": 3, "gate": 4, "up": 5, "down": 6, "router": 7, "shared_gate": 8, "embed": 9,
+    "positions": 10, "head": 11,
+}  # fmt: skip
+EXPERTS = 12
+"""Where the matrices of experts begin, three each."""
 NORMS = {
     "attention_norm": 0, "attention_output_norm": 1, "mlp_norm": 2, "mlp_output_norm": 3, "attention.q_norm": 4,
     "attention.k_norm": 5, "norm": 6,
@@ -29,23 +37,34 @@ MAX_HEAD_DIM = 512
 INT32, FLOAT, POINTER = ctypes.c_int32, ctypes.c_float, ctypes.c_void_p
 
 
+class MoeShape(ctypes.Structure):
+    """moe_shape in kernels.h."""
+
+    _fields_ = (
+        *((name, INT32) for name in ("experts", "experts_per_token", "expert_size", "shared_size", "shared_gated")),
+        *((name, INT32) for name in ("sigmoid", "normalise", "groups", "groups_kept", "group_top")),
+        ("scale", FLOAT),
+    )
+
+
 class Shape(ctypes.Structure):
     """model_shape in kernels.h."""
 
     _fields_ = (
         *((name, INT32) for name in ("vocab_size", "hidden_size", "num_layers", "context_length", "num_heads")),
         *((name, INT32) for name in ("num_kv_heads", "head_dim", "intermediate_size", "gated", "activation")),
-        *((name, INT32) for name in ("norm_kind", "qk_norm", "parallel", "num_rotaries", "num_blocks", "threads")),
-        *((name, INT32) for name in ("level", "cache_f32")),
+        *((name, INT32) for name in ("norm_kind", "qk_norm", "parallel", "post", "num_rotaries", "num_blocks")),
+        *((name, INT32) for name in ("threads", "level", "cache_f32")),
         *((name, FLOAT) for name in ("norm_eps", "attention_scale", "attention_softcap", "embedding_scale")),
-        *((name, FLOAT) for name in ("residual_scale", "logit_scale", "logit_softcap")),
+        *((name, FLOAT) for name in ("residual_scale", "logit_scale", "logit_softcap", "mlp_limit")),
+        ("moe", MoeShape),
     )
 
 
 class LayerShape(ctypes.Structure):
     """layer_shape in kernels.h. rotary: an index, -1 for none. window: positions seen, 0 for all."""
 
-    _fields_ = (("rotary", INT32), ("window", INT32))
+    _fields_ = (("rotary", INT32), ("window", INT32), ("moe", INT32))
 
 
 class RotaryShape(ctypes.Structure):
@@ -73,10 +92,12 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_use_matrix": (None, POINTER, INT32, INT32, INT32, INT32, INT32, POINTER),
     "octavo_packed_matrix": (POINTER, POINTER, INT32, INT32),
     "octavo_packed_bytes": (ctypes.c_int64, INT32, INT32, INT32),
+    "octavo_product": (INT32, INT32, INT32, INT32, INT32, POINTER, POINTER, INT32, POINTER),
     "octavo_packing": (INT32,),
     "octavo_checksum": (ctypes.c_uint64, POINTER, ctypes.c_uint64),
     "octavo_set_bias": (INT32, POINTER, INT32, INT32, POINTER, INT32),
     "octavo_set_norm": (INT32, POINTER, INT32, INT32, INT32, POINTER, INT32),
+    "octavo_set_correction": (INT32, POINTER, INT32, POINTER, INT32),
     "octavo_step": (INT32, POINTER, ctypes.POINTER(Step)),
 }
 """Result and arguments of each function."""

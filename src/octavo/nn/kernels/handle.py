@@ -6,7 +6,7 @@ A wrong argument is a ValueError here, never a crash there. Two models share not
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +16,23 @@ from numpy.typing import NDArray
 from octavo.errors import OctavoError
 from octavo.nn.kernels.binding import (
     ENCODINGS,
+    EXPERTS,
     LEVELS,
     MATRICES,
     NORMS,
     QK_NORMS,
     LayerShape,
+    MoeShape,
     RotaryShape,
     Shape,
     Step,
     library,
 )
 
-SOURCE_BYTES = {"f32": (1, 4), "bf16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18), "q4_1": (32, 20)}
+SOURCE_BYTES = {
+    "f32": (1, 4), "bf16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22),
+    "q5_1": (32, 24), "q4_k": (256, 144), "q5_k": (256, 176), "q6_k": (256, 210), "int8": (1, 1),
+}  # fmt: skip
 """Columns and bytes of a source block."""
 NEUTRAL = dict.fromkeys(("embedding_scale", "residual_scale", "logit_scale"), 1.0)
 Int32s = NDArray[np.int32]
@@ -44,18 +49,22 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Layer:
-    """What differs from layer to layer. rotary: an index, None for none. window: positions seen, None for all."""
+    """What differs from layer to layer. rotary: an index, None for none. window: positions seen, None for all.
+
+    moe: it has experts instead of an MLP.
+    """
 
     rotary: int | None = None
     window: int | None = None
+    moe: bool = False
 
 
 class KernelModel:
     """Weights packed for one instruction set, KV memory, threads. Not thread-safe; `close()` frees it all.
 
     shape: every field of `binding.Shape` but level and those that follow from the other arguments. level: a key of
-    LEVELS that this machine has. slopes: of ALiBi, (num_heads,), or None. Raises OctavoError when memory or threads are
-    refused.
+    LEVELS that this machine has. slopes: of ALiBi, (num_heads,), or None. moe: every field of `binding.MoeShape`, where
+    layers have experts. Raises OctavoError when memory or threads are refused.
     """
 
     def __init__(
@@ -65,12 +74,18 @@ class KernelModel:
         rotaries: Sequence[Rotary],
         *,
         slopes: Floats | None = None,
+        moe: Mapping[str, float] | None = None,
         **shape: float,
     ) -> None:
         self._library = library()
         self._shape: Any = Shape(
-            level=LEVELS[level], num_layers=len(layers), num_rotaries=len(rotaries), **NEUTRAL | shape
+            level=LEVELS[level],
+            num_layers=len(layers),
+            num_rotaries=len(rotaries),
+            moe=MoeShape(**moe or {}),
+            **NEUTRAL | shape,
         )
+        self._layers = tuple(layers)
         self._handle: int | None = None
         self._used: dict[tuple[int, str], NDArray[np.uint8]] = {}
         self._all_windowed = all(layer.window is not None for layer in layers)
@@ -104,14 +119,10 @@ class KernelModel:
     ) -> None:
         """Pack a matrix. data: (rows, bytes of a row) in `encoding`. layer is ignored for embed, positions and head."""
         self._check_layer(layer)
-        weights, size = SOURCE_BYTES[encoding]
-        if columns % weights or data.shape != (rows, columns // weights * size):
-            raise ValueError(f"{data.shape} bytes are no {rows} x {columns} matrix in {encoding}")
-        if data.dtype != np.uint8 or not data.flags.c_contiguous:
-            raise ValueError("data must be contiguous bytes")
+        check_source(encoding, rows, columns, data)
         if (rows, columns) != self.matrix_shape(slot):
             raise ValueError(f"{slot} must be {self.matrix_shape(slot)}, not {(rows, columns)}")
-        code, number = ENCODINGS[encoding], MATRICES[slot]
+        code, number = ENCODINGS[encoding], self._number(layer, slot)
         self._done(
             self._library.octavo_set_matrix(self._open(), layer, number, code, rows, columns, data.ctypes.data), slot
         )
@@ -127,14 +138,14 @@ class KernelModel:
             raise ValueError("packed must be contiguous bytes")
         if (rows, columns) != self.matrix_shape(slot):
             raise ValueError(f"{slot} must be {self.matrix_shape(slot)}, not {(rows, columns)}")
-        code, number = ENCODINGS[encoding], MATRICES[slot]
+        code, number = ENCODINGS[encoding], self._number(layer, slot)
         self._library.octavo_use_matrix(self._open(), layer, number, code, rows, columns, packed.ctypes.data)
         self._used[layer, slot] = packed
 
     def packed(self, layer: int, slot: str, encoding: str) -> NDArray[np.uint8]:
         """The packed bytes of a matrix that was set in `encoding`; valid until it is set again or the model closed."""
         self._check_layer(layer)
-        address = self._library.octavo_packed_matrix(self._open(), layer, MATRICES[slot])
+        address = self._library.octavo_packed_matrix(self._open(), layer, self._number(layer, slot))
         if not address:
             raise ValueError(f"{slot} of layer {layer} is not set")
         size = packed_bytes(encoding, *self.matrix_shape(slot))
@@ -144,7 +155,7 @@ class KernelModel:
         """The bias (out,) of a matrix."""
         self._check_layer(layer)
         self._check_floats(values, self.matrix_shape(slot)[0])
-        number = MATRICES[slot]
+        number = self._number(layer, slot)
         self._done(self._library.octavo_set_bias(self._open(), layer, number, values.ctypes.data, values.size), slot)
 
     def set_norm(self, layer: int, slot: str, values: Floats, *, bias: bool) -> None:
@@ -191,15 +202,38 @@ class KernelModel:
         self._done(self._library.octavo_step(self._open(), ctypes.byref(step)), "the step's threads")
         return logits, states
 
+    def set_correction(self, layer: int, values: Floats) -> None:
+        """What is added to each expert's score for the choice alone, (experts,)."""
+        self._check_layer(layer)
+        self._check_floats(values, self._shape.moe.experts)
+        if not self._layers[layer].moe:
+            raise ValueError(f"layer {layer} has no experts")
+        self._done(
+            self._library.octavo_set_correction(self._open(), layer, values.ctypes.data, values.size), "correction"
+        )
+
     def matrix_shape(self, slot: str) -> tuple[int, int]:
-        """Rows and columns of a matrix."""
-        shape = self._shape
-        width, mlp = shape.hidden_size, shape.intermediate_size
+        """Rows and columns of a matrix: a key of MATRICES, or `experts.N.` or `shared.` and gate, up or down."""
+        shape, (owner, _, leaf) = self._shape, slot.rpartition(".")
+        width, moe = shape.hidden_size, shape.moe
+        mlp = {"": shape.intermediate_size, "shared": moe.shared_size}.get(owner, moe.expert_size)
         queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
         shapes = {"q": (queries, width), "k": (keys, width), "v": (keys, width), "o": (width, queries)}
         shapes |= {"gate": (mlp, width), "up": (mlp, width), "down": (width, mlp)}
+        shapes |= {"router": (moe.experts, width), "shared_gate": (1, width)}
         shapes |= {"embed": (shape.vocab_size, width), "head": (shape.vocab_size, width)}
-        return {**shapes, "positions": (shape.context_length, width)}[slot]
+        return {**shapes, "positions": (shape.context_length, width)}[leaf]
+
+    def _number(self, layer: int, slot: str) -> int:
+        """The library's number of a matrix."""
+        owner, _, leaf = slot.rpartition(".")
+        if not owner:
+            return MATRICES[leaf]
+        experts = self._shape.moe.experts
+        expert = experts if owner == "shared" else int(owner.removeprefix("experts."))
+        if not self._layers[layer].moe or not 0 <= expert < experts + (owner == "shared"):
+            raise ValueError(f"layer {layer} has no matrix {slot}")
+        return EXPERTS + 3 * expert + MATRICES[leaf] - MATRICES["gate"]
 
     def _norm_width(self, slot: str) -> int:
         shape, one = self._shape, self._shape.qk_norm == QK_NORMS["head"]
@@ -213,7 +247,7 @@ class KernelModel:
             raise ValueError(f"rotary {layer.rotary} of {len(rotaries)}")
         if layer.window is not None and layer.window < 1:
             raise ValueError(f"a window of {layer.window} positions sees nothing")
-        return LayerShape(-1 if layer.rotary is None else layer.rotary, layer.window or 0)
+        return LayerShape(-1 if layer.rotary is None else layer.rotary, layer.window or 0, layer.moe)
 
     def _rotary_shape(self, rotary: Rotary) -> RotaryShape:
         values = rotary.frequencies
@@ -239,6 +273,31 @@ class KernelModel:
     def _done(self, status: int, what: str) -> None:
         if status:
             raise OctavoError(f"the system refused memory or threads for {what}; close programs and try again")
+
+
+def product(level: str, encoding: str, rows: int, columns: int, data: NDArray[np.uint8], x: Floats) -> Floats:
+    """x (tokens, columns) times a matrix's transpose, on one thread: (tokens, rows). data: as for `set_matrix`.
+
+    The same code as in a model, with the activations rounded as there: for tests and measurements.
+    """
+    check_source(encoding, rows, columns, data)
+    if x.dtype != np.float32 or x.ndim != 2 or x.shape[1] != columns or not x.flags.c_contiguous:
+        raise ValueError(f"x must be contiguous float32 of shape (tokens, {columns})")
+    y = np.empty((len(x), rows), np.float32)
+    arguments = (LEVELS[level], ENCODINGS[encoding], rows, columns, data.ctypes.data, x.ctypes.data, len(x))
+    if library().octavo_product(*arguments, y.ctypes.data):
+        raise OctavoError("the system refused memory for a product; close programs and try again")
+    return y
+
+
+def check_source(encoding: str, rows: int, columns: int, data: NDArray[np.uint8]) -> None:
+    """Raise ValueError unless data holds a matrix of that encoding and shape, row after row."""
+    weights, size = SOURCE_BYTES[encoding]
+    expected = columns // weights * size + (4 if encoding == "int8" else 0)
+    if columns % weights or data.shape != (rows, expected):
+        raise ValueError(f"{data.shape} bytes are no {rows} x {columns} matrix in {encoding}")
+    if data.dtype != np.uint8 or not data.flags.c_contiguous:
+        raise ValueError("data must be contiguous bytes")
 
 
 def packed_bytes(encoding: str, rows: int, columns: int) -> int:

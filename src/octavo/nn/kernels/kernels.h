@@ -18,9 +18,9 @@
 enum { PANEL = 16, GROUP = 32, BLOCK = 16 };              // rows, columns, positions of a KV block
 enum { MAX_TOKENS = 512, OWN_ROWS = 8, MAX_QUERIES = 12 };  // of a step; prepared by each thread itself; of an attention tile
 
-typedef enum { F32, BF16, Q8_0, Q4_0, Q4_1, ENCODINGS } encoding;
+typedef enum { F32, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, INT8, ENCODINGS } encoding;
 typedef enum { NORM_RMS, NORM_LAYER } norm_kind;
-typedef enum { SILU, GELU, GELU_TANH, RELU } activation_kind;
+typedef enum { SILU, GELU, GELU_TANH, RELU, QUICK_GELU, RELU_SQUARED } activation_kind;
 typedef enum { QK_NONE, QK_HEAD, QK_PER_HEAD, QK_FULL } qk_norm_kind;  // one weight for all heads, one each, one vector
 enum { AS_INT8 = 1, AS_BF16 = 2, AS_F32 = 4 };  // forms of an activation row, a bit each
 
@@ -36,14 +36,36 @@ typedef struct {
     encoding encoding;
     int rows, columns;   // without padding
     int panels, groups;
-    uint8_t *data;       // panels x groups x group_bytes(encoding)
+    uint8_t *data;       // panels x panel_bytes
     float *bias;         // panels x PANEL, or NULL
     int borrowed;        // data is the caller's, and read-only
 } matrix;
 
-enum { PACKING = 1 };  // raised whenever packed bytes change their meaning: files of another number are packed anew
+enum { PACKING = 2 };  // raised whenever packed bytes change their meaning: files of another number are packed anew
 
-size_t group_bytes(encoding e);
+typedef struct { size_t group, head; int span; } layout;  // bytes of a group, and of the head that `span` groups share
+
+INLINE layout layout_of(const encoding e) {  // a constant where it is inlined; packing.c says what is where
+    switch (e) {
+    case F32: return (layout){2048, 0, 1};
+    case BF16: return (layout){1024, 0, 1};
+    case Q8_0: return (layout){544, 0, 1};
+    case Q4_0: return (layout){288, 0, 1};
+    case Q4_1: return (layout){320, 0, 1};
+    case Q5_0: return (layout){352, 0, 1};
+    case Q5_1: return (layout){384, 0, 1};
+    case Q4_K: return (layout){288, 64, 8};
+    case Q5_K: return (layout){352, 64, 8};
+    case Q6_K: return (layout){416, 32, 8};
+    default: return (layout){512, 64, 1 << 24};  // INT8: one head a panel
+    }
+}
+
+INLINE size_t panel_bytes(const encoding e, int groups) {
+    const layout l = layout_of(e);
+    return (size_t)groups * l.group + (size_t)((groups + l.span - 1) / l.span) * l.head;
+}
+
 size_t source_row_bytes(encoding e, int columns);
 void pack_panels(const matrix *m, const uint8_t *source, int first, int end);
 void lookup_row(const matrix *m, int row, float *out);  // writes `columns` floats
@@ -53,7 +75,7 @@ typedef struct {  // rows of `width` features (whole groups), each in the forms 
     int width;
     int8_t *int8;            // absmax / 127 a group
     float *scale, *scaled_sum;  // a group: the scale, and scale x sum
-    int32_t *sum;            // a group: the sum of its int8
+    int32_t *sum, *first_sum;   // a group: the sum of its int8, and of its first 16
     uint16_t *bf16;
     float *f32;
 } activations;
@@ -81,13 +103,14 @@ typedef struct {
     void (*normalize)(const norm *n, const float *x, int width, float *out);
     void (*prepare)(activations *a, int row, const float *x, int forms);
     void (*multiply)(const matrix *m, const activations *a, int tokens, float *y, size_t stride, int add, int first, int end);
-    void (*gate)(float *gate, const float *up, int count, activation_kind kind);  // up may be NULL: act(gate)
+    void (*gate)(float *gate, const float *up, int count, activation_kind kind, float limit);  // up may be NULL: act(gate)
     void (*cap)(float *x, int count, float scale, float softcap);  // softcap tanh(scale x / softcap), or scale x
     void (*rotate)(float *head, const float *cos_sin, int rotary_dim);
     void (*store)(uint8_t *block, const float *key, const float *value, int slot, int head_dim, int padded_dim, int f32);
     void (*attend)(attention_tile *tile);
 } level;
 
+const level *level_of(int32_t bit);  // levels.c; NULL for what this machine's family lacks
 extern const level level_c;
 #if defined(__x86_64__)
 extern const level level_avx2, level_avx512;
@@ -104,24 +127,49 @@ int pool_threads(const pool *p);
 void pool_destroy(pool *p);
 
 // ---------------------------------------------------------------------------------------------------- the model (model.c)
+typedef struct {  // binding.MoeShape: a mixture of experts; experts 0: there is none; sigmoid: of each score, else a softmax
+    int32_t experts, experts_per_token, expert_size, shared_size, shared_gated, sigmoid, normalise;
+    int32_t groups, groups_kept, group_top;
+    float scale;
+} moe_shape;
+
 typedef struct {  // the same fields in the same order as binding.Shape; a soft cap of 0 is none
     int32_t vocab_size, hidden_size, num_layers, context_length, num_heads, num_kv_heads, head_dim;
-    int32_t intermediate_size, gated, activation, norm_kind, qk_norm, parallel;
+    int32_t intermediate_size, gated, activation, norm_kind, qk_norm, parallel, post;
     int32_t num_rotaries, num_blocks, threads, level, cache_f32;
     float norm_eps, attention_scale, attention_softcap;
-    float embedding_scale, residual_scale, logit_scale, logit_softcap;
+    float embedding_scale, residual_scale, logit_scale, logit_softcap, mlp_limit;
+    moe_shape moe;
 } model_shape;
 
-typedef struct { int32_t rotary, window; } layer_shape;  // binding.LayerShape: an index or -1; positions seen, 0: all
+typedef struct { int32_t rotary, window, moe; } layer_shape;  // binding.LayerShape: an index or -1; positions seen, 0: all
 typedef struct { int32_t dim; float factor; const double *frequencies; } rotary_shape;  // binding.RotaryShape
 
-typedef enum { Q, K, V, O, GATE, UP, DOWN, EMBED, POSITIONS, HEAD } matrix_slot;
+typedef enum {
+    Q, K, V, O, GATE, UP, DOWN, ROUTER, SHARED_GATE, EMBED, POSITIONS, HEAD, EXPERTS  // then 3 an expert; the shared is last
+} matrix_slot;
 typedef enum {
     ATTENTION_NORM, ATTENTION_OUTPUT_NORM, MLP_NORM, MLP_OUTPUT_NORM, Q_NORM, K_NORM, FINAL_NORM
 } norm_slot;
-enum { MATRICES_OF_LAYER = 7, NORMS_OF_LAYER = 6 };
+enum { MATRICES_OF_LAYER = 9, NORMS_OF_LAYER = 6 };
 
-typedef struct { layer_shape shape; matrix matrices[MATRICES_OF_LAYER]; norm norms[NORMS_OF_LAYER]; } layer;
+typedef struct { matrix matrices[3]; } expert;  // gate, up, down
+
+typedef struct {
+    layer_shape shape;
+    matrix matrices[MATRICES_OF_LAYER];
+    norm norms[NORMS_OF_LAYER];
+    expert *experts;
+    float *correction;  // added to the experts' scores for the choice alone, or NULL
+} layer;
+
+typedef struct {         // which token goes to which experts: pairs of both, by expert and then by token
+    int32_t *first;      // an expert: its first pair; one more: the number of pairs
+    int32_t *token;      // a pair: its token
+    int32_t *pair;       // a token's place: the pair, experts ascending
+    float *weight;       // the same: the expert's share
+    float *scores, *ranks;  // an expert
+} routing;
 
 typedef struct {
     int dim, filled;      // features that turn; positions whose turns are known
@@ -149,6 +197,11 @@ typedef struct {
     activations shared;             // MAX_TOKENS rows
     activations *own;               // OWN_ROWS rows a thread
     float **scratch, **scores;      // a thread
+    int expert_width, shared_width;  // padded
+    float *router_logits, *shared_gates;  // MAX_TOKENS rows
+    float *expert_out;              // a row of hidden_width a pair, then MAX_TOKENS of the shared expert
+    activations pairs, *own_pairs;  // of MAX_TOKENS tokens; of OWN_ROWS a thread
+    routing *routings;              // a thread
     size_t score_stride;
 } model;
 

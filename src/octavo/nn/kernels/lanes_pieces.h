@@ -86,6 +86,13 @@ INLINE vec second_of_pairs(ivec a) { vec r; EACH r.p[i] = (fpiece)(a.p[i] & (int
 INLINE ivec low_nibbles(ivec a) { EACH a.p[i] = a.p[i] & 0x0f0f0f0f; return a; }
 INLINE ivec high_nibbles(ivec a) { EACH a.p[i] = (ipiece)((upiece)a.p[i] >> 4 & 0x0f0f0f0f); return a; }
 
+INLINE ivec either(ivec a, ivec b) { EACH a.p[i] = a.p[i] | b.p[i]; return a; }
+INLINE ivec masked(ivec a, int32_t mask) { EACH a.p[i] = a.p[i] & mask; return a; }
+INLINE ivec shifted(ivec a, const int left) {  // each int32; to the right where negative
+    EACH a.p[i] = (ipiece)(left >= 0 ? (upiece)a.p[i] << left : (upiece)a.p[i] >> -left);
+    return a;
+}
+
 #if !defined(HAS_FMA)
 INLINE vec fma16(vec a, vec b, vec c) { EACH c.p[i] = a.p[i] * b.p[i] + c.p[i]; return c; }
 #endif
@@ -105,6 +112,17 @@ INLINE vec load_half(const uint8_t *x) {  // 16 finite f16
     return r;
 }
 #endif
+
+INLINE vec load_unsigned(const uint8_t *x) {  // 16 bytes
+    float f[16];
+    for (int l = 0; l < 16; l++) f[l] = (float)x[l];
+    return load(f);
+}
+INLINE vec load_signed(const uint8_t *x) {
+    float f[16];
+    for (int l = 0; l < 16; l++) f[l] = (float)(int8_t)x[l];
+    return load(f);
+}
 
 #if !defined(HAS_DOTS)
 enum { Q8_START = -128 };  // dot_q8 multiplies by weight + 128
@@ -134,6 +152,21 @@ INLINE ivec dot_q4(ivec sum, const ivec *w, const int8_t *x) {  // nibbles: all 
         }
     }
     EACH sum.p[i] += ((ipiece)((upiece)total.p[i] << 16) >> 16) + (total.p[i] >> 16);
+    return sum;
+}
+INLINE ivec dot_q6(ivec sum, const ivec *w, const int8_t *x, const int count) {  // up to 63: 8 columns fit 16 bits
+    for (int c = 0; c < count; c += 2, x += 8) {
+        ivec total = ints(0);
+        for (int j = 0; j < 2; j++) {
+            const ivec even_x = ints(halves(x[4 * j], x[4 * j + 2])), odd_x = ints(halves(x[4 * j + 1], x[4 * j + 3]));
+            EACH {
+                spiece even = (spiece)(w[c + j].p[i] & 0x00ff00ff) * (spiece)even_x.p[i];
+                spiece odd = (spiece)((ipiece)((upiece)w[c + j].p[i] >> 8) & 0x00ff00ff) * (spiece)odd_x.p[i];
+                total.p[i] = (ipiece)((spiece)total.p[i] + even + odd);
+            }
+        }
+        EACH sum.p[i] += ((ipiece)((upiece)total.p[i] << 16) >> 16) + (total.p[i] >> 16);
+    }
     return sum;
 }
 #endif

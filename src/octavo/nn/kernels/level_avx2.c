@@ -57,6 +57,17 @@ INLINE ivec dot_q4(ivec sum, const ivec *w, const int8_t *x) {  // 8 x 2 x 15 x 
     EACH sum.p[i] = (ipiece)_mm256_add_epi32((__m256i)sum.p[i], _mm256_madd_epi16(pairs[i], _mm256_set1_epi16(1)));
     return sum;
 }
+INLINE ivec dot_q6(ivec sum, const ivec *w, const int8_t *x, const int count) {  // 2 x 2 x 63 x 127 = 32004 fits 16 bits
+    for (int c = 0; c < count; c += 2) {
+        const __m256i first = four_columns(x + 4 * c), second = four_columns(x + 4 * c + 4);
+        EACH {
+            const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16((__m256i)w[c].p[i], first),
+                                                   _mm256_maddubs_epi16((__m256i)w[c + 1].p[i], second));
+            sum.p[i] = (ipiece)_mm256_add_epi32((__m256i)sum.p[i], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        }
+    }
+    return sum;
+}
 
 #include "rows.inc.h"
 #include "products.inc.h"

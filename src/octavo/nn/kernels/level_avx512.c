@@ -59,16 +59,29 @@ INLINE ivec two_columns(const uint16_t *x) {  // a pair of bf16 in each lane
 }
 INLINE vec dot_bf16(vec sum, ivec a, ivec b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
 
+INLINE vec load_unsigned(const uint8_t *x) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)x)));
+}
+INLINE vec load_signed(const uint8_t *x) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)x)));
+}
+INLINE ivec either(ivec a, ivec b) { return _mm512_or_si512(a, b); }
+INLINE ivec masked(ivec a, int32_t mask) { return _mm512_and_si512(a, _mm512_set1_epi32(mask)); }
+INLINE ivec shifted(ivec a, const int left) {
+    return left >= 0 ? _mm512_sllv_epi32(a, _mm512_set1_epi32(left)) : _mm512_srlv_epi32(a, _mm512_set1_epi32(-left));
+}
+
 enum { Q8_START = -128 };  // dot_q8 multiplies by weight + 128
-INLINE ivec dot_q8(ivec sum, const ivec *w, const int8_t *x) {
-    for (int c = 0; c < 8; c++) {
+INLINE ivec dot_q6(ivec sum, const ivec *w, const int8_t *x, const int count) {
+    for (int c = 0; c < count; c++) {
         int32_t columns;
         memcpy(&columns, x + 4 * c, 4);
         sum = _mm512_dpbusd_epi32(sum, w[c], _mm512_set1_epi32(columns));
     }
     return sum;
 }
-INLINE ivec dot_q4(ivec sum, const ivec *w, const int8_t *x) { return dot_q8(sum, w, x); }
+INLINE ivec dot_q8(ivec sum, const ivec *w, const int8_t *x) { return dot_q6(sum, w, x, 8); }
+INLINE ivec dot_q4(ivec sum, const ivec *w, const int8_t *x) { return dot_q6(sum, w, x, 8); }
 
 #include "rows.inc.h"
 #include "products.inc.h"

@@ -7,45 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
-EXPORT int32_t octavo_levels(void) {  // bits: 1 c, 2 avx2, 4 avx512
-    int32_t levels = 1;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    unsigned a, b, c, d;
-    const int f16c = __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c) levels |= 2;
-    if ((levels & 2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
-        __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1))  // bf16: leaf 7.1, bit 5 of eax
-        levels |= 4;
-#endif
-    return levels;
-}
-
-static const level *level_of(int32_t bit) {
-#if defined(__x86_64__)
-    if (bit == 4) return &level_avx512;
-    if (bit == 2) return &level_avx2;
-#endif
-    return bit == 1 ? &level_c : NULL;
-}
-
 static int whole(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
-static int take_activations(model *m, activations *a, int rows, int width) {
-    const size_t n = (size_t)rows * (size_t)width, groups = n / GROUP;
-    a->width = width;
+static int take_activations(model *m, activations *a, size_t n) {  // n: features of all rows
+    const size_t groups = n / GROUP;
     a->int8 = arena_take(&m->work, n);
     a->scale = arena_take(&m->work, groups * 4);
     a->scaled_sum = arena_take(&m->work, groups * 4);
     a->sum = arena_take(&m->work, groups * 4);
+    a->first_sum = arena_take(&m->work, groups * 4);
     a->bf16 = arena_take(&m->work, n * 2);
     a->f32 = arena_take(&m->work, n * 4);
-    return a->int8 && a->scale && a->scaled_sum && a->sum && a->bf16 && a->f32;
+    return a->int8 && a->scale && a->scaled_sum && a->sum && a->first_sum && a->bf16 && a->f32;
 }
 
 static int take_rotary(model *m, rotary *r, const rotary_shape *shape) {
@@ -63,7 +36,41 @@ static float *take_rows(model *m, int width) { return arena_take(&m->work, (size
 static int take_of_thread(model *m, int thread, int widest) {
     m->scratch[thread] = arena_take(&m->work, (size_t)widest * 4);
     m->scores[thread] = arena_take(&m->work, m->score_stride * MAX_QUERIES * 4);
-    return m->scratch[thread] && m->scores[thread] && take_activations(m, &m->own[thread], OWN_ROWS, widest);
+    return m->scratch[thread] && m->scores[thread] && take_activations(m, &m->own[thread], (size_t)OWN_ROWS * (size_t)widest);
+}
+
+static int take_routing(model *m, routing *r) {
+    const size_t experts = (size_t)m->shape.moe.experts, places = (size_t)MAX_TOKENS * (size_t)m->shape.moe.experts_per_token;
+    r->first = arena_take(&m->work, (experts + 2) * 4);
+    r->token = arena_take(&m->work, places * 4);
+    r->pair = arena_take(&m->work, places * 4);
+    r->weight = arena_take(&m->work, places * 4);
+    r->scores = arena_take(&m->work, experts * 4);
+    r->ranks = arena_take(&m->work, experts * 4);
+    return r->first && r->token && r->pair && r->weight && r->scores && r->ranks;
+}
+
+static int take_experts(model *m) {
+    const moe_shape *moe = &m->shape.moe;
+    const size_t each = (size_t)moe->experts_per_token, hidden = (size_t)m->hidden_width, threads = (size_t)m->shape.threads;
+    const size_t in = each * hidden, made = each * (size_t)m->expert_width + (size_t)m->shared_width;  // of one token
+    const size_t features = in > made ? in : made;
+    m->router_logits = take_rows(m, whole(moe->experts, PANEL));
+    m->shared_gates = take_rows(m, 1);
+    m->expert_out = arena_take(&m->work, MAX_TOKENS * (each + 1) * hidden * 4);
+    m->own_pairs = arena_take(&m->work, threads * sizeof *m->own_pairs);
+    m->routings = arena_take(&m->work, threads * sizeof *m->routings);
+    if (!m->router_logits || !m->shared_gates || !m->expert_out || !m->own_pairs || !m->routings ||
+        !take_activations(m, &m->pairs, MAX_TOKENS * features))
+        return 0;
+    for (size_t i = 0; i < threads; i++)
+        if (!take_activations(m, &m->own_pairs[i], OWN_ROWS * features) || !take_routing(m, &m->routings[i])) return 0;
+    for (int i = 0; i < m->shape.num_layers; i++) {
+        if (!m->layers[i].shape.moe) continue;
+        m->layers[i].experts = arena_take(&m->work, (size_t)(moe->experts + 1) * sizeof(expert));
+        if (!m->layers[i].experts) return 0;
+    }
+    return 1;
 }
 
 static int take_work(model *m) {
@@ -76,15 +83,17 @@ static int take_work(model *m) {
     m->k = take_rows(m, m->kv_width);
     m->v = take_rows(m, m->kv_width);
     m->attended = take_rows(m, m->q_width);
-    m->gate = take_rows(m, m->mlp_width);
-    m->up = take_rows(m, m->mlp_width);
+    const int experts_made = s->moe.experts_per_token * m->expert_width + m->shared_width;
+    const int made = m->mlp_width > experts_made ? m->mlp_width : experts_made;
+    m->gate = take_rows(m, made);
+    m->up = take_rows(m, made);
     m->rotaries = arena_take(&m->work, (size_t)s->num_rotaries * sizeof *m->rotaries);
     m->own = arena_take(&m->work, (size_t)s->threads * sizeof *m->own);
     m->scratch = arena_take(&m->work, (size_t)s->threads * sizeof *m->scratch);
     m->scores = arena_take(&m->work, (size_t)s->threads * sizeof *m->scores);
     m->layers = arena_take(&m->work, (size_t)s->num_layers * sizeof *m->layers);
     if (!m->x || !m->branch || !m->q || !m->k || !m->v || !m->attended || !m->gate || !m->up || !m->rotaries || !m->own ||
-        !m->scratch || !m->scores || !m->layers || !take_activations(m, &m->shared, MAX_TOKENS, widest))
+        !m->scratch || !m->scores || !m->layers || !take_activations(m, &m->shared, (size_t)MAX_TOKENS * (size_t)widest))
         return 0;
     for (int i = 0; i < s->threads; i++)
         if (!take_of_thread(m, i, widest)) return 0;
@@ -109,6 +118,7 @@ static int describe(model *m, const layer_shape *layers, const rotary_shape *rot
     }
     for (int i = 0; i < s->num_rotaries; i++)
         if (!take_rotary(m, &m->rotaries[i], &rotaries[i])) return 0;
+    if (s->moe.experts && !take_experts(m)) return 0;
     if (!slopes) return 1;
     m->slopes = arena_take(&m->work, (size_t)s->num_heads * 4);
     if (m->slopes) memcpy(m->slopes, slopes, (size_t)s->num_heads * 4);
@@ -133,6 +143,8 @@ EXPORT model *octavo_create(const model_shape *shape, const layer_shape *layers,
     m->q_width = whole(shape->num_heads * shape->head_dim, GROUP);
     m->kv_width = whole(shape->num_kv_heads * shape->head_dim, GROUP);
     m->mlp_width = whole(shape->intermediate_size, GROUP);
+    m->expert_width = whole(shape->moe.expert_size, GROUP);
+    m->shared_width = whole(shape->moe.shared_size, GROUP);
     const size_t positions = (size_t)shape->num_blocks * BLOCK;
     const size_t context = (size_t)whole(shape->context_length, BLOCK);
     m->score_stride = context < positions || all_windowed(shape, layers) ? context : positions;
@@ -151,6 +163,7 @@ EXPORT model *octavo_create(const model_shape *shape, const layer_shape *layers,
 
 static matrix *matrix_at(model *m, int layer, int slot) {
     if (slot < MATRICES_OF_LAYER) return &m->layers[layer].matrices[slot];
+    if (slot >= EXPERTS) return &m->layers[layer].experts[(slot - EXPERTS) / 3].matrices[(slot - EXPERTS) % 3];
     return slot == EMBED ? &m->embed : slot == POSITIONS ? &m->positions : &m->head;
 }
 
@@ -168,7 +181,7 @@ static matrix shaped(int32_t encoding_of, int32_t rows, int32_t columns) {
                     .panels = (rows + PANEL - 1) / PANEL, .groups = (columns + GROUP - 1) / GROUP};
 }
 
-static size_t packed_bytes(const matrix *m) { return (size_t)m->panels * m->groups * group_bytes(m->encoding); }
+static size_t packed_bytes(const matrix *m) { return (size_t)m->panels * panel_bytes(m->encoding, m->groups); }
 
 static void put_matrix(model *m, matrix *target, int32_t slot, matrix packed) {
     const uint8_t *embed = m->embed.data;  // the head's too, until it gets its own
@@ -224,6 +237,12 @@ EXPORT int32_t octavo_set_norm(model *m, int32_t layer, int32_t slot, int32_t is
     const float **field = is_bias ? &target->bias : &target->weight;
     *field = set_padded(m, *field, values, count);
     return *field ? 0 : -1;
+}
+
+EXPORT int32_t octavo_set_correction(model *m, int32_t layer, const float *values, int32_t count) {
+    float **target = &m->layers[layer].correction;
+    *target = set_padded(m, *target, values, count);
+    return *target ? 0 : -1;
 }
 
 EXPORT int32_t octavo_packing(void) { return PACKING; }

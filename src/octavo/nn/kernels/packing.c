@@ -1,21 +1,24 @@
 // Packing: 16 output rows side by side, so that a vector holds one small piece of each row and a product needs neither a
-// shuffle nor a horizontal sum.
+// shuffle nor a horizontal sum. Nothing is rounded: a packed matrix has the values of its source, bit for bit.
 //
-// A group (16 rows x 32 columns) of Q4: 4 vectors of 64 bytes; byte 4r + e of vector c has row r's column 8c + e in the
-// low nibble and 8c + 4 + e in the high one. Q8: 8 vectors, byte 4r + e of vector c is row r's column 4c + e, plus 128.
-// BF16: 16 vectors of column pairs. F32: 32 vectors of one column. Then 16 f16 scales, and for Q4_1 16 f16 minima.
+// A group (16 rows x 32 columns) begins with its numbers. Nibbles: 4 vectors of 64 bytes; byte 4r + e of vector c has row
+// r's column 8c + e in the low nibble and 8c + 4 + e in the high one. Bytes: 8 vectors, byte 4r + e of vector c is row r's
+// column 4c + e, plus 128. BF16: 16 vectors of column pairs. F32: 32 vectors of one column. Then, by encoding:
+//   Q8_0         bytes, 16 f16 scales              Q4_0, Q4_1  nibbles, 16 f16 scales, (Q4_1) 16 f16 minima
+//   Q5_0, Q5_1   as Q4, the fifth bits before the scales: bit c of byte 4r + e belongs to column 4c + e
+//   Q4_K, Q5_K   nibbles, (Q5_K) fifth bits, 16 scales and 16 minima of a byte; 8 groups share a head before the first
+//                of them: what those scales and minima count, as 16 f16 and, negated, 16 f16
+//   Q6_K         nibbles, 2 vectors of high bits (bits 2f and 2f + 1 of vector v: columns 16v + 4f + e), 2 x 16 signed
+//                scales, of 16 columns each; 8 groups share 16 f16
+//   INT8         bytes; a panel begins with 16 fp32 scales
 #include "kernels.h"
 
 #include <string.h>
 
-size_t group_bytes(encoding e) {
-    static const size_t bytes[ENCODINGS] = {[F32] = 2048, [BF16] = 1024, [Q8_0] = 544, [Q4_0] = 288, [Q4_1] = 320};
-    return bytes[e];
-}
-
 size_t source_row_bytes(encoding e, int columns) {
-    static const size_t bytes[ENCODINGS] = {[F32] = 128, [BF16] = 64, [Q8_0] = 34, [Q4_0] = 18, [Q4_1] = 20};
-    return (size_t)columns * bytes[e] / GROUP;
+    static const size_t bytes[ENCODINGS] = {[F32] = 1024, [BF16] = 512, [Q8_0] = 272, [Q4_0] = 144, [Q4_1] = 160,
+                                            [Q5_0] = 176, [Q5_1] = 192, [Q4_K] = 144, [Q5_K] = 176, [Q6_K] = 210};
+    return e == INT8 ? 4 + (size_t)columns : (size_t)columns * bytes[e] / 256;
 }
 
 INLINE uint32_t word(const uint8_t *p) {
@@ -26,6 +29,38 @@ INLINE uint32_t word(const uint8_t *p) {
 
 INLINE void put(uint8_t *p, uint32_t w) { memcpy(p, &w, 4); }
 
+// --------------------------------------------------------------------------------------------------- 32 source columns
+typedef struct { uint8_t q[GROUP], scale, second, minimum; } unpacked;  // q unsigned; small scales where there are any
+
+static void fifth_bits(const uint8_t *bits, unpacked *u) {
+    for (int j = 0; j < GROUP; j++) u->q[j] |= (uint8_t)((bits[j / 8] >> j % 8 & 1) << 4);
+}
+
+static void nibbles(const uint8_t *q, unpacked *u) {
+    for (int j = 0; j < 16; j++) {
+        u->q[j] = q[j] & 15;
+        u->q[j + 16] = q[j] >> 4;
+    }
+}
+
+static void unpack_k(encoding e, const uint8_t *block, int g, unpacked *u) {  // group g of a block of 256
+    if (e == Q6_K) {
+        const int half_block = g / 4, sub = g % 4;
+        const uint8_t *low = block + 64 * half_block + 32 * (sub % 2), *high = block + 128 + 32 * half_block;
+        for (int j = 0; j < GROUP; j++)
+            u->q[j] = (uint8_t)((low[j] >> sub / 2 * 4 & 15) | (high[j] >> 2 * sub & 3) << 4);
+        u->scale = block[192 + 2 * g];
+        u->second = block[193 + 2 * g];
+        return;
+    }
+    const uint8_t *s = block + 4, *q = block + (e == Q4_K ? 16 : 48) + 32 * (g / 2);  // 8 scales and minima of 6 bits
+    u->scale = g < 4 ? s[g] & 63 : (uint8_t)((s[g + 4] & 15) | s[g - 4] >> 6 << 4);
+    u->minimum = g < 4 ? s[g + 4] & 63 : (uint8_t)(s[g + 4] >> 4 | s[g] >> 6 << 4);
+    for (int j = 0; j < GROUP; j++) u->q[j] = q[j] >> g % 2 * 4 & 15;
+    for (int j = 0; e == Q5_K && j < GROUP; j++) u->q[j] |= (uint8_t)((block[16 + j] >> g & 1) << 4);
+}
+
+// ----------------------------------------------------------------------------------------------- into a group, at row r
 INLINE void pack_nibbles(const uint8_t *q, uint8_t *out) {  // q: low nibbles are columns 0..15, high ones 16..31
     const uint32_t low = 0x0f0f0f0f;
     for (int c = 0; c < 2; c++) {
@@ -35,37 +70,82 @@ INLINE void pack_nibbles(const uint8_t *q, uint8_t *out) {  // q: low nibbles ar
     }
 }
 
+static void pack_unpacked(const unpacked *u, int bits, int r, uint8_t *out) {
+    uint8_t high[2][4] = {{0}, {0}};
+    for (int j = 0; j < GROUP; j += 8)
+        for (int b = 0; b < 4; b++) out[64 * (j / 8) + 4 * r + b] = (uint8_t)((u->q[j + b] & 15) | u->q[j + 4 + b] << 4);
+    for (int j = 0; j < GROUP; j++)
+        if (bits == 5) high[0][j % 4] |= (uint8_t)(u->q[j] >> 4 << j / 4);
+        else high[j / 16][j % 4] |= (uint8_t)(u->q[j] >> 4 << j % 16 / 4 * 2);
+    for (int v = 0; v < bits - 4; v++) memcpy(out + 256 + 64 * v + 4 * r, high[v], 4);
+}
+
+static void pack_k(encoding e, const uint8_t *block, int g, int r, uint8_t *head, uint8_t *out) {
+    unpacked u = {0};
+    unpack_k(e, block, g, &u);
+    pack_unpacked(&u, e == Q4_K ? 4 : e == Q5_K ? 5 : 6, r, out);
+    out += e == Q4_K ? 256 : e == Q5_K ? 320 : 384;
+    out[r] = u.scale;
+    out[16 + r] = e == Q6_K ? u.second : u.minimum;
+    if (g) return;
+    memcpy(head + 2 * r, e == Q6_K ? block + 208 : block, 2);
+    if (e == Q6_K) return;
+    head[32 + 2 * r] = block[2];
+    head[33 + 2 * r] = block[3] ^ 0x80;
+}
+
 INLINE void pack_block(encoding e, const uint8_t *block, int r, uint8_t *out) {
     if (e == Q8_0) {
         for (int c = 0; c < 8; c++) put(out + 64 * c + 4 * r, word(block + 2 + 4 * c) ^ 0x80808080);
         memcpy(out + 512 + 2 * r, block, 2);
         return;
     }
-    pack_nibbles(block + (e == Q4_1 ? 4 : 2), out + 4 * r);
-    memcpy(out + 256 + 2 * r, block, 2);
-    if (e == Q4_1) memcpy(out + 288 + 2 * r, block + 2, 2);
+    const int minimum = e == Q4_1 || e == Q5_1, five = e == Q5_0 || e == Q5_1;
+    const uint8_t *q = block + 2 + 2 * minimum;
+    if (five) {
+        unpacked u;
+        nibbles(q + 4, &u);
+        fifth_bits(q, &u);
+        pack_unpacked(&u, 5, r, out);
+    } else {
+        pack_nibbles(q, out + 4 * r);
+    }
+    out += five ? 320 : 256;
+    memcpy(out + 2 * r, block, 2);
+    if (minimum) memcpy(out + 32 + 2 * r, block + 2, 2);
 }
 
 INLINE void pack_dense(encoding e, const uint8_t *source, int count, int r, uint8_t *out) {
     if (e == F32)
         for (int c = 0; c < count; c++) put(out + 64 * c + 4 * r, word(source + 4 * c));
-    else
+    else if (e == BF16)
         for (int c = 0; c < count; c++) memcpy(out + 64 * (c / 2) + 4 * r + 2 * (c % 2), source + 2 * c, 2);
+    else
+        for (int c = 0; c < count; c++) out[64 * (c / 4) + 4 * r + c % 4] = source[c] ^ 0x80;
 }
 
-INLINE void pack_as(const matrix *m, encoding e, const uint8_t *source, int first, int end) {
-    const size_t bytes = group_bytes(e), row_bytes = source_row_bytes(e, m->columns);
-    for (int p = first; p < end; p++) {
-        uint8_t *panel = m->data + (size_t)p * m->groups * bytes;
-        const int rows = m->rows - p * PANEL < PANEL ? m->rows - p * PANEL : PANEL;
-        for (int g = 0; g < m->groups; g++)
-            for (int r = 0; r < rows; r++) {
-                const uint8_t *row = source + (size_t)(p * PANEL + r) * row_bytes;
-                const int count = m->columns - g * GROUP < GROUP ? m->columns - g * GROUP : GROUP;
-                if (e <= BF16) pack_dense(e, row + source_row_bytes(e, GROUP) * g, count, r, panel + g * bytes);
-                else pack_block(e, row + source_row_bytes(e, GROUP) * g, r, panel + g * bytes);
-            }
+INLINE void pack_row(const matrix *m, const encoding e, const uint8_t *row, int r, uint8_t *panel) {
+    const layout l = layout_of(e);
+    if (e == INT8) memcpy(panel + 4 * r, row, 4);
+    uint8_t *head = panel, *out = panel;
+    for (int g = 0; g < m->groups; g++, out += l.group) {
+        if (g % l.span == 0) {
+            head = out;
+            out += l.head;
+        }
+        const int count = m->columns - g * GROUP < GROUP ? m->columns - g * GROUP : GROUP;
+        if (e == INT8) pack_dense(e, row + 4 + (size_t)g * GROUP, count, r, out);
+        else if (e <= BF16) pack_dense(e, row + source_row_bytes(e, GROUP) * g, count, r, out);
+        else if (l.span == 8) pack_k(e, row + source_row_bytes(e, 8 * GROUP) * (g / 8), g % 8, r, head, out);
+        else pack_block(e, row + source_row_bytes(e, GROUP) * g, r, out);
     }
+}
+
+INLINE void pack_as(const matrix *m, const encoding e, const uint8_t *source, int first, int end) {
+    for (int p = first; p < end; p++)
+        for (int r = 0; r < PANEL && p * PANEL + r < m->rows; r++)
+            pack_row(m, e, source + (size_t)(p * PANEL + r) * source_row_bytes(e, m->columns), r,
+                     m->data + (size_t)p * panel_bytes(e, m->groups));
 }
 
 void pack_panels(const matrix *m, const uint8_t *source, int first, int end) {
@@ -74,10 +154,12 @@ void pack_panels(const matrix *m, const uint8_t *source, int first, int end) {
     case BF16: pack_as(m, BF16, source, first, end); break;
     case Q8_0: pack_as(m, Q8_0, source, first, end); break;
     case Q4_0: pack_as(m, Q4_0, source, first, end); break;
-    default: pack_as(m, Q4_1, source, first, end); break;
+    case Q4_1: pack_as(m, Q4_1, source, first, end); break;
+    default: pack_as(m, m->encoding, source, first, end); break;
     }
 }
 
+// ----------------------------------------------------------------------------------------------- one row, as floats
 static float half(const uint8_t *p) {  // f16 to fp32, subnormals too
     uint16_t h;
     memcpy(&h, p, 2);
@@ -91,30 +173,53 @@ static float half(const uint8_t *p) {  // f16 to fp32, subnormals too
     return f;
 }
 
-static float element(encoding e, const uint8_t *group, int r, int c) {
-    uint32_t bits;
+static float float_at(const uint8_t *p) {
     float f;
-    if (e == F32) {
-        memcpy(&f, group + 64 * c + 4 * r, 4);
-        return f;
-    }
-    if (e == BF16) {
-        uint16_t h;
-        memcpy(&h, group + 64 * (c / 2) + 4 * r + 2 * (c % 2), 2);
-        bits = (uint32_t)h << 16;
-        memcpy(&f, &bits, 4);
-        return f;
-    }
+    memcpy(&f, p, 4);
+    return f;
+}
+
+static float dense_element(encoding e, const uint8_t *head, const uint8_t *group, int r, int c) {
+    if (e == F32) return float_at(group + 64 * c + 4 * r);
+    if (e == INT8) return float_at(head + 4 * r) * (float)(group[64 * (c / 4) + 4 * r + c % 4] - 128);
+    uint8_t wide[4] = {0};
+    memcpy(wide + 2, group + 64 * (c / 2) + 4 * r + 2 * (c % 2), 2);
+    return float_at(wide);
+}
+
+static float block_element(encoding e, const uint8_t *head, const uint8_t *group, int r, int c) {
     if (e == Q8_0) return half(group + 512 + 2 * r) * (float)(group[64 * (c / 4) + 4 * r + c % 4] - 128);
-    const int pair = group[64 * (c / 8) + 4 * r + c % 4], q = c % 8 < 4 ? pair & 15 : pair >> 4;
-    const float scale = half(group + 256 + 2 * r);
-    return e == Q4_0 ? scale * (float)(q - 8) : scale * (float)q + half(group + 288 + 2 * r);
+    const int pair = group[64 * (c / 8) + 4 * r + c % 4];
+    int q = c % 8 < 4 ? pair & 15 : pair >> 4;
+    const uint8_t *scales = group + 256;
+    if (e == Q6_K) {
+        q |= (group[256 + 64 * (c / 16) + 4 * r + c % 4] >> c % 16 / 4 * 2 & 3) << 4;
+        return half(head + 2 * r) * (float)(int8_t)group[384 + 16 * (c / 16) + r] * (float)(q - 32);
+    }
+    if (e == Q5_0 || e == Q5_1 || e == Q5_K) {
+        q |= (group[256 + 4 * r + c % 4] >> c / 4 & 1) << 4;
+        scales += 64;
+    }
+    if (e == Q4_K || e == Q5_K)
+        return half(head + 2 * r) * (float)scales[r] * (float)q + half(head + 32 + 2 * r) * (float)scales[16 + r];
+    if (e == Q4_0 || e == Q5_0) return half(scales + 2 * r) * (float)(q - (e == Q4_0 ? 8 : 16));
+    return half(scales + 2 * r) * (float)q + half(scales + 32 + 2 * r);
 }
 
 void lookup_row(const matrix *m, int row, float *out) {
-    const uint8_t *panel = m->data + (size_t)(row / PANEL) * m->groups * group_bytes(m->encoding);
-    for (int c = 0; c < m->columns; c++)
-        out[c] = element(m->encoding, panel + (c / GROUP) * group_bytes(m->encoding), row % PANEL, c % GROUP);
+    const encoding e = m->encoding;
+    const layout l = layout_of(e);
+    const int r = row % PANEL;
+    const uint8_t *group = m->data + (size_t)(row / PANEL) * panel_bytes(e, m->groups), *head = group;
+    for (int c = 0; c < m->columns; c++) {
+        if (c && c % GROUP == 0) group += l.group;
+        if (c % (GROUP * l.span) == 0) {
+            head = group;
+            group += l.head;
+        }
+        out[c] = e <= BF16 || e == INT8 ? dense_element(e, head, group, r, c % GROUP)
+                                        : block_element(e, head, group, r, c % GROUP);
+    }
 }
 
 // Eight chains of multiply-and-mix, so that it runs as fast as memory can be read: notices damage, not malice.

@@ -2,10 +2,6 @@
 //
 // Included once a level. Weights are unpacked once for up to MAX_TILE tokens. Each token's sums run over the columns in
 // one order whatever T is, so a token's result does not depend on its neighbours.
-INLINE size_t group_bytes_of(const encoding e) {  // a constant where it is inlined
-    return e == F32 ? 2048 : e == BF16 ? 1024 : e == Q8_0 ? 544 : e == Q4_0 ? 288 : 320;
-}
-
 INLINE void dense_group(const uint8_t *w, const activations *a, size_t at, const int T, encoding e, vec *sum) {
     // at: the index of the first token's first feature in this group
     for (int c = 0; c < (e == F32 ? 32 : 16); c++) {
@@ -31,26 +27,72 @@ INLINE void dense_group(const uint8_t *w, const activations *a, size_t at, const
     }
 }
 
-INLINE void block_group(const uint8_t *w, const activations *a, int token, int g, const int T, encoding e, vec *sum) {
-    ivec q[8];
-    if (e == Q8_0)
+INLINE int has_high_bit(const encoding e) { return e == Q5_0 || e == Q5_1 || e == Q5_K; }
+INLINE int is_bytes(const encoding e) { return e == Q8_0 || e == INT8; }
+INLINE int has_minimum(const encoding e) { return e == Q4_1 || e == Q5_1 || e == Q4_K || e == Q5_K; }
+
+INLINE void unpack(const encoding e, const uint8_t *w, ivec *q) {  // 32 columns as unsigned bytes, 4 of them a vector
+    if (is_bytes(e)) {
         for (int c = 0; c < 8; c++) q[c] = load_bytes(w + 64 * c);
-    else
-        for (int c = 0; c < 4; c++) {
-            const ivec both = load_bytes(w + 64 * c);
-            q[2 * c] = low_nibbles(both);
-            q[2 * c + 1] = high_nibbles(both);
-        }
-    const vec scale = load_half(w + (e == Q8_0 ? 512 : 256));
+        return;
+    }
+    for (int c = 0; c < 4; c++) {
+        const ivec both = load_bytes(w + 64 * c);
+        q[2 * c] = low_nibbles(both);
+        q[2 * c + 1] = high_nibbles(both);
+    }
+    for (int c = 0; c < 8; c++) {
+        if (has_high_bit(e)) q[c] = either(q[c], masked(shifted(load_bytes(w + 256), 4 - c), 0x10101010));
+        if (e == Q6_K) q[c] = either(q[c], masked(shifted(load_bytes(w + 256 + c / 4 * 64), 4 - c % 4 * 2), 0x30303030));
+    }
+}
+
+typedef struct { vec scale, second, minimum; } factors;  // second: the scale of the last 16 columns of Q6_K
+
+INLINE factors factors_of(const encoding e, const uint8_t *head, const uint8_t *w) {
+    factors f = {splat(1.0f), splat(1.0f), splat(0.0f)};
+    if (e == INT8) return f;
+    w += e == Q8_0 ? 512 : e == Q6_K ? 384 : has_high_bit(e) ? 320 : 256;
+    if (e == Q6_K) {
+        const vec d = load_half(head);
+        f.scale = mul(d, load_signed(w));
+        f.second = mul(d, load_signed(w + 16));
+    } else if (e == Q4_K || e == Q5_K) {
+        f.scale = mul(load_half(head), load_unsigned(w));
+        f.minimum = mul(load_half(head + 32), load_unsigned(w + 16));
+    } else {
+        f.scale = load_half(w);
+        if (has_minimum(e)) f.minimum = load_half(w + 32);
+    }
+    return f;
+}
+
+INLINE ivec dot(const encoding e, const ivec *q, const int8_t *x, int32_t x_sum) {
+    // The offset of unsigned weights is where the sum starts.
+    if (is_bytes(e)) return dot_q8(ints(Q8_START * x_sum), q, x);
+    const int32_t offset = e == Q4_0 ? -8 : e == Q5_0 ? -16 : 0;
+    return has_high_bit(e) ? dot_q6(ints(offset * x_sum), q, x, 8) : dot_q4(ints(offset * x_sum), q, x);
+}
+
+INLINE void block_group(const uint8_t *head, const uint8_t *w, const activations *a, int token, int g, const int T,
+                        const encoding e, vec *sum) {
+    ivec q[8];
+    unpack(e, w, q);
+    const factors f = factors_of(e, head, w);
     const int groups = a->width / GROUP;
     for (int t = 0; t < T; t++) {
         const size_t at = (size_t)(token + t) * groups + g;
         const int8_t *x = a->int8 + at * GROUP;
-        ivec products;  // the offset of unsigned weights is where the sum starts
-        if (e == Q8_0) products = dot_q8(ints(Q8_START * a->sum[at]), q, x);
-        else products = dot_q4(ints(e == Q4_0 ? -8 * a->sum[at] : 0), q, x);
-        sum[t] = fma16(to_float(products), mul(scale, splat(a->scale[at])), sum[t]);
-        if (e == Q4_1) sum[t] = fma16(load_half(w + 288), splat(a->scaled_sum[at]), sum[t]);
+        if (e == Q6_K) {
+            const int32_t first_sum = a->first_sum[at], second_sum = a->sum[at] - first_sum;
+            const vec first = mul(to_float(dot_q6(ints(-32 * first_sum), q, x, 4)), f.scale);
+            const vec both = fma16(to_float(dot_q6(ints(-32 * second_sum), q + 4, x + 16, 4)), f.second, first);
+            sum[t] = fma16(both, splat(a->scale[at]), sum[t]);
+            continue;
+        }
+        const vec products = to_float(dot(e, q, x, a->sum[at]));
+        sum[t] = fma16(products, e == INT8 ? splat(a->scale[at]) : mul(f.scale, splat(a->scale[at])), sum[t]);
+        if (has_minimum(e)) sum[t] = fma16(f.minimum, splat(a->scaled_sum[at]), sum[t]);
     }
 }
 
@@ -66,22 +108,29 @@ INLINE void finish(const matrix *m, int panel, vec sum, float *y, int accumulate
     for (int r = 0; r < rows; r++) y[r] = accumulate ? y[r] + last[r] : last[r];
 }
 
-INLINE void tile(const matrix *m, int panel, const activations *a, int token, const int T, encoding e, float *y,
+INLINE void tile(const matrix *m, int panel, const activations *a, int token, const int T, const encoding e, float *y,
                  size_t stride, int accumulate) {
-    const size_t bytes = group_bytes_of(e);
-    const uint8_t *w = m->data + (size_t)panel * m->groups * bytes;
+    const layout l = layout_of(e);
+    const uint8_t *w = m->data + (size_t)panel * panel_bytes(e, m->groups), *head = w;
     vec sum[MAX_TILE];
     for (int t = 0; t < T; t++) sum[t] = splat(0.0f);
-    for (int g = 0; g < m->groups; g++, w += bytes) {
-        for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(w + 4096 + line);
+    for (int g = 0; g < m->groups; g++, w += l.group) {
+        if (g % l.span == 0) {
+            head = w;
+            w += l.head;
+        }
+        for (size_t line = 0; line < l.group; line += 64) __builtin_prefetch(w + 4096 + line);
         if (e <= BF16) dense_group(w, a, (size_t)token * a->width + (size_t)g * GROUP, T, e, sum);
-        else block_group(w, a, token, g, T, e, sum);
+        else block_group(head, w, a, token, g, T, e, sum);
     }
-    for (int t = 0; t < T; t++) finish(m, panel, sum[t], y + (size_t)(token + t) * stride + panel * PANEL, accumulate);
+    for (int t = 0; t < T; t++) {
+        if (e == INT8) sum[t] = mul(sum[t], load((const float *)(const void *)head));
+        finish(m, panel, sum[t], y + (size_t)(token + t) * stride + panel * PANEL, accumulate);
+    }
 }
 
 INLINE void multiply_as(const matrix *m, const activations *a, int tokens, float *y, size_t stride, int accumulate,
-                        int first, int end, encoding e) {
+                        int first, int end, const encoding e) {
     for (int p = first; p < end; p++) {
         int t = 0;
         for (; t + MAX_TILE <= tokens; t += MAX_TILE) tile(m, p, a, t, MAX_TILE, e, y, stride, accumulate);
@@ -100,6 +149,12 @@ static void multiply(const matrix *m, const activations *a, int tokens, float *y
     case BF16: multiply_as(m, a, tokens, y, stride, accumulate, first, end, BF16); break;
     case Q8_0: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q8_0); break;
     case Q4_0: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q4_0); break;
-    default: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q4_1); break;
+    case Q4_1: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q4_1); break;
+    case Q5_0: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q5_0); break;
+    case Q5_1: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q5_1); break;
+    case Q4_K: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q4_K); break;
+    case Q5_K: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q5_K); break;
+    case Q6_K: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q6_K); break;
+    default: multiply_as(m, a, tokens, y, stride, accumulate, first, end, INT8); break;
     }
 }

@@ -44,17 +44,22 @@ static void normalize(const norm *n, const float *x, int width, float *out) {
 INLINE void prepare_int8(activations *a, int row, const float *x) {
     const int groups = a->width / GROUP;
     int8_t *q = a->int8 + (size_t)row * a->width;
+    vec zero = splat(0.0f);  // not a number when a feature is not finite: a maximum would lose it
     for (int g = 0; g < groups; g++, x += GROUP, q += GROUP) {
         const vec first = load(x), second = load(x + 16);
         const float largest = max_lanes(maximum(absolute(first), absolute(second)));
-        // A group too small for a normal scale is zero. Not finite: the scale carries it to the result.
+        zero = fma16(second, splat(0.0f), fma16(first, splat(0.0f), zero));
+        // A group too small for a normal scale is zero.
         const vec inverse = splat(largest > 1e-35f && largest < INFINITY ? 127.0f / largest : 0.0f);
-        const int32_t sum = store_int8(q, mul(first, inverse)) + store_int8(q + 16, mul(second, inverse));
         const size_t at = (size_t)row * groups + g;
+        a->first_sum[at] = store_int8(q, mul(first, inverse));
+        const int32_t sum = a->first_sum[at] + store_int8(q + 16, mul(second, inverse));
         a->scale[at] = largest / 127.0f;
         a->sum[at] = sum;
         a->scaled_sum[at] = a->scale[at] * (float)sum;
     }
+    if (sum_lanes(zero) == 0.0f) return;
+    for (int g = 0; g < groups; g++) a->scale[(size_t)row * groups + g] = NAN;  // all that is made of this row
 }
 
 static void prepare(activations *a, int row, const float *x, int forms) {
@@ -70,7 +75,9 @@ INLINE vec sigmoid_times(vec x, vec u) {  // x / (1 + exp(-u))
 
 INLINE vec activation(vec x, activation_kind kind) {
     if (kind == SILU) return sigmoid_times(x, x);
+    if (kind == QUICK_GELU) return sigmoid_times(x, mul(x, splat(1.702f)));
     if (kind == RELU) return maximum(x, splat(0.0f));
+    if (kind == RELU_SQUARED) return mul(maximum(x, splat(0.0f)), maximum(x, splat(0.0f)));
     if (kind == GELU_TANH) {  // 0.5 x (1 + tanh u) = x sigmoid(2u)
         const vec cubic = fma16(mul(mul(x, x), x), splat(0.044715f), x);
         return sigmoid_times(x, mul(cubic, splat(1.5957691216f)));
@@ -81,18 +88,30 @@ INLINE vec activation(vec x, activation_kind kind) {
     return load(y);
 }
 
-INLINE void gate_as(float *gate, const float *up, int count, const activation_kind kind) {
+INLINE vec minimum(vec a, vec b) { return sub(splat(0.0f), maximum(sub(splat(0.0f), a), sub(splat(0.0f), b))); }
+
+INLINE void gate_as(float *gate, const float *up, int count, const activation_kind kind, float limit) {
     for (int i = 0; i < count; i += 16) {
-        const vec y = activation(load(gate + i), kind);
+        const vec x = load(gate + i);
+        if (limit != 0.0f) {  // gpt-oss: gate is cut above, up on both sides and raised by 1
+            const vec most = splat(limit), u = maximum(minimum(load(up + i), most), splat(-limit));
+            store(gate + i, mul(activation(minimum(x, most), kind), add(u, splat(1.0f))));
+            continue;
+        }
+        const vec y = activation(x, kind);
         store(gate + i, up ? mul(y, load(up + i)) : y);
     }
 }
 
-static void gate(float *gate, const float *up, int count, activation_kind kind) {
-    if (kind == SILU) gate_as(gate, up, count, SILU);
-    else if (kind == GELU) gate_as(gate, up, count, GELU);
-    else if (kind == GELU_TANH) gate_as(gate, up, count, GELU_TANH);
-    else gate_as(gate, up, count, RELU);
+static void gate(float *gate, const float *up, int count, activation_kind kind, float limit) {
+    switch (kind) {
+    case SILU: gate_as(gate, up, count, SILU, limit); break;
+    case GELU: gate_as(gate, up, count, GELU, limit); break;
+    case GELU_TANH: gate_as(gate, up, count, GELU_TANH, limit); break;
+    case RELU: gate_as(gate, up, count, RELU, limit); break;
+    case QUICK_GELU: gate_as(gate, up, count, QUICK_GELU, limit); break;
+    default: gate_as(gate, up, count, RELU_SQUARED, limit); break;
+    }
 }
 
 INLINE vec capped(vec x, float scale, float softcap) {

@@ -13,9 +13,9 @@ static void prepare_one(const share *w, activations *a, int row, const float *x,
         m->level->normalize(n, x, m->shape.hidden_size, scratch);
         memset(scratch + (m->shape.hidden_size + 15) / 16 * 16, 0,
                (size_t)(m->hidden_width - (m->shape.hidden_size + 15) / 16 * 16) * 4);
-        if (hidden) memcpy(hidden + (size_t)row * m->shape.hidden_size, scratch, (size_t)m->shape.hidden_size * 4);
         x = scratch;
     }
+    if (hidden) memcpy(hidden + (size_t)row * m->shape.hidden_size, x, (size_t)m->shape.hidden_size * 4);
     m->level->prepare(a, row, x, forms);
 }
 
@@ -38,22 +38,32 @@ void multiply_share(const share *w, const matrix *m, const activations *a, int t
                           part(m->panels, w->thread + 1, w->threads));
 }
 
-void add_sublayer(const share *w, const matrix *m, const activations *a, const norm *n) {
-    model *model = w->m;
-    const float scale = model->shape.residual_scale;
-    const int tokens = w->s->tokens, size = model->shape.hidden_size, plain = !n && scale == 1.0f;
-    const size_t stride = (size_t)model->hidden_width;
-    multiply_share(w, m, a, tokens, plain ? model->x : model->branch, stride, plain);
-    if (plain) return;
-    pool_barrier(model->pool);
-    const int end = part(tokens, w->thread + 1, w->threads);
-    for (int t = part(tokens, w->thread, w->threads); t < end; t++) {
-        const float *given = model->branch + t * stride;
-        float *x = model->x + t * stride;
-        if (n) model->level->normalize(n, given, size, model->scratch[w->thread]);
-        if (n) given = model->scratch[w->thread];
-        for (int i = 0; i < size; i++) x[i] += scale * given[i];
+int adds_to_x(const share *w, const norm *n) { return !n && w->m->shape.residual_scale == 1.0f; }
+
+void settle(const share *w, const norm *n) {
+    const model *m = w->m;
+    if (adds_to_x(w, n)) return;
+    pool_barrier(m->pool);
+    const int end = part(w->s->tokens, w->thread + 1, w->threads);
+    for (int t = part(w->s->tokens, w->thread, w->threads); t < end; t++) {
+        const float *given = m->branch + (size_t)t * m->hidden_width;
+        float *x = m->x + (size_t)t * m->hidden_width;
+        const size_t size = (size_t)m->shape.hidden_size;
+        if (n && !m->shape.post) {
+            m->level->normalize(n, given, (int)size, m->scratch[w->thread]);
+            given = m->scratch[w->thread];
+        }
+        for (size_t i = 0; i < size; i++) x[i] += m->shape.residual_scale * given[i];
+        if (!n || !m->shape.post) continue;
+        m->level->normalize(n, x, (int)size, m->scratch[w->thread]);
+        memcpy(x, m->scratch[w->thread], size * 4);
     }
+}
+
+void add_sublayer(const share *w, const matrix *m, const activations *a, const norm *n) {
+    const int adds = adds_to_x(w, n);
+    multiply_share(w, m, a, w->s->tokens, adds ? w->m->x : w->m->branch, (size_t)w->m->hidden_width, adds);
+    settle(w, n);
 }
 
 static void embed(const share *w) {
@@ -101,7 +111,8 @@ static void run_layer(const share *w, int index) {
 static void head(const share *w) {
     model *m = w->m;
     const int wanted = w->s->wanted, vocab = m->shape.vocab_size;
-    const activations *a = prepared(w, m->x, m->hidden_width, w->s->wanted_tokens, wanted, &m->final_norm,
+    const norm *n = m->final_norm.weight ? &m->final_norm : NULL;  // none where norms stand on sums
+    const activations *a = prepared(w, m->x, m->hidden_width, w->s->wanted_tokens, wanted, n,
                                     m->level->forms[m->head.encoding], w->s->hidden);
     multiply_share(w, &m->head, a, wanted, w->s->logits, (size_t)vocab, 0);
     if (m->shape.logit_scale == 1.0f && m->shape.logit_softcap == 0.0f) return;

@@ -1,4 +1,4 @@
-// A step as its parts see it: step.c runs the layers, attend.c mixes values, feed.c is the MLP of a layer.
+// A step as its parts see it: step.c runs the layers, attend.c mixes values, feed.c is the MLP of a layer, moe.c its experts.
 #ifndef OCTAVO_STEP_H
 #define OCTAVO_STEP_H
 
@@ -24,13 +24,24 @@ const activations *prepared(const share *w, const float *x, int width, const int
 // y = m a on this thread's panels, or y += m a.
 void multiply_share(const share *w, const matrix *m, const activations *a, int tokens, float *y, size_t stride, int add);
 
-// x += what a sublayer gives, normalised and scaled as the layer has it.
+// x += m a, normalised and scaled as the layer has it; ends without a barrier.
 void add_sublayer(const share *w, const matrix *m, const activations *a, const norm *n);
+
+// The same for a sublayer that writes itself: to x (adding) if `adds_to_x`, else to the branch, and then settles.
+int adds_to_x(const share *w, const norm *n);
+void settle(const share *w, const norm *n);
+
+// gate = act(gate) * up on this thread's panels of `up`; rows of `stride`.
+void activate(const share *w, const matrix *up, float *gate_rows, float *up_rows, int tokens, size_t stride);
 
 void attention(const share *w, const layer *l, int index);  // q, k, v -> attended; ends without a barrier
 
 int feed_forms(const share *w, const layer *l);             // which forms the MLP reads
 void feed_in(const share *w, const layer *l, const activations *a);  // ends without a barrier
 void feed_out(const share *w, const layer *l);
+
+int experts_forms(const share *w, const layer *l);
+void experts_in(const share *w, const layer *l, const activations *a);
+void experts_out(const share *w, const layer *l);
 
 #endif

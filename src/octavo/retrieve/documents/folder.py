@@ -1,5 +1,6 @@
 """A folder's files, one by one: each gives a document or a line that says why it does not.
 
+Files whose readers can hang or swell are read in a process apart (`worker.py`), with a limit on time and memory.
 Unusual: a walk never leaves the folder (a link that points out is a line, a link that points up is a line), and the
 order is that of the names, so that two runs agree.
 """
@@ -13,7 +14,8 @@ from pathlib import Path
 from octavo.errors import OctavoError
 from octavo.retrieve.documents.document import Document, Limits, Skipped
 from octavo.retrieve.documents.ignoring import Ignore
-from octavo.retrieve.documents.reading import read
+from octavo.retrieve.documents.reading import RISKY, check_file, read, reader_of
+from octavo.retrieve.documents.worker import Worker
 
 UNSEEN = ("__pycache__", "node_modules")
 """Folders that nobody writes by hand; hidden names (with a leading dot) are passed over as well."""
@@ -28,14 +30,17 @@ def read_folder(folder: Path | str, limits: Limits | None = None) -> Iterator[Do
     root = Path(folder)
     if not root.is_dir():
         raise OctavoError(f"{root} is not a folder; give one, or use read for a single file")
-    for path in walk(root):
-        if isinstance(path, Skipped):
-            yield path
-            continue
-        try:
-            yield read(path, limits)
-        except OctavoError as error:
-            yield Skipped(str(path), str(error).removeprefix(f"{path} "))
+    limits = limits or Limits()
+    with Worker(limits) as worker:
+        for path in walk(root):
+            if isinstance(path, Skipped):
+                yield path
+                continue
+            try:
+                check_file(path, limits)
+                yield worker.read(path) if reader_of(path) in RISKY else read(path, limits)
+            except OctavoError as error:
+                yield Skipped(str(path), str(error).removeprefix(f"{path} "))
 
 
 def walk(root: Path) -> Iterator[Path | Skipped]:

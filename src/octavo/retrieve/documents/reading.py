@@ -10,12 +10,22 @@ from typing import Final
 
 from octavo.errors import FormatError, OctavoError, UnsupportedError
 from octavo.retrieve.documents.document import Document, Limits
+from octavo.retrieve.documents.formats.code import LANGUAGES
 
 READERS: Final[dict[str, str]] = {
     **dict.fromkeys((".txt", ".text", ".log", ".rst", ".tex", ".json", ".toml", ".yaml", ".yml", ".ini"), "plain"),
     **dict.fromkeys((".md", ".markdown", ".mdx", ".qmd"), "markdown"),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
+    **dict.fromkeys((".docx", ".docm"), "docx"),
+    **dict.fromkeys((".pptx", ".pptm", ".ppsx"), "pptx"),
+    **dict.fromkeys((".csv", ".tsv", ".jsonl", ".ndjson"), "rows"),
+    **dict.fromkeys(LANGUAGES, "code"),
+    ".pdf": "pdf",
+    ".epub": "epub",
 }
 """Suffix to the module of `formats/` that reads it."""
+RISKY: Final = ("pdf", "html", "docx", "pptx", "epub")
+"""Readers that a folder's walk runs in a process apart."""
 
 
 def read(path: Path | str, limits: Limits | None = None) -> Document:
@@ -27,7 +37,14 @@ def read(path: Path | str, limits: Limits | None = None) -> Document:
     path, limits = Path(path), limits or Limits()
     check_file(path, limits)
     reader = importlib.import_module(f"octavo.retrieve.documents.formats.{reader_of(path)}")
-    document: Document = reader.read(path, limits)
+    try:
+        document: Document = reader.read(path, limits)
+    except OctavoError:
+        raise
+    except MemoryError as error:
+        raise FormatError("it needs more memory than reading a file may take; split it") from error
+    except Exception as error:  # a parser's bare exception on a damaged file
+        raise FormatError(f"it is broken: {_one_line(error)}") from error
     if not document.text.strip():
         because = "; ".join(document.warnings) or "there is nothing in it"
         raise FormatError(f"it gives no text: {because}")
@@ -60,3 +77,8 @@ def check_file(path: Path, limits: Limits) -> None:
         raise FormatError(f"{size} is over the limit of {limits.file_bytes / 2**20:.0f} MB a file; split it")
     if not os.access(path, os.R_OK):
         raise OctavoError(f"{path} cannot be read: permission denied")
+
+
+def _one_line(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}{f' ({words[:120]})' if words else ''}"

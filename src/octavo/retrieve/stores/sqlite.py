@@ -36,6 +36,8 @@ from octavo.retrieve.stores.store import (
 
 Storage = Literal["float32", "int8"]
 VERSION = 1
+APPLICATION = 0x4F435456
+"""The number in a file's header that says that it is ours."""
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE document (
@@ -58,6 +60,13 @@ SELECT passage.id, document.name, document.sha256, first, last, page, line, cont
 FROM passage JOIN document ON document.id = passage.document
 WHERE passage.id IN (SELECT value FROM json_each(?))
 """
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file is an index of ours, of whatever version."""
+    with path.open("rb") as file:
+        header = file.read(72)
+    return header.startswith(b"SQLite format 3\0") and header[68:] == APPLICATION.to_bytes(4, "big")
 
 
 class SqliteStore:
@@ -91,6 +100,7 @@ class SqliteStore:
         with self._transaction():
             tables = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if not tables:
+                self._database.execute(f"PRAGMA application_id={APPLICATION}")
                 for statement in SCHEMA.split(";\n"):
                     self._database.execute(statement)
                 self._database.executemany("INSERT INTO meta VALUES (?, ?)", _description(space, storage).items())
@@ -175,6 +185,16 @@ class SqliteStore:
                 rows = self._database.execute(_PASSAGES_OF, (json.dumps(list(within)),)).fetchall()
                 allowed = np.array([row for (row,) in rows], dtype=np.int64)
             return self._hits(self._vectors().best(vector, limit, allowed))
+
+    def remember(self, key: str, value: str) -> None:
+        """Keep a note."""
+        with self._transaction():
+            self._database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"note {key}", value))
+
+    def recall(self, key: str) -> str | None:
+        """A note that was kept."""
+        with self._lock:
+            return self._meta().get(f"note {key}")
 
     def snapshot(self, path: Path) -> None:
         """Write a copy of the whole store to a file, while it is in use. Raises OctavoError where the file exists."""

@@ -133,6 +133,14 @@ class Store(Protocol):
         """The passages whose vectors have the greatest inner product with `vector` (dimensions,)."""
         ...
 
+    def remember(self, key: str, value: str) -> None:
+        """Keep a note for whoever fills the store, such as how documents are cut."""
+        ...
+
+    def recall(self, key: str) -> str | None:
+        """A note that was kept; None for one that was not."""
+        ...
+
     def compact(self) -> None:
         """Give back the room of what was deleted; nothing of it is left in the store's files."""
         ...

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.serve.errors import ApiError, as_api_error
@@ -34,17 +35,21 @@ class Gate:
             await self._app(scope, receive, send)
             return
         request_id = scope["request_id"] = f"req_{secrets.token_hex(12)}"
+        allowed = self._allowed_origin(scope)
         started = False
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                MutableHeaders(scope=message).update({"x-request-id": request_id, **allowed})
             await send(message)
 
         try:
             self._check(scope)
+            if allowed and scope["method"] == "OPTIONS":
+                await _preflight(Headers(scope=scope))(scope, receive, send_with_id)
+                return
             await self._app(scope, self._limited(scope, receive), send_with_id)
         except Exception as error:
             answer = as_api_error(error, request_id=request_id)
@@ -57,7 +62,8 @@ class Gate:
         self._check_host(headers)
         self._check_origin(headers)
         is_open = scope["path"] in self._open_paths and scope["method"] in ("GET", "HEAD")
-        if not is_open:
+        asks_first = scope["method"] == "OPTIONS" and headers.get("origin") in self._settings.cors_origins
+        if not is_open and not asks_first:  # browsers ask without the key
             self._check_key(headers)
         if scope["method"] in ("POST", "PUT", "PATCH"):
             self._check_body(headers)
@@ -73,10 +79,21 @@ class Gate:
                 f"This server does not answer to the host {name[:100]!r}; start it with --allowed-host to let it.",
             )
 
+    def _allowed_origin(self, scope: Scope) -> dict[str, str]:
+        """What a browser must read before it gives the answer to a page of an origin that is let in."""
+        origin = Headers(scope=scope).get("origin")
+        if origin not in self._settings.cors_origins:
+            return {}
+        return {
+            "access-control-allow-origin": origin,
+            "access-control-expose-headers": "x-request-id",
+            "vary": "Origin",
+        }
+
     def _check_origin(self, headers: Headers) -> None:
         """Refuse pages of other sites, also those without an origin."""
         for origin in headers.getlist("origin"):
-            if _host_of_origin(origin) != headers["host"].lower():
+            if _host_of_origin(origin) != headers["host"].lower() and origin not in self._settings.cors_origins:
                 raise ApiError(
                     403, "origin_not_allowed", f"Pages of the origin {origin[:100]!r} may not use this server."
                 )
@@ -137,6 +154,23 @@ class Gate:
             return message
 
         return limited
+
+
+def _preflight(headers: Headers) -> Response:
+    """The answer to a browser that asks whether a page of another origin may send something. Cookies it may not."""
+    asked = headers.get("access-control-request-headers", "authorization, content-type")
+    private = {"access-control-allow-private-network": "true"} if _wants_private(headers) else {}
+    allowed = {
+        "access-control-allow-methods": "GET, POST, DELETE",
+        "access-control-allow-headers": asked,
+        "access-control-max-age": "600",
+    }
+    return Response(status_code=204, headers=allowed | private)
+
+
+def _wants_private(headers: Headers) -> bool:
+    """Whether a page of the web asks for this machine (Private Network Access)."""
+    return headers.get("access-control-request-private-network") == "true"
 
 
 def _without_port(host: str) -> str:

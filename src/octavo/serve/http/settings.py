@@ -7,6 +7,7 @@ were found that way; the person who wants one says so with `allow_no_key`.
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,8 @@ class ServerSettings:
     """How to serve.
 
     api_key: what clients send as `Authorization: Bearer KEY`; None: no key is asked. allowed_hosts: values of the Host
-    header besides this machine's own names. max_running: generations at once, each of a request's `n` counts;
+    header besides this machine's own names; cors_origins: origins such as https://example.org whose pages may use the
+    server from a browser. max_running: generations at once, each of a request's `n` counts;
     max_queue: how many more may wait. grace: seconds that running answers get when the server is told to stop.
     max_body: bytes of a request; body_seconds: how long it may take to arrive. ping_seconds: between comments on a
     silent stream. max_loaded: models in memory at once; keep_alive: seconds after which an unused one is unloaded,
@@ -34,6 +36,7 @@ class ServerSettings:
     api_key: str | None = field(default=None, repr=False)
     allow_no_key: bool = False
     allowed_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     max_running: int = 32
     max_queue: int = 64
     grace: float = 20.0
@@ -60,6 +63,10 @@ class ServerSettings:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise OctavoError(f"{name} is {value}; it must be from {low} to {high}", param=name)
+        for origin in self.cors_origins:
+            if not re.fullmatch(r"https?://[^/*\s]+", origin):
+                example = "such as https://example.org, without a path or a *"
+                raise OctavoError(f"{origin!r} is no origin; give scheme and host, {example}", param="cors_origin")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key):
             raise OctavoError("the API key must be printable ASCII characters, at least one", param="api_key")
         if self.api_key is None and not self.allow_no_key and not is_loopback(self.host):

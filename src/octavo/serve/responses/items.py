@@ -69,13 +69,14 @@ class FunctionCall(Strict):
 
 
 class FunctionCallOutput(Strict):
-    """What the call gave."""
+    """What the call gave. Accepted: the function's name, which the call has said."""
 
-    refused: ClassVar[Refused] = {"caller": ()}
+    refused: ClassVar[Refused] = {"caller": (), "namespace": ()}
 
     type: Literal["function_call_output"]
     call_id: Text
     output: Parts
+    name: Text | None = None
     id: Text | None = None
     status: Status | None = None
 

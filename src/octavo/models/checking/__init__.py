@@ -1,0 +1,1 @@
+"""Self-checks of a model on this machine: laws that must hold whatever its weights say."""

@@ -1,0 +1,1 @@
+"""What runs encoders: one seam, torch as the reference, and the C kernels."""

@@ -1,0 +1,42 @@
+"""Chooses what runs an encoder: the C kernels where they are built and know it, else torch, imported only then."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Literal
+
+from octavo import settings
+from octavo.errors import MissingDependencyError, UnsupportedError
+from octavo.models.checkpoint import Checkpoint
+from octavo.models.encoders.runner import EncoderRunner, Weights
+
+
+def make_encoder(
+    checkpoint: Checkpoint, *, runner: Literal["kernels", "torch"] | None = None, weights: Weights | None = None
+) -> EncoderRunner:
+    """A runner of an encoder's checkpoint. weights None: f32.
+
+    runner None: OCTAVO_KERNELS decides, else kernels, and torch where they are not built or do not know the model.
+    Raises MissingDependencyError when what is needed is not installed, UnsupportedError for a decoder.
+    """
+    if checkpoint.config.encoder is None:
+        raise UnsupportedError(f"{checkpoint.name} is a decoder ({checkpoint.family}), not an encoder")
+    if runner is None and settings.kernels() is not None:
+        runner = "torch" if settings.kernels() == "torch" else "kernels"
+    if runner == "torch":
+        return _torch_encoder(checkpoint, weights)
+    if runner == "kernels":
+        raise UnsupportedError("encoders have no kernels yet; leave the runner out, or ask for torch")
+    return _torch_encoder(checkpoint, weights)
+
+
+def _torch_encoder(checkpoint: Checkpoint, weights: Weights | None) -> EncoderRunner:
+    if find_spec("torch") is None:
+        raise MissingDependencyError(
+            "the torch runner needs torch, which is not installed; pip install 'octavo[torch]', or run on the kernels"
+        )
+    if weights == "int8":
+        raise UnsupportedError("the torch runner keeps weights in f32 or bf16, not int8; int8 is for the kernels")
+    from octavo.models.encoders.encoder import TorchEncoder
+
+    return TorchEncoder(checkpoint, weights=weights or "f32")

@@ -1,0 +1,118 @@
+"""The sentence-transformers layout: modules.json, how hidden states become a vector, prompts, the longest text.
+
+Source: the library's own readers (sentence-transformers 5). A folder without modules.json is what the library takes it
+for: the mean over the tokens; here it is normalised, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from octavo.errors import FormatError, UnsupportedError, nearest
+from octavo.models.formats.folder import read_json
+
+Pooling = Literal["cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+POOLING_KEYS: Mapping[str, Pooling] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+HARMLESS_POOLING_KEYS = ("word_embedding_dimension", "embedding_dimension")
+
+
+@dataclass(frozen=True)
+class SentenceLayout:
+    """body: the folder of the transformer. poolings: joined in this order. max_tokens: the longest text, if said.
+
+    prompts: name -> what stands before a text; default_prompt: the name of the one that stands before all.
+    """
+
+    body: Path
+    poolings: tuple[Pooling, ...] = ("mean",)
+    normalize: bool = True
+    max_tokens: int | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+
+
+def read_layout(folder: Path) -> SentenceLayout:
+    """The layout of a model's folder. Raises FormatError where it is malformed, UnsupportedError for other modules."""
+    if not (folder / "modules.json").is_file():
+        return SentenceLayout(folder)
+    modules = _modules(folder / "modules.json")
+    kinds = [kind for kind, _ in modules]
+    if kinds not in (["Transformer"], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        known = "Transformer, Pooling and Normalize, in this order"
+        raise UnsupportedError(f"{folder}/modules.json has {', '.join(kinds)}; what is known here is {known}")
+    body = folder / modules[0][1]
+    prompts = _read_if_there(folder / "config_sentence_transformers.json")
+    return SentenceLayout(
+        body,
+        _poolings(folder / modules[1][1] / "config.json") if "Pooling" in kinds else ("mean",),
+        "Normalize" in kinds,
+        _max_tokens(body / "sentence_bert_config.json"),
+        _prompts(prompts.get("prompts"), folder),
+        prompts.get("default_prompt_name"),
+    )
+
+
+def _modules(path: Path) -> list[tuple[str, str]]:
+    """(kind, folder) of each module, in order."""
+    import json
+
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        found = [(str(entry["type"]).rpartition(".")[2], str(entry["path"])) for entry in listed]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise FormatError(f"{path} is no list of modules with type and path ({error}); fetch it again") from None
+    for _, inside in found:
+        if Path(inside).is_absolute() or ".." in Path(inside).parts:
+            raise FormatError(f"{path} names {inside!r}, which is outside its folder; fetch it again")
+    if not found:
+        raise FormatError(f"{path} lists no module; fetch it again")
+    return found
+
+
+def _poolings(path: Path) -> tuple[Pooling, ...]:
+    raw = read_json(path)
+    if raw.pop("include_prompt", True) is not True:
+        raise UnsupportedError(f"{path} has include_prompt false, which is not supported: prompts are pooled here")
+    for key in HARMLESS_POOLING_KEYS:
+        raw.pop(key, None)
+    named = raw.pop("pooling_mode", None)
+    for key in raw:
+        if key not in POOLING_KEYS:
+            raise UnsupportedError(f"{path} has the key {key!r}, which is not known here{nearest(key, POOLING_KEYS)}")
+    chosen: list[Any] = [mode for key, mode in POOLING_KEYS.items() if raw.get(key)]
+    if named is not None:
+        chosen = [named] if isinstance(named, str) else list(named)
+    unknown = [mode for mode in chosen if mode not in get_args(Pooling)]
+    if unknown or not chosen:
+        asked = repr(unknown[0]) if unknown else "none"
+        raise UnsupportedError(f"{path} asks for the pooling {asked}; known are {', '.join(get_args(Pooling))}")
+    return tuple(chosen)
+
+
+def _max_tokens(path: Path) -> int | None:
+    value = _read_if_there(path).get("max_seq_length")
+    if value is not None and (type(value) is not int or value < 1):
+        raise FormatError(f"{path} has max_seq_length {value!r}; it must be a whole number above 0")
+    return value
+
+
+def _prompts(value: Any, folder: Path) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise FormatError(f"{folder}/config_sentence_transformers.json has prompts that are no map of texts")
+    return value
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}

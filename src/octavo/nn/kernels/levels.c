@@ -1,0 +1,63 @@
+// Which instruction sets this processor runs, and one matrix multiplied on any of them, apart from a model.
+#include "kernels.h"
+
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+EXPORT int32_t octavo_levels(void) {  // bits: 1 c, 2 avx2, 4 avx512
+    int32_t levels = 1;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    unsigned a, b, c, d;
+    const int f16c = __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c) levels |= 2;
+    if ((levels & 2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
+        __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1))  // bf16: leaf 7.1, bit 5 of eax
+        levels |= 4;
+#endif
+    return levels;
+}
+
+const level *level_of(int32_t bit) {
+#if defined(__x86_64__)
+    if (bit == 4) return &level_avx512;
+    if (bit == 2) return &level_avx2;
+#endif
+    return bit == 1 ? &level_c : NULL;
+}
+
+static void take(activations *a, arena *work, int rows, int width) {
+    const size_t n = (size_t)rows * (size_t)width;
+    *a = (activations){.width = width, .int8 = arena_take(work, n), .bf16 = arena_take(work, n * 2),
+                       .f32 = arena_take(work, n * 4), .scale = arena_take(work, n / GROUP * 4),
+                       .scaled_sum = arena_take(work, n / GROUP * 4), .sum = arena_take(work, n / GROUP * 4),
+                       .first_sum = arena_take(work, n / GROUP * 4)};
+}
+
+// y (tokens, rows) = x (tokens, columns) times the transpose of source (rows, columns), on one thread.
+EXPORT int32_t octavo_product(int32_t level_bit, int32_t encoding_of, int32_t rows, int32_t columns, const uint8_t *source,
+                              const float *x, int32_t tokens, float *y) {
+    const level *l = level_of(level_bit);
+    arena work = {0};
+    matrix m = {.encoding = (encoding)encoding_of, .rows = rows, .columns = columns,
+                .panels = (rows + PANEL - 1) / PANEL, .groups = (columns + GROUP - 1) / GROUP};
+    activations a;
+    take(&a, &work, tokens, m.groups * GROUP);
+    m.data = arena_take(&work, (size_t)m.panels * panel_bytes(m.encoding, m.groups));
+    float *row = arena_take(&work, (size_t)a.width * 4);
+    const int taken = a.int8 && a.bf16 && a.f32 && a.scale && a.scaled_sum && a.sum && a.first_sum && m.data && row;
+    if (taken) {
+        pack_panels(&m, source, 0, m.panels);
+        for (int t = 0; t < tokens; t++) {
+            memcpy(row, x + (size_t)t * (size_t)columns, (size_t)columns * 4);
+            l->prepare(&a, t, row, l->forms[m.encoding]);
+        }
+        l->multiply(&m, &a, tokens, y, (size_t)rows, 0, 0, m.panels);
+    }
+    arena_free(&work);
+    return taken ? 0 : -1;
+}

@@ -1,0 +1,231 @@
+// A mixture of experts in place of the MLP: each token goes to the few experts that its router scores highest.
+//
+// Pairs of a token and an expert are sorted by expert, so that an expert's weights are read once for all its tokens.
+// Unusual: every thread routes all tokens for itself, which costs less than a barrier. A token's experts add to it in
+// ascending order, the shared one last, so its result does not depend on its neighbours.
+#include "step.h"
+
+#include <math.h>
+#include <string.h>
+
+static const matrix *matrix_of(const layer *l, int e, matrix_slot slot) { return &l->experts[e].matrices[slot - GATE]; }
+
+int experts_forms(const share *w, const layer *l) {
+    const moe_shape *moe = &w->m->shape.moe;
+    const int *forms = w->m->level->forms, count = moe->experts + (moe->shared_size > 0);
+    int wanted = forms[l->matrices[ROUTER].encoding];
+    if (moe->shared_gated) wanted |= forms[l->matrices[SHARED_GATE].encoding];
+    for (int e = 0; e < count; e++) {
+        wanted |= forms[matrix_of(l, e, UP)->encoding];
+        if (w->m->shape.gated) wanted |= forms[matrix_of(l, e, GATE)->encoding];
+    }
+    return wanted;
+}
+
+static int best_of(const float *ranks, int count) {  // the first, if several are
+    int best = 0;
+    for (int i = 1; i < count; i++)
+        if (ranks[i] > ranks[best]) best = i;
+    return best;
+}
+
+static float sum_of_best(float *ranks, int count, int top) {  // leaves ranks as they are
+    float sum = 0, taken[16];
+    int at[16];
+    for (int i = 0; i < top; i++) {
+        at[i] = best_of(ranks, count);
+        sum += taken[i] = ranks[at[i]];
+        ranks[at[i]] = -INFINITY;
+    }
+    for (int i = top - 1; i >= 0; i--) ranks[at[i]] = taken[i];
+    return sum;
+}
+
+static void keep_groups(const moe_shape *moe, float *ranks) {  // all but the best groups of experts are out
+    const int size = moe->experts / moe->groups;
+    float sums[64];
+    for (int g = 0; g < moe->groups; g++) sums[g] = sum_of_best(ranks + g * size, size, moe->group_top);
+    for (int i = 0; i < moe->groups_kept; i++) sums[best_of(sums, moe->groups)] = -INFINITY;
+    for (int g = 0; g < moe->groups; g++)
+        for (int e = 0; sums[g] > -INFINITY && e < size; e++) ranks[g * size + e] = -INFINITY;
+}
+
+static void score(const moe_shape *moe, const float *logits, float *scores) {
+    const float largest = logits[best_of(logits, moe->experts)];
+    float sum = 0;
+    for (int e = 0; e < moe->experts; e++) {
+        scores[e] = moe->sigmoid ? 1.0f / (1.0f + expf(-logits[e])) : expf(logits[e] - largest);
+        sum += scores[e];
+    }
+    for (int e = 0; !moe->sigmoid && e < moe->experts; e++) scores[e] /= sum;
+}
+
+// The token's experts, ascending, and their shares of it; `expert` is where its pairs will be.
+static void choose(const moe_shape *moe, const layer *l, const routing *r, const float *logits, int32_t *expert, float *weight) {
+    float sum = 1e-20f;
+    int place = 0;
+    score(moe, logits, r->scores);
+    for (int e = 0; e < moe->experts; e++) r->ranks[e] = r->scores[e] + (l->correction ? l->correction[e] : 0.0f);
+    if (moe->groups > 1) keep_groups(moe, r->ranks);
+    for (int i = 0; i < moe->experts_per_token; i++) {
+        const int best = best_of(r->ranks, moe->experts);
+        r->ranks[best] = -INFINITY;
+        expert[i] = best;
+        for (int j = i; j && expert[j] < expert[j - 1]; j--) {
+            const int32_t larger = expert[j - 1];
+            expert[j - 1] = expert[j];
+            expert[j] = larger;
+        }
+    }
+    for (; place < moe->experts_per_token; place++) sum += weight[place] = r->scores[expert[place]];
+    for (place = 0; place < moe->experts_per_token; place++) weight[place] *= moe->scale / (moe->normalise ? sum : 1.0f);
+}
+
+static void route(const share *w, const layer *l) {
+    const model *m = w->m;
+    const moe_shape *moe = &m->shape.moe;
+    const routing *r = &m->routings[w->thread];
+    const int each = moe->experts_per_token, stride = (moe->experts + PANEL - 1) / PANEL * PANEL;
+    memset(r->first, 0, (size_t)(moe->experts + 2) * 4);
+    for (int t = 0; t < w->s->tokens; t++) {
+        choose(moe, l, r, m->router_logits + (size_t)t * stride, r->pair + t * each, r->weight + t * each);
+        for (int i = 0; i < each; i++) r->first[r->pair[t * each + i] + 2]++;
+    }
+    for (int e = 2; e < moe->experts + 2; e++) r->first[e] += r->first[e - 1];
+    for (int at = 0; at < w->s->tokens * each; at++) {  // first[e + 1] runs from the first pair of e to its end
+        const int pair = r->first[r->pair[at] + 1]++;
+        r->token[pair] = at / each;
+        r->pair[at] = pair;
+    }
+}
+
+// The part of `a` from feature `at` on, as rows of `width`.
+static activations view(const activations *a, size_t at, int width) {
+    const size_t group = at / GROUP;
+    return (activations){.width = width, .int8 = a->int8 + at, .scale = a->scale + group, .scaled_sum = a->scaled_sum + group,
+                         .sum = a->sum + group, .first_sum = a->first_sum + group, .bf16 = a->bf16 + at, .f32 = a->f32 + at};
+}
+
+static void copy_row(activations *to, int row, const activations *from, int source, int forms) {
+    const size_t width = (size_t)from->width, groups = width / GROUP, at = (size_t)row * width;
+    const activations by = view(from, (size_t)source * width, from->width), into = view(to, at, from->width);
+    if (forms & AS_INT8) {
+        memcpy(into.int8, by.int8, width);
+        memcpy(into.scale, by.scale, groups * 4);
+        memcpy(into.scaled_sum, by.scaled_sum, groups * 4);
+        memcpy(into.sum, by.sum, groups * 4);
+        memcpy(into.first_sum, by.first_sum, groups * 4);
+    }
+    if (forms & AS_BF16) memcpy(into.bf16, by.bf16, width * 2);
+    if (forms & AS_F32) memcpy(into.f32, by.f32, width * 4);
+}
+
+static int pairs_of(const share *w, int *first, int *end) {  // whose pairs this thread prepares
+    const int pairs = w->s->tokens * w->m->shape.moe.experts_per_token, alone = w->s->tokens <= OWN_ROWS;
+    *first = alone ? 0 : part(pairs, w->thread, w->threads);
+    *end = alone ? pairs : part(pairs, w->thread + 1, w->threads);
+    return alone;
+}
+
+static activations *pair_rows(const share *w) {
+    return w->s->tokens <= OWN_ROWS ? &w->m->own_pairs[w->thread] : &w->m->pairs;
+}
+
+static void run_in(const share *w, const layer *l, int e, const activations *a, int tokens, size_t at, int width) {
+    model *m = w->m;
+    if (m->shape.gated) multiply_share(w, matrix_of(l, e, GATE), a, tokens, m->gate + at, (size_t)width, 0);
+    multiply_share(w, matrix_of(l, e, UP), a, tokens, m->up + at, (size_t)width, 0);
+    activate(w, matrix_of(l, e, UP), m->gate + at, m->up + at, tokens, (size_t)width);
+}
+
+void experts_in(const share *w, const layer *l, const activations *a) {
+    model *m = w->m;
+    const moe_shape *moe = &m->shape.moe;
+    const routing *r = &m->routings[w->thread];
+    const int tokens = w->s->tokens, stride = (moe->experts + PANEL - 1) / PANEL * PANEL, forms = experts_forms(w, l);
+    multiply_share(w, &l->matrices[ROUTER], a, tokens, m->router_logits, (size_t)stride, 0);
+    if (moe->shared_gated) multiply_share(w, &l->matrices[SHARED_GATE], a, tokens, m->shared_gates, 1, 0);
+    pool_barrier(m->pool);
+    route(w, l);
+    activations *rows = pair_rows(w);
+    rows->width = a->width;
+    int first, end;
+    const int alone = pairs_of(w, &first, &end);
+    for (int pair = first; pair < end; pair++) copy_row(rows, pair, a, r->token[pair], forms);
+    if (!alone) pool_barrier(m->pool);
+    for (int e = 0; e < moe->experts; e++) {
+        const int from = r->first[e], count = r->first[e + 1] - from;
+        const activations part_of = view(rows, (size_t)from * a->width, a->width);
+        if (count) run_in(w, l, e, &part_of, count, (size_t)from * m->expert_width, m->expert_width);
+    }
+    const size_t shared_at = (size_t)tokens * moe->experts_per_token * m->expert_width;
+    if (moe->shared_size) run_in(w, l, moe->experts, a, tokens, shared_at, m->shared_width);
+}
+
+// `count` rows of what run_in made, from feature `at` on, in the forms that `down` reads.
+static void prepare_rows(const share *w, const matrix *down, size_t at, int width, int first, int end) {
+    const model *m = w->m;
+    activations rows = view(pair_rows(w), at, width);
+    const float *made = (m->shape.gated ? m->gate : m->up) + at;
+    for (int i = first; i < end; i++) m->level->prepare(&rows, i, made + (size_t)i * width, m->level->forms[down->encoding]);
+}
+
+static void prepare_pairs(const share *w, const layer *l) {
+    const model *m = w->m;
+    const moe_shape *moe = &m->shape.moe;
+    const routing *r = &m->routings[w->thread];
+    int first, end;
+    const int alone = pairs_of(w, &first, &end), tokens = w->s->tokens;
+    for (int e = 0; e < moe->experts; e++) {
+        const int from = r->first[e] > first ? r->first[e] : first, to = r->first[e + 1] < end ? r->first[e + 1] : end;
+        prepare_rows(w, matrix_of(l, e, DOWN), 0, m->expert_width, from, to);
+    }
+    if (moe->shared_size)
+        prepare_rows(w, matrix_of(l, moe->experts, DOWN), (size_t)tokens * moe->experts_per_token * m->expert_width,
+                     m->shared_width, alone ? 0 : part(tokens, w->thread, w->threads),
+                     alone ? tokens : part(tokens, w->thread + 1, w->threads));
+    if (!alone) pool_barrier(m->pool);
+}
+
+static void add_weighted(float *y, const float *x, float weight, int count) {
+    for (int i = 0; i < count; i++) y[i] += weight * x[i];
+}
+
+static void combine(const share *w, const layer *l, int adds) {  // on this thread's panels, which it has written itself
+    const model *m = w->m;
+    const moe_shape *moe = &m->shape.moe;
+    const routing *r = &m->routings[w->thread];
+    const int panels = matrix_of(l, 0, DOWN)->panels, each = moe->experts_per_token, tokens = w->s->tokens;
+    const int first = part(panels, w->thread, w->threads) * PANEL, end = part(panels, w->thread + 1, w->threads) * PANEL;
+    const int count = (end < m->shape.hidden_size ? end : m->shape.hidden_size) - first;
+    const size_t stride = (size_t)m->hidden_width;
+    for (int t = 0; t < tokens; t++) {
+        float *y = (adds ? m->x : m->branch) + t * stride + first;
+        const float *shared = m->expert_out + ((size_t)tokens * each + t) * stride + first;
+        if (!adds && count > 0) memset(y, 0, (size_t)count * 4);
+        for (int i = t * each; i < (t + 1) * each; i++)
+            add_weighted(y, m->expert_out + r->pair[i] * stride + first, r->weight[i], count);
+        if (moe->shared_size)
+            add_weighted(y, shared, moe->shared_gated ? 1.0f / (1.0f + expf(-m->shared_gates[t])) : 1.0f, count);
+    }
+}
+
+void experts_out(const share *w, const layer *l) {
+    model *m = w->m;
+    const moe_shape *moe = &m->shape.moe;
+    const routing *r = &m->routings[w->thread];
+    const int pairs = w->s->tokens * moe->experts_per_token;
+    const size_t stride = (size_t)m->hidden_width;
+    prepare_pairs(w, l);
+    for (int e = 0; e < moe->experts; e++) {
+        const int from = r->first[e], count = r->first[e + 1] - from;
+        const activations rows = view(pair_rows(w), (size_t)from * m->expert_width, m->expert_width);
+        if (count) multiply_share(w, matrix_of(l, e, DOWN), &rows, count, m->expert_out + from * stride, stride, 0);
+    }
+    const activations rows = view(pair_rows(w), (size_t)pairs * m->expert_width, m->shared_width);
+    if (moe->shared_size)
+        multiply_share(w, matrix_of(l, moe->experts, DOWN), &rows, w->s->tokens, m->expert_out + pairs * stride, stride, 0);
+    const norm *n = norm_of(l, MLP_OUTPUT_NORM);
+    combine(w, l, adds_to_x(w, n));
+    settle(w, n);
+}

@@ -1,0 +1,208 @@
+"""A folder into a store, and only what changed: each file is known by the hash of its bytes.
+
+A document goes in whole or not at all, so work that is stopped, or killed, goes on where it was; a file that cannot be
+read is a line in the report, and the rest is indexed. Documents whose files are gone are deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from octavo.errors import OctavoError
+from octavo.progress import Track, track
+from octavo.retrieve.chunking import split
+from octavo.retrieve.documents import Document, Skipped, read
+from octavo.retrieve.documents.folder import walk
+from octavo.retrieve.search import TextEncoder, knows
+from octavo.retrieve.stores.store import Place, Scalar, Source, Store, Vectors
+
+MAKING = 1
+"""Of the rules that make passages of a file; an index made by others is made anew, file by file."""
+BATCH = 256
+"""Passages that are embedded together, over several files where these are small."""
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How documents are cut: characters of a passage, and how many it shares with the next."""
+
+    chunk_size: int = 1000
+    overlap: int = 100
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an indexing did. skipped: files that gave no document; notes: what else a person should know."""
+
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
+    passages: int
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+def index_folder(
+    folder: Path,
+    store: Store,
+    encoder: TextEncoder | None = None,
+    splitting: Splitting | None = None,
+    *,
+    show: bool = True,
+) -> Report:
+    """Make a store hold what a folder holds now. show: progress on stderr.
+
+    Raises OctavoError for a folder that is not there, and where the store keeps vectors and no encoder is given.
+    """
+    if not folder.is_dir():
+        raise OctavoError(f"there is no folder {folder}")
+    if (encoder is None) != (store.space is None):
+        raise OctavoError("a store with vectors is filled with their encoder, and one without them without one")
+    return _Indexing(folder, store, encoder, splitting or Splitting()).run(show)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A document that waits for its vectors."""
+
+    source: Source
+    places: list[Place]
+    texts: list[str]
+    known: bool
+
+
+class _Indexing:
+    """One run over a folder."""
+
+    def __init__(self, folder: Path, store: Store, encoder: TextEncoder | None, splitting: Splitting) -> None:
+        self._folder = folder
+        self._store = store
+        self._encoder = encoder
+        self._splitting = splitting
+        self._before = store.listing()
+        self._skipped: list[Skipped] = []
+        self._notes: list[str] = []
+        self._passages = 0
+
+    def run(self, show: bool) -> Report:
+        started = time.monotonic()
+        files = self._files()
+        fresh = {name: print_ for name, print_ in files.items() if not self._is_stored(name, print_)}
+        with track(len(fresh), "Indexing", unit="files", show=show) as work:
+            indexed = self._index(fresh, work)
+        gone = [name for name in self._before if name not in files or (name in fresh and name not in indexed)]
+        self._store.delete(gone)
+        changed = len(indexed & self._before.keys())
+        if gone or changed:
+            self._store.compact()
+        return Report(
+            added=len(indexed) - changed,
+            changed=changed,
+            removed=len(gone),
+            unchanged=len(files) - len(fresh),
+            passages=self._passages,
+            skipped=tuple(self._skipped),
+            notes=tuple(self._notes),
+            seconds=time.monotonic() - started,
+        )
+
+    def _files(self) -> dict[str, str]:
+        """Every file by its name in the folder, with the fingerprint of what would be made of it now."""
+        made_with = (MAKING, self._splitting, self._store.space)
+        files = {}
+        for path in walk(self._folder):
+            if isinstance(path, Skipped):
+                self._skipped.append(path)
+                continue
+            try:
+                with path.open("rb") as file:
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                self._skipped.append(Skipped(str(path), f"it cannot be read: {error.strerror or error}"))
+                continue
+            both = f"{content} {made_with}"
+            files[path.relative_to(self._folder).as_posix()] = hashlib.sha256(both.encode()).hexdigest()
+        return files
+
+    def _is_stored(self, name: str, fingerprint: str) -> bool:
+        return name in self._before and self._before[name].fingerprint == fingerprint
+
+    def _index(self, fresh: dict[str, str], work: Track) -> set[str]:
+        """Read, cut, embed and store these files; the names of those that gave a document."""
+        indexed = set()
+        for batch in self._batches(fresh, work):
+            for pending, vectors in zip(batch, self._embed(batch), strict=True):
+                self._store.put(pending.source, pending.places, vectors)
+                indexed.add(pending.source.name)
+                self._passages += len(pending.places)
+            work.advance(len(batch), note=f"{self._passages:,} passages")
+        return indexed
+
+    def _batches(self, fresh: dict[str, str], work: Track) -> Iterator[list[_Pending]]:
+        batch: list[_Pending] = []
+        for name, fingerprint in fresh.items():
+            try:
+                document = read(self._folder / name)
+            except OctavoError as error:
+                self._skipped.append(Skipped(name, str(error).removeprefix(f"{self._folder / name} ")))
+                work.advance(1)
+                continue
+            self._notes += [f"{name}: {warning}" for warning in document.warnings]
+            batch.append(self._prepare(name, fingerprint, document))
+            if sum(len(pending.places) for pending in batch) >= BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _prepare(self, name: str, fingerprint: str, document: Document) -> _Pending:
+        chunks = split(document, chunk_size=self._splitting.chunk_size, overlap=self._splitting.overlap)
+        places = [
+            Place(chunk.start, chunk.end, chunk.page, chunk.line, _context(document.title, chunk.headings))
+            for chunk in chunks
+        ]
+        texts = [f"{place.context}\n{chunk.text}" for place, chunk in zip(places, chunks, strict=True)]
+        known = self._encoder is not None and (not texts or knows(self._encoder, texts))
+        if self._encoder is not None and not known:
+            self._notes.append(f"{name}: the encoder does not know its words, so it is searched by words alone")
+        return _Pending(Source(name, document.text, fingerprint, _metadata(name, document)), places, texts, known)
+
+    def _embed(self, batch: Sequence[_Pending]) -> list[Vectors | None]:
+        """Vectors of each document of a batch: (passages, dimensions), zeros where the encoder does not know it."""
+        if self._encoder is None:
+            return [None] * len(batch)
+        texts = [text for pending in batch if pending.known for text in pending.texts]
+        made = self._encoder.embed(texts, kind="passage") if texts else None
+        vectors: list[Vectors | None] = []
+        position = 0
+        for pending in batch:
+            count = len(pending.texts)
+            if pending.known and made is not None:
+                vectors.append(np.asarray(made[position : position + count], dtype=np.float32))
+                position += count
+            else:
+                vectors.append(np.zeros((count, self._encoder.dimensions), dtype=np.float32))
+        return vectors
+
+
+def _context(title: str, headings: Sequence[str]) -> str:
+    """What a passage stands under, outermost first."""
+    return " > ".join(dict.fromkeys((title, *headings)))
+
+
+def _metadata(name: str, document: Document) -> dict[str, Scalar]:
+    """What filters may ask for; what the file says of itself never hides our own keys."""
+    return {
+        **document.metadata,
+        "title": document.title,
+        "type": Path(name).suffix.removeprefix(".").lower(),
+        "media_type": document.media_type,
+    }

@@ -1,0 +1,123 @@
+"""A folder with its index: where the index lies, which encoder it was made with, and the search over both.
+
+The index of a folder is kept in the cache, under the folder's name and a hash of its path: documents may be on a disk
+that is only read, and an index among them would be a document itself. Another file may be named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from octavo import settings
+from octavo.errors import OctavoError
+from octavo.retrieve.indexing import Report, Splitting, index_folder
+from octavo.retrieve.search import Search, TextEncoder
+from octavo.retrieve.stores.sqlite import SqliteStore, is_index
+from octavo.retrieve.stores.store import VectorSpace
+
+DEFAULT_ENCODER = "all-minilm-l6-v2"
+NO_ENCODER = "none"
+LoadEncoder = Callable[[str], TextEncoder]
+
+
+@dataclass(frozen=True)
+class Library:
+    """A folder's documents, open for search.
+
+    place: where the index is. note: why there is no search by meaning, where there is none.
+    """
+
+    folder: Path
+    place: Path
+    store: SqliteStore
+    encoder: TextEncoder | None
+    note: str | None = None
+
+    @property
+    def search(self) -> Search:
+        """The search over it."""
+        return Search(self.store, self.encoder)
+
+    def update(self, chunk_size: int | None = None, overlap: int | None = None) -> Report:
+        """Index what changed. chunk_size, overlap: None as before; other values than before cut everything anew."""
+        before = json.loads(self.store.recall("splitting") or "{}")
+        given = {"chunk_size": chunk_size, "overlap": overlap}
+        splitting = Splitting(**{**before, **{name: value for name, value in given.items() if value is not None}})
+        self.store.remember("splitting", json.dumps(asdict(splitting)))
+        return index_folder(self.folder, self.store, self.encoder, splitting)
+
+    def close(self) -> None:
+        """Close the index. Idempotent."""
+        self.store.close()
+
+
+def open_library(
+    folder: Path, load: LoadEncoder, *, index: str | None = None, encoder: str | None = None, rebuild: bool = False
+) -> Library:
+    """Open a folder's index, or make an empty one.
+
+    load: makes an encoder of a model reference. index: a file, None: the folder's own in the cache. encoder: a model
+    reference or `none`; None: the one that the index was made with, the default one for a new index. rebuild: drop what
+    is there. Raises OctavoError for an index that was made with another encoder than the one named.
+    """
+    if not folder.is_dir():
+        raise OctavoError(f"there is no folder {folder}")
+    path = index_path(folder) if index is None else Path(index)
+    if rebuild and path.exists():
+        drop(path)
+    if path.exists():
+        return _open(folder, path, load, encoder)
+    return _make(folder, path, load, encoder)
+
+
+def index_path(folder: Path) -> Path:
+    """Where a folder's index is kept when no other place is named."""
+    resolved = folder.resolve()
+    name = hashlib.sha256(str(resolved).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return settings.cache_dir() / "indexes" / f"{resolved.name}-{name}.sqlite3"
+
+
+def drop(path: Path) -> None:
+    """Delete an index and its journal, of whatever version. Raises OctavoError for a file that is none."""
+    if not is_index(path):
+        raise OctavoError(f"{path} is not an index of Octavo, so it stays; name another file")
+    for suffix in ("-wal", "-shm", ""):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _open(folder: Path, path: Path, load: LoadEncoder, encoder: str | None) -> Library:
+    store = SqliteStore(path)
+    made_with = store.space.encoder if store.space else NO_ENCODER
+    if encoder not in (None, made_with):
+        store.close()
+        raise OctavoError(
+            f"the index of {folder} was made with the encoder {made_with}, not {encoder}; "
+            "index anew with --rebuild, or leave --encoder out"
+        )
+    if store.space is None:
+        return Library(
+            folder, path, store, None, "the index was made without an encoder; --rebuild --encoder MODEL adds one"
+        )
+    try:
+        return Library(folder, path, store, load(made_with))
+    except BaseException:
+        store.close()
+        raise
+
+
+def _make(folder: Path, path: Path, load: LoadEncoder, encoder: str | None) -> Library:
+    if encoder == NO_ENCODER:
+        return Library(folder, path, SqliteStore(path), None)
+    reference = encoder or DEFAULT_ENCODER
+    try:
+        loaded = load(reference)
+    except OctavoError as error:
+        if encoder is not None:
+            raise
+        return Library(folder, path, SqliteStore(path), None, f"there is no search by meaning, only by words: {error}")
+    space = VectorSpace(reference, loaded.dimensions)
+    return Library(folder, path, SqliteStore(path, space), loaded)
