@@ -21,7 +21,6 @@ from octavo.generate.sample.penalties import penalise_presence, penalise_repetit
 from octavo.generate.sample.temperature import apply_temperature
 from octavo.generate.sample.truncation import keep_min_p, keep_top_k, keep_top_p, keep_typical_p
 
-
 Guess = tuple[int, NDArray[np.float64]]
 """A token, and the probabilities (vocab_size,) that it was drawn from."""
 
