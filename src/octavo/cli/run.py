@@ -39,6 +39,8 @@ def run(
     runner: given.Runner = None,
     context: given.Context = None,
     ignore_config_key: given.IgnoreConfigKey = None,
+    speculative: given.Speculative = None,
+    draft_tokens: given.DraftTokens = 8,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; the last has it all.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Say on stderr how fast it was.")] = False,
 ) -> None:
@@ -67,7 +69,12 @@ def run(
     from octavo.generate.local import load
 
     with load(
-        given.obtain(model), runner=runner, context=context, ignore_config_keys=ignore_config_key or ()
+        given.obtain(model),
+        runner=runner,
+        context=context,
+        ignore_config_keys=ignore_config_key or (),
+        speculative=speculative,
+        draft_tokens=draft_tokens,
     ) as loaded:
         sampling = given.adjusted(
             loaded.sampling,

@@ -8,7 +8,8 @@ cuts are made among what is allowed. Log-probabilities are reported of the model
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,14 +78,15 @@ def cut(logits: NDArray[np.float32], sampling: Sampling) -> tuple[NDArray[np.int
     Returns the ids that are left, None for all, and their logits.
     """
     ids, logits = None, apply_temperature(logits, sampling.temperature)
-    for keep, value, off in (
-        (keep_top_k, sampling.top_k, 0),
-        (keep_top_p, sampling.top_p, 1),
-        (keep_min_p, sampling.min_p, 0),
-        (keep_typical_p, sampling.typical_p, 1),
-    ):
-        if value != off:
-            kept = keep(logits, value)  # type: ignore[operator]
+    stages: list[tuple[bool, Callable[[NDArray[np.float32]], NDArray[np.int64]]]] = [
+        (sampling.top_k > 0, partial(keep_top_k, k=sampling.top_k)),
+        (sampling.top_p < 1, partial(keep_top_p, p=sampling.top_p)),
+        (sampling.min_p > 0, partial(keep_min_p, min_p=sampling.min_p)),
+        (sampling.typical_p < 1, partial(keep_typical_p, p=sampling.typical_p)),
+    ]
+    for asked, keep in stages:
+        if asked:
+            kept = keep(logits)
             ids, logits = (kept if ids is None else ids[kept]), logits[kept]
     return ids, logits
 

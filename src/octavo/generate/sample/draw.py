@@ -15,7 +15,8 @@ NEVER = np.float32(-80)
 
 def weights_of(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """exp(logits - the largest), (n,)."""
-    return np.exp(np.maximum(logits - logits.max(), NEVER))
+    weights: NDArray[np.float32] = np.exp(np.maximum(logits - logits.max(), NEVER))
+    return weights
 
 
 def draw(logits: NDArray[np.float32], random: np.random.Generator) -> int:

@@ -26,7 +26,8 @@ def keep_top_k(logits: Logits, k: int) -> Indices:
     for near in _near_the_top(logits):
         if near.size >= k:
             values = logits[near]
-            return near[values >= np.partition(values, values.size - k)[values.size - k]]
+            kept: Indices = near[values >= np.partition(values, values.size - k)[values.size - k]]
+            return kept
     return np.arange(logits.size)
 
 
