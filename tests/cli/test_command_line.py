@@ -18,7 +18,21 @@ import octavo.cli
 from octavo.errors import OctavoError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-COMMANDS = ("run", "chat", "serve", "train", "pull", "list", "show", "rm", "doctor", "fit", "models", "verify")
+COMMANDS = (
+    "run",
+    "chat",
+    "serve",
+    "train",
+    "pull",
+    "list",
+    "show",
+    "rm",
+    "doctor",
+    "fit",
+    "models",
+    "verify",
+    "inspect",
+)
 OCTAVO = [sys.executable, "-m", "octavo"]
 
 

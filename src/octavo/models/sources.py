@@ -159,7 +159,7 @@ def remove(name: str) -> None:
         raise ModelNotFoundError(
             f"no model {name!r} is installed{nearest(name, folders) or '.'} `octavo list` shows them"
         )
-    from octavo.models.packed import remove_packed
+    from octavo.models.packing.cache import remove_packed
 
     folder = settings.models_dir() / name
     with contextlib.suppress(FormatError):

@@ -93,6 +93,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_packed_matrix": (POINTER, POINTER, INT32, INT32),
     "octavo_packed_bytes": (ctypes.c_int64, INT32, INT32, INT32),
     "octavo_product": (INT32, INT32, INT32, INT32, INT32, POINTER, POINTER, INT32, POINTER),
+    "octavo_quantize": (INT32, INT32, INT32, INT32, INT32, POINTER, POINTER),
     "octavo_packing": (INT32,),
     "octavo_checksum": (ctypes.c_uint64, POINTER, ctypes.c_uint64),
     "octavo_set_bias": (INT32, POINTER, INT32, INT32, POINTER, INT32),

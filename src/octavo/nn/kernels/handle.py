@@ -290,11 +290,32 @@ def product(level: str, encoding: str, rows: int, columns: int, data: NDArray[np
     return y
 
 
+def quantize(target: str, encoding: str, rows: int, columns: int, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A matrix in f32 or bf16 as one in int8, q4_0 or q4_1: (rows, bytes of a row), as for `set_matrix`.
+
+    int8: a scale a row, absmax / 127. q4_0: for each 32 columns the scale of least squared error. q4_1: from the least
+    to the largest of each 32. columns of q4_*: a multiple of 32.
+    """
+    check_source(encoding, rows, columns, data)
+    size = source_row_bytes(target, columns)
+    out = np.empty((rows, size), np.uint8)
+    codes = ENCODINGS[target], ENCODINGS[encoding]
+    if library().octavo_quantize(*codes, rows, columns, data.ctypes.data, out.ctypes.data):
+        raise OctavoError("the system refused memory to quantise a matrix; close programs and try again")
+    return out
+
+
+def source_row_bytes(encoding: str, columns: int) -> int:
+    """Bytes of a source row. Raises ValueError for a width of broken blocks."""
+    weights, size = SOURCE_BYTES[encoding]
+    if columns % weights:
+        raise ValueError(f"{columns} columns are no whole blocks of {encoding}")
+    return columns // weights * size + (4 if encoding == "int8" else 0)
+
+
 def check_source(encoding: str, rows: int, columns: int, data: NDArray[np.uint8]) -> None:
     """Raise ValueError unless data holds a matrix of that encoding and shape, row after row."""
-    weights, size = SOURCE_BYTES[encoding]
-    expected = columns // weights * size + (4 if encoding == "int8" else 0)
-    if columns % weights or data.shape != (rows, expected):
+    if data.shape != (rows, source_row_bytes(encoding, columns)):
         raise ValueError(f"{data.shape} bytes are no {rows} x {columns} matrix in {encoding}")
     if data.dtype != np.uint8 or not data.flags.c_contiguous:
         raise ValueError("data must be contiguous bytes")

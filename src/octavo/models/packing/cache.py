@@ -90,13 +90,14 @@ class PackCache:
         return True
 
 
-def pack_cache(checkpoint: Checkpoint) -> PackCache | None:
-    """The cache of a checkpoint's packed weights; None where it is turned off, or the model too small to gain."""
+def pack_cache(checkpoint: Checkpoint, quantize: str | None = None) -> PackCache | None:
+    """The cache of a checkpoint's packed weights, quantised so; None where it is turned off, or the model small."""
     size = sum(file.size for file in checkpoint.files)
     if not settings.pack_cache() or size < SMALLEST:
         return None
     source = checkpoint.path.resolve()
-    return PackCache(_folder() / f"{_stem(source)}.packed", source, _identity(checkpoint))
+    suffix = "" if quantize is None else f"-{quantize}"
+    return PackCache(_folder() / f"{_stem(source)}{suffix}.packed", source, _identity(checkpoint))
 
 
 def remove_packed(source: Path) -> None:

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from octavo.errors import MissingDependencyError
-from octavo.models import packed, sources
+from octavo.models import sources
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.compiled import CompiledRunner
 from octavo.models.loading import make_runner
-from octavo.models.packed import PackCache, PackedMatrix, pack_cache
+from octavo.models.packing import cache as packed
+from octavo.models.packing.cache import PackCache, PackedMatrix, pack_cache
 from octavo.models.runner import Row
 from octavo.nn.kernels import binding
 
@@ -172,7 +173,7 @@ def test_writing_sweeps_up_after_lost_models_and_dead_processes(model: Path, tmp
 def test_processes_that_race_each_answer_and_leave_one_whole_file(model: Path) -> None:
     program = f"""
 from pathlib import Path
-from octavo.models import packed
+from octavo.models.packing import cache as packed
 packed.SMALLEST = 0
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.loading import make_runner
