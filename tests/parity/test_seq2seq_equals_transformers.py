@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from transformers import MarianConfig, MarianMTModel, T5Config, T5ForConditionalGeneration
 
 from octavo.errors import OctavoError
 from octavo.generate.encoder_decoder.torch_seq2seq import Seq2Seq, greedy
@@ -20,24 +20,7 @@ from octavo.models.transformer import Transformer
 from octavo.nn.encoder_decoder.growing import GrowingCache
 
 BOUND = 1e-4
-T5_SHAPE = {
-    "vocab_size": 160, "d_model": 48, "d_kv": 10, "d_ff": 72, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4,
-    "relative_attention_num_buckets": 8, "relative_attention_max_distance": 20, "decoder_start_token_id": 0,
-}  # fmt: skip
-MARIAN_SHAPE = {
-    "vocab_size": 160, "d_model": 48, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4, "encoder_ffn_dim": 72, "decoder_ffn_dim": 64, "max_position_embeddings": 64,
-    "pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": 1, "forced_eos_token_id": None,
-}  # fmt: skip
-VARIANTS: dict[str, Callable[[], transformers.PreTrainedModel]] = {
-    "t5": lambda: T5ForConditionalGeneration(T5Config(**T5_SHAPE)),
-    "t5 v1.1": lambda: T5ForConditionalGeneration(
-        T5Config(**T5_SHAPE, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
-    ),
-    "t5 gated and tied": lambda: T5ForConditionalGeneration(T5Config(**T5_SHAPE, feed_forward_proj="gated-silu")),
-    "marian": lambda: MarianMTModel(MarianConfig(**MARIAN_SHAPE, activation_function="swish", scale_embedding=True)),
-    "marian plain": lambda: MarianMTModel(MarianConfig(**MARIAN_SHAPE, scale_embedding=False)),
-}
+VARIANTS = runpy.run_path(str(Path(__file__).with_name("tiny_seq2seq.py")))["VARIANTS"]
 Tiny = Callable[[str], tuple[Path, transformers.PreTrainedModel]]
 every_variant = pytest.mark.parametrize("name", VARIANTS)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from octavo.nn.attention import Attend, Attention
+from octavo.nn.attention import Attend, Attention, LatentAttention
 from octavo.nn.config import TransformerConfig
 from octavo.nn.mlp import Mlp
 from octavo.nn.moe import Moe
@@ -32,7 +32,7 @@ class Block(nn.Module):
         self.post = config.placement == "post"
         self.residual_scale = config.residual_scale
         self.attention_norm = norm("attention_norm")
-        self.attention = Attention(config, layer)
+        self.attention = (Attention if config.attention.latent is None else LatentAttention)(config, layer)
         self.attention_output_norm = norm("attention_output_norm")
         self.cross_attention_norm = norm("cross_attention_norm")
         self.cross_attention = None if config.memory is None else Attention(config, layer)
