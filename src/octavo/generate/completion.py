@@ -19,7 +19,7 @@ from octavo.generate.matcher import Matcher
 from octavo.generate.sample import Sampler, log_softmax
 from octavo.generate.scheduler import Branch
 from octavo.generate.scoring import PromptScores, token_logprob, top_logprobs
-from octavo.generate.stopping import StopMatcher
+from octavo.text.stopping import StopMatcher
 from octavo.text.tokenizer import Tokenizer
 
 
