@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from octavo.errors import UnsupportedError
 from octavo.generate.lm import Delta, Event, Finished, FinishReason, Request, Sampling, Scores, Started, TokenLogprob
-from octavo.text.stopping import StopMatcher
+from octavo.generate.stopping import StopMatcher
 from octavo.text.tokenizer import Tokenizer
 
 Answer = str | Callable[[Request], str]

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.text.stopping import StopMatcher
+from octavo.generate.stopping import StopMatcher
 
 LETTERS = st.text("ab\n<", max_size=20)
 
