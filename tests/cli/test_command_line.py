@@ -32,6 +32,9 @@ COMMANDS = (
     "models",
     "verify",
     "inspect",
+    "ask",
+    "search",
+    "index",
 )
 OCTAVO = [sys.executable, "-m", "octavo"]
 
