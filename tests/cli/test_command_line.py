@@ -34,6 +34,9 @@ COMMANDS = (
     "models",
     "verify",
     "inspect",
+    "ask",
+    "search",
+    "index",
 )
 OCTAVO = [sys.executable, "-m", "octavo"]
 
