@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from octavo.retrieve.indexing import Report
     from octavo.retrieve.library import Library
     from octavo.retrieve.search import TextEncoder
-    from octavo.retrieve.stores.store import Hit, Place
+    from octavo.retrieve.stores.store import Hit, Place, Vectors
 
 NEAREST, SHOWN = 3, 300
 """Passages that are shown where there is no answer, and characters of each."""
@@ -84,6 +84,9 @@ def search(
     count: Count = 5,
     mode: Mode = None,
     where: Where = None,
+    hyde: Annotated[
+        str | None, typer.Option("--hyde", metavar="MODEL", help="Search with answers that this model makes up.")
+    ] = None,
     encoder: Encoder = None,
     rebuild: Rebuild = False,
     index: Index = None,
@@ -101,7 +104,12 @@ def search(
     """
     with _library(folder, encoder, rebuild, index) as library:
         _update(library, None, None)
-        hits = library.search.find(query, count, mode=mode, where=_filter(where))
+        if hyde is None:
+            hits = library.search.find(query, count, mode=mode, where=_filter(where))
+        else:
+            hits = library.search.find_with(
+                _made_up(library, query, hyde), query, count, mode or "hybrid", _filter(where)
+            )
         if as_json:
             typer.echo(json.dumps([_row(hit) for hit in hits], ensure_ascii=False))
         else:
@@ -172,6 +180,20 @@ def _load_encoder(reference: str) -> TextEncoder:
     from octavo.generate.embed import Embedder
 
     return Embedder.load(given.obtain(reference))
+
+
+def _made_up(library: Library, query: str, model: str) -> Vectors:
+    """The vector that HyDE searches with."""
+    from octavo.errors import OctavoError
+    from octavo.retrieve.hyde import hyde_vector, hypothetical_passages
+
+    if library.encoder is None:
+        raise OctavoError("--hyde searches by meaning, and this index has words alone; make it with an encoder")
+    loaded = _load_model(model, None, None)
+    try:
+        return hyde_vector(library.encoder, query, hypothetical_passages(loaded, query))
+    finally:
+        loaded.close()
 
 
 def _load_model(model: str, url: str | None, api_key_file: str | None) -> LanguageModel:
