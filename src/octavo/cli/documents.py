@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 NEAREST, SHOWN = 3, 300
 """Passages that are shown where there is no answer, and characters of each."""
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The documents: a folder with all below it.")]
-Index = Annotated[str | None, typer.Option("--index", metavar="FILE", help="Keep the index here, not in the cache.")]
+Index = Annotated[
+    str | None, typer.Option("--index", metavar="PLACE", help="A file or a postgresql:// address for the index.")
+]
 Encoder = Annotated[
     str | None, typer.Option("--encoder", metavar="MODEL", help="Finds by meaning; none: by words alone.")
 ]
@@ -71,7 +73,7 @@ def index(
     with _library(folder, encoder, rebuild, index) as library:
         report = _update(library, chunk, overlap)
         if snapshot is not None:
-            library.store.snapshot(Path(snapshot))
+            _copy(library, Path(snapshot))
         if as_json:
             typer.echo(json.dumps(_described(library, report), ensure_ascii=False))
         else:
@@ -216,6 +218,15 @@ def _update(library: Library, chunk: int | None, overlap: int | None) -> Report:
     return report
 
 
+def _copy(library: Library, path: Path) -> None:
+    from octavo.errors import OctavoError
+    from octavo.retrieve.stores.sqlite import SqliteStore
+
+    if not isinstance(library.store, SqliteStore):
+        raise OctavoError("--snapshot copies an index that is a file; copy a database with its own pg_dump")
+    library.store.snapshot(path)
+
+
 def _summary(library: Library, report: Report) -> str:
     listing = library.store.listing()
     passages = sum(entry.passages for entry in listing.values())
@@ -229,7 +240,7 @@ def _summary(library: Library, report: Report) -> str:
 def _described(library: Library, report: Report) -> dict[str, Any]:
     return {
         **asdict(report),
-        "index": str(library.place),
+        "index": library.place,
         "encoder": None if library.store.space is None else library.store.space.encoder,
         "documents": {
             name: {"sha256": entry.sha256, "passages": entry.passages, "metadata": dict(entry.metadata)}
