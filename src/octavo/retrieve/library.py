@@ -65,8 +65,8 @@ def open_library(
 
     load: makes an encoder of a model reference. index: a file, or a PostgreSQL address, where a folder has a schema of
     its own; None: the folder's own file in the cache. encoder: a model reference or `none`; None: the one that the
-    index was made with, the default one for a new index. rebuild: drop what is there. Raises OctavoError for an index that
-    was made with another encoder than the one named.
+    index was made with, the default one for a new index. rebuild: drop what is there. Raises OctavoError for an index
+    that was made with another encoder than the one named.
     """
     if not folder.is_dir():
         raise OctavoError(f"there is no folder {folder}")
