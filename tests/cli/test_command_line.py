@@ -28,6 +28,8 @@ COMMANDS = (
     "show",
     "rm",
     "doctor",
+    "embed",
+    "rerank",
     "fit",
     "models",
     "verify",

@@ -21,6 +21,7 @@ from octavo.cli.bench import bench
 from octavo.cli.chat import chat
 from octavo.cli.doctor import doctor
 from octavo.cli.documents import ask, index, search
+from octavo.cli.embed import embed, rerank
 from octavo.cli.examining.catalogue import catalogue
 from octavo.cli.examining.fit import fit
 from octavo.cli.examining.inspect import inspect
@@ -88,6 +89,8 @@ app.command("ps")(ps)
 app.command("stop")(stop)
 app.command("feedback")(feedback)
 app.command("bench")(bench)
+app.command("embed")(embed)
+app.command("rerank")(rerank)
 app.command("doctor")(doctor)
 
 
