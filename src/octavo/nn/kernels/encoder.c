@@ -35,6 +35,7 @@ typedef struct {
     workspace *spaces;
     int32_t *blocks;  // 0, 1, 2, ...
     int width, mlp_width, padded_dim, rows, tiles;
+    cache_kind kind;
     size_t head_bytes, block_bytes, score_stride;
 } encoder;
 
@@ -47,6 +48,8 @@ typedef struct {  // the same fields in the same order as binding.Texts
 } texts;
 
 typedef struct { encoder *e; const texts *t; atomic_int next; } job;
+
+static const float NO_SINK = -1e30f;
 
 static int whole(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
@@ -102,7 +105,8 @@ EXPORT encoder *octavo_encoder_create(const encoder_shape *shape) {
     e->padded_dim = whole(shape->head_dim, 16);
     e->rows = whole(shape->chunk > shape->longest ? shape->chunk : shape->longest, AMX_ROWS);
     e->score_stride = (size_t)whole(shape->longest, BLOCK);
-    e->head_bytes = (size_t)2 * (size_t)e->padded_dim * BLOCK * (shape->exact ? 4 : 2);
+    e->kind = shape->exact ? CACHE_F32 : CACHE_BF16;
+    e->head_bytes = head_bytes_of(e->kind, e->padded_dim);
     e->block_bytes = e->head_bytes * (size_t)shape->num_heads;
     e->tiles = shape->tiles && amx_available();
     if (!e->level || !take_work(e) || !(e->pool = pool_create(shape->threads))) {
@@ -211,14 +215,15 @@ static void attend_text(const encoder *e, workspace *w, size_t first, int tokens
         const float *v = w->v + first * (size_t)e->width + (size_t)h * dim;
         for (int t = 0; t < tokens; t++)
             e->level->store(cache + (size_t)(t / BLOCK) * e->block_bytes, k + (size_t)t * e->width,
-                            v + (size_t)t * e->width, t % BLOCK, dim, e->padded_dim, e->shape.exact);
+                            v + (size_t)t * e->width, t % BLOCK, dim, e->padded_dim, e->kind);
         for (int t = 0; t < tokens;) {
-            attention_tile tile = {.head_dim = dim, .padded_dim = e->padded_dim, .f32 = e->shape.exact,
+            attention_tile tile = {.head_dim = dim, .padded_dim = e->padded_dim, .kind = e->kind,
                                    .scale = 1.0f / sqrtf((float)dim), .cache = cache, .block_bytes = e->block_bytes,
                                    .blocks = e->blocks, .scores = w->scores, .score_stride = e->score_stride};
             for (; t < tokens && tile.count < MAX_QUERIES; t++, tile.count++) {
                 tile.query[tile.count] = tile.out[tile.count] = q + (size_t)t * e->width;
                 tile.position[tile.count] = tokens - 1;
+                tile.sink[tile.count] = NO_SINK;
             }
             e->level->attend(&tile);
         }
