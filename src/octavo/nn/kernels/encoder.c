@@ -2,7 +2,7 @@
 //
 // Unusual: nothing is shared between texts, so a thread takes a few whole texts through all layers by itself, without a
 // barrier, in working memory that its second-level cache holds. A text's result does not depend on the others.
-#include "encoder.h"
+#include "kernels.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -11,7 +11,7 @@
 
 typedef struct {  // the same fields in the same order as binding.EncoderShape
     int32_t hidden_size, num_layers, num_heads, head_dim, intermediate_size, activation, longest, chunk;
-    int32_t threads, level, tiles, exact;  // tiles: use them where there are some; exact: keys and values in fp32
+    int32_t threads, level, exact;  // exact: keys and values in fp32
     float norm_eps;
 } encoder_shape;
 
@@ -34,7 +34,7 @@ typedef struct {
     table tables[3];  // tokens, positions, types
     workspace *spaces;
     int32_t *blocks;  // 0, 1, 2, ...
-    int width, mlp_width, padded_dim, rows, tiles;
+    int width, mlp_width, padded_dim, rows;
     cache_kind kind;
     size_t head_bytes, block_bytes, score_stride;
 } encoder;
@@ -103,12 +103,11 @@ EXPORT encoder *octavo_encoder_create(const encoder_shape *shape) {
     e->width = whole(shape->hidden_size, GROUP);
     e->mlp_width = whole(shape->intermediate_size, GROUP);
     e->padded_dim = whole(shape->head_dim, 16);
-    e->rows = whole(shape->chunk > shape->longest ? shape->chunk : shape->longest, AMX_ROWS);
+    e->rows = whole(shape->chunk > shape->longest ? shape->chunk : shape->longest, BLOCK);
     e->score_stride = (size_t)whole(shape->longest, BLOCK);
     e->kind = shape->exact ? CACHE_F32 : CACHE_BF16;
     e->head_bytes = head_bytes_of(e->kind, e->padded_dim);
     e->block_bytes = e->head_bytes * (size_t)shape->num_heads;
-    e->tiles = shape->tiles && amx_available();
     if (!e->level || !take_work(e) || !(e->pool = pool_create(shape->threads))) {
         octavo_encoder_destroy(e);
         return NULL;
@@ -117,8 +116,6 @@ EXPORT encoder *octavo_encoder_create(const encoder_shape *shape) {
     for (int i = 0; i < shape->num_layers; i++) e->layers[i].attention = e->layers[i].mlp = e->embed_norm;
     return e;
 }
-
-EXPORT int32_t octavo_encoder_tiles(const encoder *e) { return e->tiles; }
 
 static matrix *encoder_matrix(encoder *e, int layer, int slot) {
     encoder_layer *l = &e->layers[layer];
@@ -191,8 +188,15 @@ static void prepare_rows(const encoder *e, workspace *w, const matrix *m, const 
 }
 
 static void product(const encoder *e, workspace *w, const matrix *m, int tokens, float *y, int stride) {
-    if (e->tiles && m->encoding == BF16) amx_multiply(m, &w->a, tokens, y, (size_t)stride);
-    else e->level->multiply(m, &w->a, tokens, y, (size_t)stride, 0, 0, m->panels);
+    for (int t = 0; t < tokens; t += MAX_TOKENS) {  // what a level takes at once
+        const activations *all = &w->a;
+        const size_t at = (size_t)t * (size_t)all->width, group = at / GROUP;
+        const activations a = {.width = all->width, .int8 = all->int8 + at, .scale = all->scale + group,
+                               .scaled_sum = all->scaled_sum + group, .sum = all->sum + group,
+                               .first_sum = all->first_sum + group, .bf16 = all->bf16 + at, .f32 = all->f32 + at};
+        const int count = tokens - t < MAX_TOKENS ? tokens - t : MAX_TOKENS;
+        e->level->multiply(m, &a, count, y + (size_t)t * (size_t)stride, (size_t)stride, 0, 0, m->panels);
+    }
 }
 
 // x = norm(x + y), a sublayer's end.
@@ -259,10 +263,8 @@ static void run_chunk(const encoder *e, workspace *w, const texts *t, int first,
 
 static void run_share(void *argument, int thread) {
     job *j = argument;
-    if (j->e->tiles) amx_begin();
     for (int c; (c = atomic_fetch_add(&j->next, 1)) < j->t->chunks;)
         run_chunk(j->e, &j->e->spaces[thread], j->t, j->t->chunk[c], j->t->chunk[c + 1]);
-    if (j->e->tiles) amx_end();
 }
 
 EXPORT int32_t octavo_encode(encoder *e, const texts *t) {
