@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from octavo.errors import FormatError, MissingDependencyError, UnsupportedError
+from octavo.errors import FormatError, MissingDependencyError, OctavoError, UnsupportedError
 from octavo.models.compiled import CompiledRunner
 from octavo.models.runner import BLOCK_SIZE, Row
 from octavo.models.tensors import StoredTensor
@@ -87,6 +87,17 @@ CONFIGS = {
     "a rotary for each layer": replace(
         LLAMA, num_layers=4, rope_layers=(RopeConfig(1e4, 16), None, RopeConfig(50.0, 8), RopeConfig(1e4, 16))
     ),
+    "sinks": replace(LLAMA, attention=replace(LLAMA.attention, sinks=True), windows=(9, None)),
+    "a cut of q, k and v": replace(LLAMA, attention=replace(LLAMA.attention, clip=0.9), embedding_norm=True),
+    "bare norms, after turning": replace(
+        LLAMA, norm=NormConfig("layer_bare", 1e-5), mlp=MlpConfig(96, "relu_squared", gated=False),
+        attention=AttentionConfig(4, 2, 16, qk_norm="head", qk_norm_after_rope=True),
+    ),
+    "alibi after the scale": replace(GPT2, attention=AttentionConfig(6, 3, 10, alibi=True, alibi_after_scale=True)),
+    "a limit of the gate": replace(LLAMA, mlp=MlpConfig(96, "quick_gelu", gated=True, limit=1.0)),
+    "groups of experts": replace(
+        LLAMA, moe=MoeConfig(8, 3, 32, True, 96, (True, True), "sigmoid", 2.5, False, True, True, 4, 2, 2)
+    ),
     "experts": replace(LLAMA, moe=MoeConfig(5, 2, 96, True, None, (True, True))),
     "experts in some layers, and one for all": replace(
         LLAMA, num_layers=3, moe=MoeConfig(6, 3, 32, False, 64, (False, True, True)), placement="sandwich"
@@ -136,10 +147,10 @@ def dequantized(source: Source) -> Transformer:
 
 
 @contextmanager
-def kernels(source: Source, level: str, *, threads: int = 2) -> Iterator[CompiledRunner]:
+def kernels(source: Source, level: str, *, threads: int = 2, kv_cache: str | None = None) -> Iterator[CompiledRunner]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OCTAVO_KERNELS", level)
-        runner = CompiledRunner(source, num_blocks=NUM_BLOCKS, threads=threads)
+        runner = CompiledRunner(source, num_blocks=NUM_BLOCKS, threads=threads, kv_cache=kv_cache)
     yield runner
     runner.close()
 
@@ -264,6 +275,34 @@ def test_blocks_behind_every_window_may_be_used_again(level: str) -> None:
         ring = [block % 3 for block in range(8)]  # a token sees 20 positions, which touch three blocks at most
         got = [runner.step([Row(tokens[t : t + 1], t, ring, 0)]).logits for t in range(len(tokens))]
         assert np.array_equal(np.concatenate(got), expected)
+
+
+@every_level
+@pytest.mark.parametrize("name", ["llama", "tiny heads", "wide heads", "soft caps", "alibi"])
+def test_keys_and_values_in_int8_are_near_and_hold_the_law(name: str, level: str) -> None:
+    config = CONFIGS[name]
+    source, tokens = encoded(loud_model(config), "f32"), sequence(config, 90)
+    with (
+        kernels(source, level, threads=1, kv_cache="int8") as alone,
+        kernels(source, level, threads=3, kv_cache="int8") as shared,
+        kernels(source, level) as exact,
+    ):
+        expected = whole(exact, tokens)
+        error = np.linalg.norm(whole(alone, tokens) - expected) / np.linalg.norm(expected)
+        assert 1e-5 < error <= 0.03
+        check_law(config, alone, shared)
+
+
+def test_the_cache_can_be_asked_for_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, tokens = encoded(loud_model(LLAMA), "f32"), sequence(LLAMA, 20)
+    with kernels(source, LEVELS[-1], kv_cache="int8") as runner:
+        expected = whole(runner, tokens)
+    monkeypatch.setenv("OCTAVO_KV_CACHE", "int8")
+    with kernels(source, LEVELS[-1]) as runner:
+        assert np.array_equal(whole(runner, tokens), expected)
+    monkeypatch.setenv("OCTAVO_KV_CACHE", "int4")
+    with pytest.raises(OctavoError, match="OCTAVO_KV_CACHE='int4' is not int8"):
+        CompiledRunner(source, num_blocks=1)
 
 
 def check_law(config: TransformerConfig, alone: CompiledRunner, shared: CompiledRunner) -> None:

@@ -19,12 +19,13 @@ from octavo.errors import FormatError
 from octavo.models.kernel_plan import plan
 from octavo.models.packing.cache import PackCache, PackedMatrix
 from octavo.models.packing.quantizing import Quantization
+from octavo.models.packing.taking import taken
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
-from octavo.nn.kernels.binding import ENCODINGS, NORMS, choose_level
+from octavo.nn.kernels.binding import CACHES, NORMS, VECTORS, choose_level
 from octavo.nn.kernels.handle import KernelModel
-from octavo.nn.shapes import parameter_shapes
+from octavo.nn.shapes import block_norms, parameter_shapes, qk_norm_widths
 
 TABLES = {"embed_tokens": "embed", "embed_positions": "positions", "lm_head": "head"}
 """Canonical name -> the kernels' slot, outside of blocks."""
@@ -45,6 +46,7 @@ class CompiledRunner:
     """Implements `Runner`. threads None: `settings.threads()`. cache: where packed weights are kept between loads.
 
     quantize: a key of `QUANTIZATIONS` for dense weights, as they are where None.
+    kv_cache: a key of CACHES, what keys and values are kept in; None: `settings.kv_cache()`, else as the weights ask.
 
     Raises MissingDependencyError (library not built), UnsupportedError (a switch or shape without kernels), FormatError
     (a tensor is missing or has another shape), OctavoError (a forced level that the machine lacks, no memory).
@@ -58,6 +60,7 @@ class CompiledRunner:
         threads: int | None = None,
         quantize: str | None = None,
         cache: PackCache | None = None,
+        kv_cache: str | None = None,
     ) -> None:
         assert num_blocks >= 1, "a runner needs KV memory"
         self.config = checkpoint.config
@@ -76,7 +79,7 @@ class CompiledRunner:
             moe=planned.moe,
             num_blocks=num_blocks,
             threads=threads or settings.threads(),
-            cache_f32=self._quantize is None and _exact(self.config, checkpoint.tensors),
+            cache=CACHES[kv_cache or settings.kv_cache() or self._natural_cache()],
             **planned.shape,
         )
         self.max_tokens = self._model.max_tokens
@@ -137,19 +140,41 @@ class CompiledRunner:
                 self._set_matrix(name, int(block or 0), _slot(inside.removesuffix(".weight")))
             else:
                 self._set_vector(name, int(block or 0), *inside.rsplit(".", 1))
+        if self.config.norm.kind == "layer_bare":
+            self._set_bare_norms()
         self._checkpoint.release()
+
+    def _set_bare_norms(self) -> None:
+        """Norms without weights, for which the kernels have weights of one."""
+        config, ones = self.config, np.ones(self.config.hidden_size, np.float32)
+        for layer in range(config.num_layers):
+            for name in block_norms(config, layer):
+                self._model.set_norm(layer, name, ones, bias=False)
+            widths = {} if config.attention.qk_norm == "per_head" else qk_norm_widths(config.attention)
+            for name, width in widths.items():
+                self._model.set_norm(layer, f"attention.{name}", np.ones(width, np.float32), bias=False)
+        for name, there in (("embed_norm", config.has_embedding_norm), ("norm", config.placement != "post")):
+            if there:
+                self._model.set_norm(0, name, ones, bias=False)
 
     def _set_vector(self, name: str, layer: int, owner: str, leaf: str) -> None:
         values = np.ascontiguousarray(_take(self._checkpoint.tensors, name).dequantize())
-        if leaf == "correction_bias":
-            self._model.set_correction(layer, values)
+        if f"{owner}.{leaf}" in VECTORS:
+            self._model.set_vector(layer, f"{owner}.{leaf}", values)
             return
         if owner not in NORMS:
             self._model.set_bias(layer, _slot(owner), values)
             return
-        if self.config.norm.offset and leaf == "weight":
+        per_head = owner.startswith("attention.") and self.config.attention.qk_norm == "per_head"
+        if self.config.norm.offset and leaf == "weight" and not per_head:
             values = values + np.float32(1)
         self._model.set_norm(layer, owner, values, bias=leaf == "bias")
+
+    def _natural_cache(self) -> str:
+        """f32 where all matrices of the blocks become f32, else bf16."""
+        names = [name for name, shape in parameter_shapes(self.config).items() if _place(name)[0] and len(shape) == 2]
+        encodings = {_take(self._checkpoint.tensors, name).encoding for name in names}
+        return "f32" if self._quantize is None and encodings <= {"f32", "f16"} else "bf16"
 
     def _set_matrix(self, name: str, layer: int, slot: str) -> None:
         packed = self._packed.get(name)
@@ -157,7 +182,7 @@ class CompiledRunner:
             self._slots[name] = layer, slot, packed.encoding
             self._model.use_matrix(layer, slot, packed.encoding, packed.rows, packed.columns, packed.data)
             return
-        tensor = _expanded(_take(self._checkpoint.tensors, name))
+        tensor = taken(_take(self._checkpoint.tensors, name))
         rows, columns = tensor.shape
         encoding: str = tensor.encoding
         data = tensor.data
@@ -197,25 +222,11 @@ def _slot(owner: str) -> str:
     return TABLES.get(owner) or owner.removeprefix("attention.").removeprefix("mlp.")
 
 
-def _exact(config: TransformerConfig, tensors: Mapping[str, StoredTensor]) -> bool:
-    """Whether all matrices of the blocks become f32."""
-    names = [name for name, shape in parameter_shapes(config).items() if _place(name)[0] and len(shape) == 2]
-    return {_take(tensors, name).encoding for name in names} <= {"f32", "f16"}
-
-
 def _take(tensors: Mapping[str, StoredTensor], name: str) -> StoredTensor:
     try:
         return tensors[name]
     except KeyError:
         raise FormatError(f"the checkpoint has no tensor {name!r}; fetch or convert the model again") from None
-
-
-def _expanded(tensor: StoredTensor) -> StoredTensor:
-    """The tensor itself where its encoding has a kernel; f16 as f32."""
-    if tensor.encoding in ENCODINGS:
-        return tensor
-    assert tensor.encoding == "f16", f"{tensor.encoding} has no kernel"
-    return StoredTensor.from_array(tensor.dequantize())
 
 
 def _check_row(row: Row, count: int, blocks: int) -> None:
