@@ -87,6 +87,17 @@ CONFIGS = {
     "a rotary for each layer": replace(
         LLAMA, num_layers=4, rope_layers=(RopeConfig(1e4, 16), None, RopeConfig(50.0, 8), RopeConfig(1e4, 16))
     ),
+    "sinks": replace(LLAMA, attention=replace(LLAMA.attention, sinks=True), windows=(9, None)),
+    "a cut of q, k and v": replace(LLAMA, attention=replace(LLAMA.attention, clip=0.9), embedding_norm=True),
+    "bare norms, after turning": replace(
+        LLAMA, norm=NormConfig("layer_bare", 1e-5), mlp=MlpConfig(96, "relu_squared", gated=False),
+        attention=AttentionConfig(4, 2, 16, qk_norm="head", qk_norm_after_rope=True),
+    ),
+    "alibi after the scale": replace(GPT2, attention=AttentionConfig(6, 3, 10, alibi=True, alibi_after_scale=True)),
+    "a limit of the gate": replace(LLAMA, mlp=MlpConfig(96, "quick_gelu", gated=True, limit=1.0)),
+    "groups of experts": replace(
+        LLAMA, moe=MoeConfig(8, 3, 32, True, 96, (True, True), "sigmoid", 2.5, False, True, True, 4, 2, 2)
+    ),
     "experts": replace(LLAMA, moe=MoeConfig(5, 2, 96, True, None, (True, True))),
     "experts in some layers, and one for all": replace(
         LLAMA, num_layers=3, moe=MoeConfig(6, 3, 32, False, 64, (False, True, True)), placement="sandwich"
@@ -366,6 +377,17 @@ def test_a_closed_runner_says_so_and_closes_again() -> None:
         runner.close()
         with pytest.raises(ValueError, match="closed"):
             whole(runner, sequence(LLAMA, 3))
+
+
+def test_a_runner_says_which_operation_runs_on_which_path() -> None:
+    config = replace(CONFIGS["experts"], mlp=MlpConfig(96, "gelu", gated=True))
+    with kernels(encoded(loud_model(config), "q4_1"), "avx2", kv_cache="int8") as runner:
+        said = {path.operation: (path.path, path.why) for path in runner.explain()}
+    matrices = 1 + config.num_layers * (4 + 1 + 3 * 5)
+    assert said[f"products with q4_1 ({matrices})"][1].endswith("vpmaddubsw")
+    assert said["attention over int8 keys and values"][0] == "vectors"
+    assert said["activation gelu"][0] == said["choosing experts"][0] == "plain C"
+    assert "soft caps" not in said
 
 
 def test_a_missing_or_misshapen_tensor_is_named() -> None:
