@@ -9,6 +9,7 @@ from typing import Any
 from octavo.models.mapping.config_reader import REQUIRED, ConfigReader
 from octavo.models.mapping.gguf import rope_scaling, rounded
 from octavo.models.mapping.keys import KeyRule, Layout, linear_rules
+from octavo.nn.config import TransformerConfig
 
 Present = Callable[[str], bool]
 
@@ -41,6 +42,35 @@ def decoder_config(
         "partial_rotary_factor": rotary_dim / head_dim,
         "rope_scaling": rope_scaling(reader),
     }
+
+
+def metadata_of(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `decoder_config`: the keys of a config, for those architectures that have no others."""
+    attention, rope, moe = config.attention, config.rope, config.moe
+    rms = config.norm.kind == "rms"
+    keys: dict[str, Any] = {
+        "context_length": config.context_length,
+        "embedding_length": config.hidden_size,
+        "block_count": config.num_layers,
+        "feed_forward_length": config.mlp.intermediate_size,
+        "attention.head_count": attention.num_heads,
+        "attention.head_count_kv": attention.num_kv_heads,
+        f"attention.layer_norm_{'rms_' if rms else ''}epsilon": config.norm.eps,
+    }
+    if rope is not None:
+        keys |= {"rope.freq_base": rope.theta, "rope.dimension_count": rope.rotary_dim}
+        keys |= {"attention.key_length": attention.head_dim, "attention.value_length": attention.head_dim}
+        if rope.freq_factors is not None and len(set(rope.freq_factors)) == 1:
+            keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": rope.freq_factors[0]}
+    if any(config.windows):
+        keys["attention.sliding_window"] = max(size for size in config.windows if size is not None)
+    caps = {"attn_logit_softcapping": attention.softcap, "final_logit_softcapping": config.logit_softcap}
+    keys |= {key: cap for key, cap in caps.items() if cap is not None}
+    if moe is not None:
+        keys |= {"expert_count": moe.num_experts, "expert_used_count": moe.experts_per_token}
+        if moe.intermediate_size != config.mlp.intermediate_size:
+            keys["expert_feed_forward_length"] = moe.intermediate_size
+    return keys
 
 
 def expert_config(reader: ConfigReader, count_key: str) -> dict[str, Any]:
