@@ -106,7 +106,7 @@ EXPERTS = (
         for name in ("gate", "up", "down")
         for rule in linear_rules(f"blk.{{i}}.ffn_{name}_shexp", f"blocks.{{i}}.mlp.shared.{name}")
     ),
-    KeyRule("blk.{i}.ffn_gate_inp_shexp.weight", ("blocks.{i}.mlp.shared_gate.weight",), "one_row"),
+    KeyRule("blk.{i}.ffn_gate_inp_shexp.weight", ("blocks.{i}.mlp.shared_gate.weight",), "bare_row"),
 )
 QKV = ("blocks.{i}.attention.q", "blocks.{i}.attention.k", "blocks.{i}.attention.v")
 FUSED_ATTENTION = (
