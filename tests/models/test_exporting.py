@@ -18,8 +18,8 @@ from tokenizers import decoders, models
 
 from octavo.errors import OctavoError, UnsupportedError
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
-from octavo.models.exporting import export_folder, export_gguf
 from octavo.models.formats.blocks import ENCODERS, WrittenEncoding, encoded
+from octavo.models.formats.exporting import export_folder, export_gguf
 from octavo.models.runner import Row
 from octavo.models.tensors import StoredTensor
 from octavo.models.torch_loading import fitting_runner

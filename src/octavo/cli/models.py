@@ -135,7 +135,7 @@ def export(
     """
     from octavo.models import sources
     from octavo.models.checkpoint import open_checkpoint
-    from octavo.models.exporting import export_folder, export_gguf
+    from octavo.models.formats.exporting import export_folder, export_gguf
 
     checkpoint = open_checkpoint(sources.resolve(model), ignore_keys=ignore_config_key or ())
     if (form or ("gguf" if out.suffix == ".gguf" else "hf")) == "gguf":
