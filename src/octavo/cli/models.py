@@ -1,16 +1,19 @@
-"""`octavo pull | list | show | rm`: the models on this machine."""
+"""`octavo pull | list | show | rm | export`: the models on this machine."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
-from octavo.cli.arguments import AsJson, Model, OptionalModel
+from octavo.cli.arguments import AsJson, IgnoreConfigKey, Model, OptionalModel
 from octavo.cli.tables import gigabytes, print_table
 from octavo.models.sources import DEFAULT_MODEL
+
+WeightType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 
 
 def pull(
@@ -104,6 +107,42 @@ def show(
         typer.echo(json.dumps(description))
     else:
         _print_description(description)
+
+
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .gguf file or the folder to write.")],
+    form: Annotated[
+        Literal["gguf", "hf"] | None,
+        typer.Option("--format", help="A GGUF file or a Hugging Face folder; by default as OUT is named."),
+    ] = None,
+    encoding: Annotated[
+        WeightType | None,
+        typer.Option("--type", help="Of the matrices; by default q8_0 in a GGUF file, and as they are in a folder."),
+    ] = None,
+    ignore_config_key: IgnoreConfigKey = None,
+) -> None:
+    """Write a model as other programs read it: a GGUF file for llama.cpp, or a Hugging Face folder.
+
+    Norms, biases and routers stay float32. A model that a GGUF file cannot
+    express is refused before anything is written.
+
+    Examples:
+
+      octavo export ./runs/shakespeare/model shakespeare.gguf --type q4_0
+
+      octavo export smollm2-135m-instruct ./smollm2 --format hf
+    """
+    from octavo.models import sources
+    from octavo.models.checkpoint import open_checkpoint
+    from octavo.models.formats.exporting import export_folder, export_gguf
+
+    checkpoint = open_checkpoint(sources.resolve(model), ignore_keys=ignore_config_key or ())
+    if (form or ("gguf" if out.suffix == ".gguf" else "hf")) == "gguf":
+        export_gguf(checkpoint, out, encoding or "q8_0")
+    else:
+        export_folder(checkpoint, out, encoding)
+    typer.echo(str(out))
 
 
 def remove(model: Model) -> None:
