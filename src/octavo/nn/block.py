@@ -1,4 +1,7 @@
-"""One block: attention and MLP, each adding to x; where the norms stand is a switch (`placement`)."""
+"""One block: attention and MLP, each adding to x, and between them cross-attention where the model reads a memory.
+
+Where the norms stand is a switch (`placement`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from octavo.nn.moe import Moe
 from octavo.nn.norms import make_norm
 from octavo.nn.shapes import block_norms
 
+Memory = tuple[Tensor, Tensor, Tensor | None]
+"""What a block reads of an encoder's output: keys and values, (batch, kv_heads, tokens, head_dim), and a mask."""
+
 
 class Block(nn.Module):
     """attention_norm, attention, attention_output_norm, mlp_norm, mlp, mlp_output_norm; a norm may be None."""
@@ -22,33 +28,41 @@ class Block(nn.Module):
         def norm(name: str) -> nn.Module | None:
             return make_norm(config.norm, width) if name in norms else None
 
-        self.post = config.placement == "post"
         self.parallel = config.placement in ("parallel", "parallel_two")
         self.post = config.placement == "post"
         self.residual_scale = config.residual_scale
         self.attention_norm = norm("attention_norm")
         self.attention = (Attention if config.attention.latent is None else LatentAttention)(config, layer)
         self.attention_output_norm = norm("attention_output_norm")
+        self.cross_attention_norm = norm("cross_attention_norm")
+        self.cross_attention = None if config.memory is None else Attention(config, layer)
+        self.cross_attention_output_norm = norm("cross_attention_output_norm")
         self.mlp_norm = norm("mlp_norm")
         moe = config.moe_of(layer)
         self.mlp = Mlp(config.mlp, width) if moe is None else Moe(moe, config.mlp, width)
         self.mlp_output_norm = norm("mlp_output_norm")
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
-        """(batch, tokens, hidden_size) -> the same."""
-        if self.post:
-            x = _apply(self.attention_output_norm, self._add(x, self.attention(x, rotary, attend)))
-            return _apply(self.mlp_output_norm, self._add(x, self.mlp(x)))
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend, memory: Memory | None = None
+    ) -> Tensor:
+        """(batch, tokens, hidden_size) -> the same. memory: given where the model has one."""
         normed = _apply(self.attention_norm, x)
         mixed = self.attention(normed, rotary, attend)
         if self.parallel:
             wide = normed if self.mlp_norm is None else self.mlp_norm(x)
             return self._add(x, mixed + self.mlp(wide))
         if self.post:
-            x = _apply(self.attention_output_norm, self._add(x, mixed))
+            x = self._read(_apply(self.attention_output_norm, self._add(x, mixed)), memory)
             return _apply(self.mlp_output_norm, self._add(x, self.mlp(x)))
-        x = self._add(x, _apply(self.attention_output_norm, mixed))
+        x = self._read(self._add(x, _apply(self.attention_output_norm, mixed)), memory)
         return self._add(x, _apply(self.mlp_output_norm, self.mlp(_apply(self.mlp_norm, x))))
+
+    def _read(self, x: Tensor, memory: Memory | None) -> Tensor:
+        if self.cross_attention is None:
+            return x
+        assert memory is not None, "the model reads a memory"
+        read = self.cross_attention.read(_apply(self.cross_attention_norm, x), *memory)
+        return _apply(self.cross_attention_output_norm, self._add(x, read))
 
     def _add(self, x: Tensor, branch: Tensor) -> Tensor:
         return x + branch if self.residual_scale == 1 else x + branch * self.residual_scale

@@ -94,7 +94,7 @@ class EncoderShape(ctypes.Structure):
 
     _fields_ = (
         *((name, INT32) for name in ("hidden_size", "num_layers", "num_heads", "head_dim", "intermediate_size")),
-        *((name, INT32) for name in ("activation", "longest", "chunk", "threads", "level", "tiles", "exact")),
+        *((name, INT32) for name in ("activation", "longest", "chunk", "threads", "level", "exact")),
         ("norm_eps", FLOAT),
     )
 
@@ -125,7 +125,6 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_step": (INT32, POINTER, ctypes.POINTER(Step)),
     "octavo_encoder_create": (POINTER, ctypes.POINTER(EncoderShape)),
     "octavo_encoder_destroy": (None, POINTER),
-    "octavo_encoder_tiles": (INT32, POINTER),
     "octavo_encoder_set_matrix": (INT32, POINTER, INT32, INT32, INT32, INT32, INT32, POINTER, POINTER),
     "octavo_encoder_set_norm": (INT32, POINTER, INT32, INT32, POINTER, POINTER),
     "octavo_encoder_set_table": (None, POINTER, INT32, POINTER, INT32),
