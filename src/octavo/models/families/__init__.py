@@ -82,15 +82,15 @@ def find_family(model_type: object, source: str) -> Family:
     )
 
 
-def find_gguf(architecture: object, source: str) -> tuple[Family, GgufLayout]:
-    """The row of a GGUF file's `general.architecture`."""
-    layouts = {family.gguf.architecture: family for family in FAMILIES.values() if family.gguf is not None}
-    family = layouts.get(architecture) if isinstance(architecture, str) else None
-    if family is None or family.gguf is None:
-        hint = nearest(architecture, layouts) if isinstance(architecture, str) else ""
+def find_gguf(architecture: object, source: str, *, experts: bool = False) -> tuple[Family, GgufLayout]:
+    """The row of a GGUF file's `general.architecture`. experts: whether the file has some."""
+    layouts = [(family, family.gguf) for family in FAMILIES.values() if family.gguf is not None]
+    found = [(family, layout) for family, layout in layouts if layout.architecture == architecture]
+    if not found:
+        known = tuple(dict.fromkeys(layout.architecture for _, layout in layouts))
+        hint = nearest(architecture, known) if isinstance(architecture, str) else ""
         raise UnsupportedError(
-            f"{source} is of the architecture {architecture!r}, which is not here "
-            f"(known are {', '.join(layouts)}){hint}",
+            f"{source} is of the architecture {architecture!r}, which is not here (known are {', '.join(known)}){hint}",
             param="general.architecture",
         )
-    return family, family.gguf
+    return next((row for row in found if row[1].experts == experts), found[0])
