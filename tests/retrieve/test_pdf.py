@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import runpy
 import unicodedata
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from octavo.errors import FormatError
-from octavo.retrieve.documents import Document, Skipped, read, read_folder
+from octavo.retrieve.chunking import split
+from octavo.retrieve.documents import Document, Limits, Skipped, read, read_folder
 from octavo.retrieve.documents.formats.pdf_lines import drop_repeated, join_lines, mend_letters
 
 make: Any = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "files.py")))
@@ -126,6 +128,31 @@ def test_the_proof_of_every_answer_is_in_its_real_document(shared: Path, real: d
     missing = [row["id"] for row in questions if plain(row["evidence"]) not in plain(real[row["document"]].text)]
     assert missing == []
     assert "Main menu" not in real["duck.html"].text
+
+
+def test_the_proof_of_every_answer_is_in_one_chunk_with_its_place(shared: Path, real: dict[str, Document]) -> None:
+    rows = json.loads((shared / "data/docs/questions.json").read_text())
+    for row in (row for row in rows if row["answerable"] and row["document"] in real):
+        chunks = split(real[row["document"]])
+        holding = [chunk for chunk in chunks if plain(row["evidence"]) in plain(chunk.text)]
+        assert holding, row["id"]
+        assert (holding[0].page is not None) == row["document"].endswith((".pdf", ".pptx"))
+    pages = [chunk.page or 0 for chunk in split(real["bge-m3.pdf"])]
+    assert pages == sorted(pages) and {1, 2, 13, 16} <= set(pages) <= set(range(1, 17))
+
+
+def test_a_damaged_real_file_never_gives_a_bare_exception(shared: Path, tmp_path: Path) -> None:
+    chance = random.Random(5)
+    source = (shared / "data/docs/faa-handbook-page.pdf").read_bytes()
+    for _ in range(12):
+        data = bytearray(source)
+        for _ in range(400):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        (tmp_path / "a.pdf").write_bytes(data)
+        try:
+            read(tmp_path / "a.pdf", Limits(seconds=10))
+        except FormatError as error:
+            assert "\n" not in str(error)
 
 
 def test_running_heads_do_not_break_a_sentence_over_columns(real: dict[str, Document]) -> None:

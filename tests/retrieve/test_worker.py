@@ -24,7 +24,7 @@ def endless_pdf(path: Path) -> Path:
 
 def test_a_document_from_the_worker_equals_one_read_here(tmp_path: Path) -> None:
     path = make.make_pdf(tmp_path / "a.pdf", "One \\351 page", "Two")
-    with worker.Worker(Limits()) as apart:
+    with worker.Reader() as apart:
         assert apart.read(path) == read(path)
 
 
@@ -48,7 +48,7 @@ def test_a_reader_over_its_memory_is_one_line(tmp_path: Path) -> None:
 
 def test_a_reader_that_dies_is_replaced(tmp_path: Path) -> None:
     path = make.make_pdf(tmp_path / "a.pdf", "Fine.")
-    with worker.Worker(Limits()) as apart:
+    with worker.Reader() as apart:
         assert apart.read(path).text == "Fine."
         assert apart._process is not None
         apart._process.kill()
@@ -58,5 +58,20 @@ def test_a_reader_that_dies_is_replaced(tmp_path: Path) -> None:
 
 def test_an_error_keeps_its_words(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(b"no pdf")
-    with worker.Worker(Limits()) as apart, pytest.raises(OctavoError, match="broken"):
+    with worker.Reader() as apart, pytest.raises(OctavoError, match="broken"):
         apart.read(tmp_path / "a.pdf")
+
+
+def test_a_module_in_the_folder_that_is_read_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("from pathlib import Path\nPath('run').touch()\n")
+    make.make_pdf(tmp_path / "a.pdf", "Fine.")
+    monkeypatch.chdir(tmp_path)
+    assert [type(item) for item in read_folder(".")] == [Document, Document]
+    assert not (tmp_path / "run").exists()
+
+
+def test_large_plain_files_are_read_apart_too(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("words " * 300_000)
+    with worker.Reader() as apart:
+        assert apart.read(tmp_path / "a.txt") == read(tmp_path / "a.txt")
+        assert apart._process is not None

@@ -17,7 +17,7 @@ import numpy as np
 from octavo.errors import OctavoError
 from octavo.progress import Track, track
 from octavo.retrieve.chunking import split
-from octavo.retrieve.documents import Document, Skipped, read
+from octavo.retrieve.documents import Document, Reader, Skipped
 from octavo.retrieve.documents.folder import walk
 from octavo.retrieve.search import TextEncoder, knows
 from octavo.retrieve.stores.store import Place, Scalar, Source, Store, Vectors
@@ -138,19 +138,20 @@ class _Indexing:
     def _index(self, fresh: dict[str, str], work: Track) -> set[str]:
         """Read, cut, embed and store these files; the names of those that gave a document."""
         indexed = set()
-        for batch in self._batches(fresh, work):
-            for pending, vectors in zip(batch, self._embed(batch), strict=True):
-                self._store.put(pending.source, pending.places, vectors)
-                indexed.add(pending.source.name)
-                self._passages += len(pending.places)
-            work.advance(len(batch), note=f"{self._passages:,} passages")
+        with Reader() as reader:
+            for batch in self._batches(fresh, reader, work):
+                for pending, vectors in zip(batch, self._embed(batch), strict=True):
+                    self._store.put(pending.source, pending.places, vectors)
+                    indexed.add(pending.source.name)
+                    self._passages += len(pending.places)
+                work.advance(len(batch), note=f"{self._passages:,} passages")
         return indexed
 
-    def _batches(self, fresh: dict[str, str], work: Track) -> Iterator[list[_Pending]]:
+    def _batches(self, fresh: dict[str, str], reader: Reader, work: Track) -> Iterator[list[_Pending]]:
         batch: list[_Pending] = []
         for name, fingerprint in fresh.items():
             try:
-                document = read(self._folder / name)
+                document = reader.read(self._folder / name)
             except OctavoError as error:
                 self._skipped.append(Skipped(name, str(error).removeprefix(f"{self._folder / name} ")))
                 work.advance(1)

@@ -52,7 +52,7 @@ def create_app(served: Iterable[LanguageModel], settings: ServerSettings | None 
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/metrics", metrics, methods=["GET"], response_class=Response)
     for api in APIS:
-        app.include_router(api.router)
+        app.include_router(api.router, responses=errors.DOCUMENTED)
     page_files.mount(app, pages)
     return app
 

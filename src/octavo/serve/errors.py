@@ -43,6 +43,16 @@ STATUSES: tuple[tuple[type[OctavoError], int], ...] = (
 )
 
 
+_FIELDS = {"message": "string", "type": "string", "param": ["string", "null"], "code": ["string", "null"]}
+_ERROR = {"type": "object", "properties": {name: {"type": kind} for name, kind in _FIELDS.items()}}
+_BODY = {"type": "object", "properties": {"error": {"anyOf": [_ERROR, {"type": "string"}]}}, "required": ["error"]}
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    kind: {"description": text, "content": {"application/json": {"schema": _BODY}}}
+    for kind, text in (("4XX", "The request is at fault."), ("5XX", "The server is at fault, or not ready."))
+}
+"""The errors of every route, for `/openapi.json`."""
+
+
 class ApiError(Exception):
     """An answer that is an error: HTTP status and the four fields of OpenAI's `error` object."""
 

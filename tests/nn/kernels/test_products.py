@@ -170,3 +170,16 @@ def test_wrong_arguments_are_errors() -> None:
     ):
         with pytest.raises(ValueError):
             product(LEVELS[-1], encoding, rows, columns, given_data, given_x)  # type: ignore[arg-type]
+
+
+@every_encoding
+def test_tiles_have_the_bits_of_vectors_for_integers_and_their_own_for_bf16(encoding: str) -> None:
+    """What makes a prompt's cut free at the amx level: 16 tokens at a time or alone, a token's bits are one."""
+    if "amx" not in LEVELS:
+        pytest.skip("this machine has no AMX")
+    data, x = matrix(encoding, 40, 2304, 3), np.random.default_rng(4).standard_normal((85, 2304)).astype(np.float32)
+    together = product("amx", encoding, 40, 2304, data, x)
+    alone = [product("amx", encoding, 40, 2304, data, x[token : token + 1]) for token in range(len(x))]
+    assert np.array_equal(together, np.concatenate(alone))
+    if encoding != "bf16":
+        assert np.array_equal(together, product("avx512", encoding, 40, 2304, data, x))

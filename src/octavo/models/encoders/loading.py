@@ -14,7 +14,7 @@ from octavo.models.encoders.runner import EncoderRunner, Weights
 def make_encoder(
     checkpoint: Checkpoint, *, runner: Literal["kernels", "torch"] | None = None, weights: Weights | None = None
 ) -> EncoderRunner:
-    """A runner of an encoder's checkpoint. weights None: f32.
+    """A runner of an encoder's checkpoint. weights None: bf16 on the kernels, f32 on torch.
 
     runner None: OCTAVO_KERNELS decides, else kernels, and torch where they are not built or do not know the model.
     Raises MissingDependencyError when what is needed is not installed, UnsupportedError for a decoder.
@@ -25,9 +25,14 @@ def make_encoder(
         runner = "torch" if settings.kernels() == "torch" else "kernels"
     if runner == "torch":
         return _torch_encoder(checkpoint, weights)
-    if runner == "kernels":
-        raise UnsupportedError("encoders have no kernels yet; leave the runner out, or ask for torch")
-    return _torch_encoder(checkpoint, weights)
+    try:
+        from octavo.models.encoders.compiled import CompiledEncoder
+
+        return CompiledEncoder(checkpoint, weights=weights or "bf16")
+    except (MissingDependencyError, UnsupportedError):
+        if runner == "kernels" or find_spec("torch") is None:
+            raise
+        return _torch_encoder(checkpoint, None if weights == "int8" else weights)
 
 
 def _torch_encoder(checkpoint: Checkpoint, weights: Weights | None) -> EncoderRunner:

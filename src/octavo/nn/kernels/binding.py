@@ -15,7 +15,7 @@ from typing import Any
 from octavo import settings
 from octavo.errors import MissingDependencyError, OctavoError
 
-LEVELS = {"c": 1, "avx2": 2, "avx512": 4}
+LEVELS = {"c": 1, "avx2": 2, "avx512": 4, "amx": 8}
 """The instruction sets, slowest first, with the library's bit for each."""
 ENCODINGS = {
     "f32": 0, "bf16": 1, "q8_0": 2, "q4_0": 3, "q4_1": 4, "q5_0": 5, "q5_1": 6, "q4_k": 7, "q5_k": 8, "q6_k": 9,
@@ -28,6 +28,9 @@ MATRICES = {
 }  # fmt: skip
 EXPERTS = 12
 """Where the matrices of experts begin, three each."""
+ENCODER_MATRICES = {"q": 0, "k": 1, "v": 2, "o": 3, "up": 4, "down": 5}
+ENCODER_NORMS = {"embed_norm": 0, "attention_output_norm": 1, "mlp_output_norm": 2}
+ENCODER_TABLES = {"embed_tokens": 0, "embed_positions": 1, "embed_types": 2}
 NORMS = {
     "attention_norm": 0, "attention_output_norm": 1, "mlp_norm": 2, "mlp_output_norm": 3, "attention.q_norm": 4,
     "attention.k_norm": 5, "norm": 6,
@@ -82,6 +85,22 @@ class Step(ctypes.Structure):
     )
 
 
+class EncoderShape(ctypes.Structure):
+    """encoder_shape in encoder.c."""
+
+    _fields_ = (
+        *((name, INT32) for name in ("hidden_size", "num_layers", "num_heads", "head_dim", "intermediate_size")),
+        *((name, INT32) for name in ("activation", "longest", "chunk", "threads", "level", "tiles", "exact")),
+        ("norm_eps", FLOAT),
+    )
+
+
+class Texts(ctypes.Structure):
+    """texts in encoder.c."""
+
+    _fields_ = (("chunks", INT32), *((name, POINTER) for name in ("chunk", "start", "token", "type", "hidden")))
+
+
 SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_levels": (INT32,),
     "octavo_max_tokens": (INT32,),
@@ -100,6 +119,13 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_set_norm": (INT32, POINTER, INT32, INT32, INT32, POINTER, INT32),
     "octavo_set_correction": (INT32, POINTER, INT32, POINTER, INT32),
     "octavo_step": (INT32, POINTER, ctypes.POINTER(Step)),
+    "octavo_encoder_create": (POINTER, ctypes.POINTER(EncoderShape)),
+    "octavo_encoder_destroy": (None, POINTER),
+    "octavo_encoder_tiles": (INT32, POINTER),
+    "octavo_encoder_set_matrix": (INT32, POINTER, INT32, INT32, INT32, INT32, INT32, POINTER, POINTER),
+    "octavo_encoder_set_norm": (INT32, POINTER, INT32, INT32, POINTER, POINTER),
+    "octavo_encoder_set_table": (None, POINTER, INT32, POINTER, INT32),
+    "octavo_encode": (INT32, POINTER, ctypes.POINTER(Texts)),
 }
 """Result and arguments of each function."""
 

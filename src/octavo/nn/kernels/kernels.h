@@ -12,6 +12,10 @@
 #error "packed weights are little-endian"
 #endif
 
+#if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) || __GNUC__ >= 11)
+#define HAS_AMX  // the assembler knows it, and the system can be asked for it
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 #define EXPORT __attribute__((visibility("default")))
 
@@ -114,6 +118,9 @@ const level *level_of(int32_t bit);  // levels.c; NULL for what this machine's f
 extern const level level_c;
 #if defined(__x86_64__)
 extern const level level_avx2, level_avx512;
+#endif
+#if defined(HAS_AMX)
+extern const level level_amx;
 #endif
 
 // -------------------------------------------------------------------------------------------------- threads (threads.c)

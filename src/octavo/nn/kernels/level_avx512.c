@@ -1,4 +1,4 @@
-// AVX-512 with VNNI and BF16: one vector is one register, bytes multiply in fours and bf16 in pairs.
+// AVX-512 with VNNI and BF16.
 #if defined(__x86_64__)
 #include <immintrin.h>
 #include <math.h>
@@ -14,75 +14,7 @@
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")
 #endif
 
-#define MAX_TILE 8
-#define BF16_PRODUCTS
-
-typedef __m512 vec;
-typedef __m512i ivec;
-
-INLINE ivec ints(int32_t x) { return _mm512_set1_epi32(x); }
-INLINE vec splat(float x) { return _mm512_set1_ps(x); }
-INLINE vec load(const float *x) { return _mm512_loadu_ps(x); }
-INLINE void store(float *x, vec v) { _mm512_storeu_ps(x, v); }
-INLINE ivec load_bytes(const void *x) { return _mm512_loadu_si512(x); }
-INLINE vec add(vec a, vec b) { return _mm512_add_ps(a, b); }
-INLINE vec sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
-INLINE vec mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
-INLINE vec divide(vec a, vec b) { return _mm512_div_ps(a, b); }
-INLINE vec fma16(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
-INLINE vec maximum(vec a, vec b) { return _mm512_max_ps(a, b); }
-INLINE vec absolute(vec a) { return _mm512_abs_ps(a); }
-INLINE vec to_float(ivec a) { return _mm512_cvtepi32_ps(a); }
-INLINE vec nearest(vec a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-INLINE vec times_power(vec a, vec n) { return _mm512_scalef_ps(a, n); }
-INLINE vec mask_after(vec a, int last, float filler) {
-    const ivec lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    return _mm512_mask_mov_ps(a, _mm512_cmpgt_epi32_mask(lanes, _mm512_set1_epi32(last)), _mm512_set1_ps(filler));
-}
-INLINE float sum_lanes(vec a) { return _mm512_reduce_add_ps(a); }
-INLINE float max_lanes(vec a) { return _mm512_reduce_max_ps(a); }
-INLINE int32_t store_int8(int8_t *out, vec a) {
-    const ivec rounded = _mm512_cvtps_epi32(a);
-    _mm_storeu_si128((__m128i *)(void *)out, _mm512_cvtsepi32_epi8(rounded));
-    return _mm512_reduce_add_epi32(rounded);
-}
-INLINE void store_bf16(uint16_t *out, vec a) {
-    _mm256_storeu_si256((__m256i *)(void *)out, (__m256i)_mm512_cvtneps_pbh(a));
-}
-INLINE vec load_half(const uint8_t *x) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)x)); }
-INLINE ivec low_nibbles(ivec a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
-INLINE ivec high_nibbles(ivec a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15)); }
-INLINE ivec two_columns(const uint16_t *x) {  // a pair of bf16 in each lane
-    int32_t pair;
-    memcpy(&pair, x, 4);
-    return _mm512_set1_epi32(pair);
-}
-INLINE vec dot_bf16(vec sum, ivec a, ivec b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
-
-INLINE vec load_unsigned(const uint8_t *x) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)x)));
-}
-INLINE vec load_signed(const uint8_t *x) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)x)));
-}
-INLINE ivec either(ivec a, ivec b) { return _mm512_or_si512(a, b); }
-INLINE ivec masked(ivec a, int32_t mask) { return _mm512_and_si512(a, _mm512_set1_epi32(mask)); }
-INLINE ivec shifted(ivec a, const int left) {
-    return left >= 0 ? _mm512_sllv_epi32(a, _mm512_set1_epi32(left)) : _mm512_srlv_epi32(a, _mm512_set1_epi32(-left));
-}
-
-enum { Q8_START = -128 };  // dot_q8 multiplies by weight + 128
-INLINE ivec dot_q6(ivec sum, const ivec *w, const int8_t *x, const int count) {
-    for (int c = 0; c < count; c++) {
-        int32_t columns;
-        memcpy(&columns, x + 4 * c, 4);
-        sum = _mm512_dpbusd_epi32(sum, w[c], _mm512_set1_epi32(columns));
-    }
-    return sum;
-}
-INLINE ivec dot_q8(ivec sum, const ivec *w, const int8_t *x) { return dot_q6(sum, w, x, 8); }
-INLINE ivec dot_q4(ivec sum, const ivec *w, const int8_t *x) { return dot_q6(sum, w, x, 8); }
-
+#include "lanes_avx512.h"
 #include "rows.inc.h"
 #include "products.inc.h"
 #include "attention.inc.h"

@@ -1,4 +1,5 @@
 // Which instruction sets this processor runs, and one matrix multiplied on any of them, apart from a model.
+#define _GNU_SOURCE
 #include "kernels.h"
 
 #include <string.h>
@@ -6,8 +7,24 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(HAS_AMX)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
-EXPORT int32_t octavo_levels(void) {  // bits: 1 c, 2 avx2, 4 avx512
+#if defined(HAS_AMX)
+static int has_amx(void) {  // and the system lets this process use it, which it must be asked once
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    unsigned a, b, c, d;
+    const unsigned needed = 1u << 22 | 1u << 24 | 1u << 25;  // bf16, tiles, int8
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & needed) != needed) return 0;
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+#elif defined(__x86_64__)
+static int has_amx(void) { return 0; }
+#endif
+
+EXPORT int32_t octavo_levels(void) {  // bits: 1 c, 2 avx2, 4 avx512, 8 amx
     int32_t levels = 1;
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -18,11 +35,15 @@ EXPORT int32_t octavo_levels(void) {  // bits: 1 c, 2 avx2, 4 avx512
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
         __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1))  // bf16: leaf 7.1, bit 5 of eax
         levels |= 4;
+    if ((levels & 4) && has_amx()) levels |= 8;
 #endif
     return levels;
 }
 
 const level *level_of(int32_t bit) {
+#if defined(HAS_AMX)
+    if (bit == 8) return &level_amx;
+#endif
 #if defined(__x86_64__)
     if (bit == 4) return &level_avx512;
     if (bit == 2) return &level_avx2;

@@ -129,10 +129,11 @@ INLINE void tile(const matrix *m, int panel, const activations *a, int token, co
     }
 }
 
-INLINE void multiply_as(const matrix *m, const activations *a, int tokens, float *y, size_t stride, int accumulate,
+// Tokens `from` .. `tokens` by panels `first` .. `end`.
+INLINE void multiply_as(const matrix *m, const activations *a, int from, int tokens, float *y, size_t stride, int accumulate,
                         int first, int end, const encoding e) {
     for (int p = first; p < end; p++) {
-        int t = 0;
+        int t = from;
         for (; t + MAX_TILE <= tokens; t += MAX_TILE) tile(m, p, a, t, MAX_TILE, e, y, stride, accumulate);
 #if MAX_TILE > 4
         for (; t + 4 <= tokens; t += 4) tile(m, p, a, t, 4, e, y, stride, accumulate);
@@ -142,19 +143,26 @@ INLINE void multiply_as(const matrix *m, const activations *a, int tokens, float
     }
 }
 
-static void multiply(const matrix *m, const activations *a, int tokens, float *y, size_t stride, int accumulate, int first,
-                     int end) {
+static void multiply_from(const matrix *m, const activations *a, int from, int tokens, float *y, size_t stride,
+                          int accumulate, int first, int end) {
     switch (m->encoding) {
-    case F32: multiply_as(m, a, tokens, y, stride, accumulate, first, end, F32); break;
-    case BF16: multiply_as(m, a, tokens, y, stride, accumulate, first, end, BF16); break;
-    case Q8_0: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q8_0); break;
-    case Q4_0: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q4_0); break;
-    case Q4_1: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q4_1); break;
-    case Q5_0: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q5_0); break;
-    case Q5_1: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q5_1); break;
-    case Q4_K: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q4_K); break;
-    case Q5_K: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q5_K); break;
-    case Q6_K: multiply_as(m, a, tokens, y, stride, accumulate, first, end, Q6_K); break;
-    default: multiply_as(m, a, tokens, y, stride, accumulate, first, end, INT8); break;
+    case F32: multiply_as(m, a, from, tokens, y, stride, accumulate, first, end, F32); break;
+    case BF16: multiply_as(m, a, from, tokens, y, stride, accumulate, first, end, BF16); break;
+    case Q8_0: multiply_as(m, a, from, tokens, y, stride, accumulate, first, end, Q8_0); break;
+    case Q4_0: multiply_as(m, a, from, tokens, y, stride, accumulate, first, end, Q4_0); break;
+    case Q4_1: multiply_as(m, a, from, tokens, y, stride, accumulate, first, end, Q4_1); break;
+    case Q5_0: multiply_as(m, a, from, tokens, y, stride, accumulate, first, end, Q5_0); break;
+    case Q5_1: multiply_as(m, a, from, tokens, y, stride, accumulate, first, end, Q5_1); break;
+    case Q4_K: multiply_as(m, a, from, tokens, y, stride, accumulate, first, end, Q4_K); break;
+    case Q5_K: multiply_as(m, a, from, tokens, y, stride, accumulate, first, end, Q5_K); break;
+    case Q6_K: multiply_as(m, a, from, tokens, y, stride, accumulate, first, end, Q6_K); break;
+    default: multiply_as(m, a, from, tokens, y, stride, accumulate, first, end, INT8); break;
     }
 }
+
+#if !defined(TILE_PRODUCTS)
+static void multiply(const matrix *m, const activations *a, int tokens, float *y, size_t stride, int accumulate, int first,
+                     int end) {
+    multiply_from(m, a, 0, tokens, y, stride, accumulate, first, end);
+}
+#endif

@@ -73,6 +73,18 @@ INLINE vec sigmoid_times(vec x, vec u) {  // x / (1 + exp(-u))
     return divide(x, add(splat(1.0f), exp2_of(mul(u, splat(-1.44269504f)))));
 }
 
+INLINE vec half_plus_erf(vec x) {  // exact GELU: x (1 + erf(x / sqrt 2)) / 2 = (x + |x| erf(|x| / sqrt 2)) / 2
+    const vec magnitude = absolute(x), a = mul(magnitude, splat(0.70710678f));
+    const vec t = divide(splat(1.0f), fma16(a, splat(0.3275911f), splat(1.0f)));
+    vec p = splat(1.061405429f);  // Abramowitz and Stegun 7.1.26: erf within 1.5e-7
+    p = fma16(p, t, splat(-1.453152027f));
+    p = fma16(p, t, splat(1.421413741f));
+    p = fma16(p, t, splat(-0.284496736f));
+    p = fma16(p, t, splat(0.254829592f));
+    const vec tail = mul(mul(p, t), exp2_of(mul(mul(a, a), splat(-1.44269504f))));
+    return mul(splat(0.5f), add(x, mul(magnitude, sub(splat(1.0f), tail))));
+}
+
 INLINE vec activation(vec x, activation_kind kind) {
     if (kind == SILU) return sigmoid_times(x, x);
     if (kind == QUICK_GELU) return sigmoid_times(x, mul(x, splat(1.702f)));
@@ -82,10 +94,7 @@ INLINE vec activation(vec x, activation_kind kind) {
         const vec cubic = fma16(mul(mul(x, x), x), splat(0.044715f), x);
         return sigmoid_times(x, mul(cubic, splat(1.5957691216f)));
     }
-    float y[16];
-    store(y, x);
-    for (int i = 0; i < 16; i++) y[i] = 0.5f * y[i] * (1.0f + erff(y[i] * 0.70710678f));
-    return load(y);
+    return half_plus_erf(x);
 }
 
 INLINE vec minimum(vec a, vec b) { return sub(splat(0.0f), maximum(sub(splat(0.0f), a), sub(splat(0.0f), b))); }

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from octavo.retrieve.chunking.recursive import Range, Recursive, merge, strip
 
-_BLANK = re.compile(r"\n[ \t]*\n\s*?(?=[ \t]*\S)")
+_BLANK = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)*")
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from pathlib import Path
 from octavo.errors import OctavoError
 from octavo.retrieve.documents.document import Document, Limits, Skipped
 from octavo.retrieve.documents.ignoring import Ignore
-from octavo.retrieve.documents.reading import RISKY, check_file, read, reader_of
-from octavo.retrieve.documents.worker import Worker
+from octavo.retrieve.documents.worker import Reader
 
 UNSEEN = ("__pycache__", "node_modules")
 """Folders that nobody writes by hand; hidden names (with a leading dot) are passed over as well."""
@@ -30,21 +29,19 @@ def read_folder(folder: Path | str, limits: Limits | None = None) -> Iterator[Do
     root = Path(folder)
     if not root.is_dir():
         raise OctavoError(f"{root} is not a folder; give one, or use read for a single file")
-    limits = limits or Limits()
-    with Worker(limits) as worker:
+    with Reader(limits) as reader:
         for path in walk(root):
             if isinstance(path, Skipped):
                 yield path
                 continue
             try:
-                check_file(path, limits)
-                yield worker.read(path) if reader_of(path) in RISKY else read(path, limits)
+                yield reader.read(path)
             except OctavoError as error:
                 yield Skipped(str(path), str(error).removeprefix(f"{path} "))
 
 
 def walk(root: Path) -> Iterator[Path | Skipped]:
-    """The files that a folder's documents may come from, in order, and a line for each link not followed."""
+    """The plain files that a folder's documents may come from, in order, and a line for each link and pipe."""
     yield from _walk(root, (Path(os.path.realpath(root)),), Ignore())
 
 
@@ -68,8 +65,10 @@ def _walk(folder: Path, above: tuple[Path, ...], ignore: Ignore) -> Iterator[Pat
             yield Skipped(str(path), refusal)
         elif entry.is_dir():
             yield from _walk(path, (*above, real), ignore)
-        else:
+        elif entry.is_file():
             yield path
+        else:
+            yield Skipped(str(path), "not a plain file (a pipe, socket or device)")
 
 
 def _refuse_link(path: Path, real: Path, above: tuple[Path, ...]) -> str | None:

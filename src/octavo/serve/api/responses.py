@@ -28,9 +28,9 @@ Object = dict[str, Any]
 Limit = Annotated[int, Query(ge=0, le=100)]
 ECHOED = (
     "instructions", "max_output_tokens", "max_tool_calls", "metadata", "parallel_tool_calls", "previous_response_id",
-    "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "top_logprobs", "truncation", "user",
-    "background",
+    "top_logprobs", "truncation", "background",
 )  # fmt: skip
+ECHOED_IF_GIVEN = ("prompt_cache_key", "prompt_cache_retention", "safety_identifier", "user")
 
 
 @router.post("/v1/responses")
@@ -173,7 +173,9 @@ class Following(Response):
 
 
 def _new_response(serving: Serving, body: ResponseRequest, model: LanguageModel, sampling: Any) -> Object:
-    given = body.model_dump(by_alias=True, include={*ECHOED, "reasoning", "text", "tools", "tool_choice"})
+    given = body.model_dump(
+        by_alias=True, include={*ECHOED, *ECHOED_IF_GIVEN, "reasoning", "text", "tools", "tool_choice"}
+    )
     text_format = body.form.model_dump(by_alias=True, exclude_none=True)
     if body.text and body.text.format and body.text.format.type == "json_schema":
         text_format = body.text.format.model_dump(by_alias=True, exclude_none=True)
@@ -187,14 +189,14 @@ def _new_response(serving: Serving, body: ResponseRequest, model: LanguageModel,
         "incomplete_details": None,
         "model": model.name,
         "output": [],
-        "usage": None,
         **{name: given[name] for name in ECHOED},
+        **{name: given[name] for name in ECHOED_IF_GIVEN if given[name] is not None},
         "top_logprobs": body.top_logprobs or 0,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "reasoning": {"effort": body.reasoning.effort if body.reasoning else None, "summary": None},
         "text": {"format": text_format, "verbosity": (body.text and body.text.verbosity) or "medium"},
-        "tools": given["tools"],
+        "tools": [{"parameters": None, **tool.model_dump(by_alias=True, exclude_none=True)} for tool in body.tools],
         "tool_choice": given["tool_choice"] or "auto",
         "conversation": None if body.conversation_id is None else {"id": body.conversation_id},
         "service_tier": "default",

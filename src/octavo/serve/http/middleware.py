@@ -115,7 +115,8 @@ class Gate:
 
     def _check_body(self, headers: Headers) -> None:
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
+        empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        if media_type != "application/json" and not (empty and not media_type):
             raise ApiError(
                 415,
                 "unsupported_media_type",

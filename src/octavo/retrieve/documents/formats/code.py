@@ -44,6 +44,7 @@ _C_FUNCTION = re.compile(r"(?!(?:if|for|while|switch|return|else|do)\b)[\w:*&<>,
 _C_LIKE = frozenset(("c", "cpp", "java", "csharp"))
 _CLOSES = re.compile(r"[})\]]|end\b|\{|else\b|where\b|fi\b|done\b|esac\b")
 _LEADS = re.compile(r"//|#\[|#(?!include|define|if|endif|else|pragma)|/\*|\*|@|--")
+LONGEST_DEFINITION = 500  # characters of a line
 
 
 def read(path: Path, limits: Limits) -> Document:
@@ -114,6 +115,8 @@ def layout_symbols(text: str, language: str) -> tuple[Span, ...]:
 
 def _defined(line: str, language: str) -> str | None:
     """The name that a line begins to define; None for any other line."""
+    if len(line) > LONGEST_DEFINITION:
+        return None
     bare = line.strip()
     if found := _DEFINITION.match(bare):
         return found[1] or bare[:40]

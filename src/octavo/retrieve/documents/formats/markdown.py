@@ -21,13 +21,15 @@ from octavo.retrieve.documents.document import (
 from octavo.retrieve.documents.encoding import decode
 from octavo.retrieve.documents.formats.plain import said_of
 
-_ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
+_ATX = re.compile(r" {0,3}(#{1,6})(?=[ \t]|$)")
 _SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})")
 _TABLE_RULE = re.compile(r" {0,3}\|?[ \t]*:?-+:?[ \t]*(\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
 _NOT_A_PARAGRAPH = re.compile(r" {0,3}(>|[-+*][ \t]|\d{1,9}[.)][ \t]|#{1,6}[ \t])|    |\t|[ \t]*$")
 _FIELD = re.compile(r"([A-Za-z][\w-]*)[ \t]*:[ \t]*(.+)")
 _DECORATION = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*`]+|(?<!\w)_+|_+(?!\w)")
+
+LONGEST_LABEL = 500  # characters
 
 
 def read(path: Path, limits: Limits) -> Document:
@@ -75,7 +77,7 @@ def find_spans(text: str) -> tuple[Span, ...]:
         elif opening := _FENCE.match(bare):
             fence = (opening[1], offset)
         elif heading := _ATX.match(bare):
-            spans.append(Span("heading", offset, end, plain_words(heading[2] or ""), len(heading[1])))
+            spans.append(Span("heading", offset, end, plain_words(bare[heading.end() :]), len(heading[1])))
         elif previous is not None and _is_title(previous[0]) and (rule := _SETEXT.match(bare)):
             spans.append(Span("heading", previous[1], end, plain_words(previous[0]), 1 if rule[1][0] == "=" else 2))
         elif table is None and previous is not None and "|" in previous[0] and _TABLE_RULE.match(bare):
@@ -94,8 +96,11 @@ def in_start_order(spans: list[Span]) -> list[Span]:
 
 
 def plain_words(heading: str) -> str:
-    """A heading's words without the marks of emphasis, code and links."""
-    return " ".join(_DECORATION.sub(lambda found: found[1] or "", heading).split())
+    """A heading's words without closing marks and those of emphasis, code and links; of a very long one the start."""
+    bare = heading[:LONGEST_LABEL].rstrip()
+    opened = bare.rstrip("#")
+    bare = opened if not opened or opened[-1:].isspace() else bare
+    return " ".join(_DECORATION.sub(lambda found: found[1] or "", bare).split())
 
 
 def _is_title(line: str) -> bool:

@@ -99,7 +99,7 @@ def _is_of_a_table(line: str) -> bool:
 
 
 def _append(paragraph: str, line: str, known: frozenset[str]) -> str:
-    hyphenated, continues = _HYPHENATED.search(paragraph), _CONTINUES.match(line)
+    hyphenated, continues = _HYPHENATED.search(paragraph, max(0, len(paragraph) - 80)), _CONTINUES.match(line)
     if hyphenated and continues and line[0].islower():
         head, tail = hyphenated[1], continues[0]
         compound = f"{head}-{tail}".lower() in known and f"{head}{tail}".lower() not in known

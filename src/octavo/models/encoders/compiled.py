@@ -1,0 +1,166 @@
+"""`CompiledEncoder`: an encoder of BERT's shape on the C kernels, the default on a CPU. No torch here.
+
+Matrices are kept in float32, bfloat16 or int8 (a scale for each 32 numbers); tables of embeddings stay in the file's
+mapping, norms in float32. Where the processor has matrix tiles, bfloat16 runs on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo import settings
+from octavo.errors import ContextLengthError, UnsupportedError
+from octavo.models.checkpoint import Checkpoint
+from octavo.models.encoders.runner import EncoderRow, Floats, Weights
+from octavo.models.tensors import StoredTensor
+from octavo.nn.config import EncoderConfig, TransformerConfig
+from octavo.nn.encodings import Encoding
+from octavo.nn.kernels.binding import MAX_HEAD_DIM, choose_level
+from octavo.nn.kernels.encoder_handle import KernelEncoder
+
+ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
+MATRICES = {
+    "q": "attention.q", "k": "attention.k", "v": "attention.v", "o": "attention.o", "up": "mlp.up", "down": "mlp.down"
+}  # fmt: skip
+ENCODINGS: Mapping[Weights, Encoding] = {"f32": "f32", "bf16": "bf16", "int8": "q8_0"}
+
+
+class CompiledEncoder:
+    """Implements `EncoderRunner`. threads None: `settings.threads()`.
+
+    Raises MissingDependencyError (library not built), UnsupportedError (a switch without kernels), OctavoError (a
+    forced level that the machine lacks, no memory).
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, weights: Weights = "bf16", threads: int | None = None) -> None:
+        self.config = checkpoint.config
+        refuse_unknown_switches(self.config)
+        forced = settings.kernels()
+        level = choose_level(None if forced == "torch" else forced)
+        attention, mlp = self.config.attention, self.config.mlp
+        self._model = KernelEncoder(
+            level,
+            hidden_size=self.config.hidden_size,
+            num_layers=self.config.num_layers,
+            num_heads=attention.num_heads,
+            head_dim=attention.head_dim,
+            intermediate_size=mlp.intermediate_size,
+            activation=ACTIVATIONS[mlp.activation],
+            longest=self.config.context_length,
+            threads=threads or settings.threads(),
+            tiles=level == "avx512" and forced is None,
+            exact=weights == "f32",
+            norm_eps=self.config.norm.eps,
+        )
+        tiles = " tiles" if self._model.tiles and weights == "bf16" else ""
+        self.name = f"kernels {level}{tiles} {weights}"
+        try:
+            self._load(checkpoint, weights)
+        except BaseException:
+            self.close()
+            raise
+
+    def encode(self, rows: Sequence[EncoderRow]) -> Floats:
+        """As `EncoderRunner.encode`. Raises ContextLengthError for too long a row, ValueError for ids out of range."""
+        lengths = [len(row.tokens) for row in rows]
+        if max(lengths) > self.config.context_length:
+            raise ContextLengthError(
+                f"{max(lengths)} tokens are more than the encoder's context of {self.config.context_length}"
+            )
+        tokens = np.concatenate([np.asarray(row.tokens, np.int32) for row in rows])
+        types = [np.zeros(len(row.tokens), np.int32) if row.types is None else row.types for row in rows]
+        return self._model.encode(tokens, np.concatenate(types).astype(np.int32), lengths)
+
+    def close(self) -> None:
+        """Join the threads and free the memory. Idempotent."""
+        self._model.close()
+
+    def _load(self, checkpoint: Checkpoint, weights: Weights) -> None:
+        tensors, encoder = checkpoint.tensors, self.config.encoder
+        assert encoder is not None, "refused before"
+        for name in ("embed_tokens", "embed_positions", *(("embed_types",) if encoder.token_types else ())):
+            table = _table(tensors[f"{name}.weight"])
+            self._model.set_table(name, table[encoder.position_offset :] if name == "embed_positions" else table)
+        self._set_norm(tensors, 0, "embed_norm", "embed_norm")
+        for layer in range(self.config.num_layers):
+            block = f"blocks.{layer}."
+            for slot, name in MATRICES.items():
+                encoding, data = encoded(tensors[f"{block}{name}.weight"], ENCODINGS[weights])
+                self._model.set_matrix(layer, slot, encoding, data, _vector(tensors[f"{block}{name}.bias"]))
+            for slot in ("attention_output_norm", "mlp_output_norm"):
+                self._set_norm(tensors, layer, slot, block + slot)
+
+    def _set_norm(self, tensors: Mapping[str, StoredTensor], layer: int, slot: str, name: str) -> None:
+        self._model.set_norm(layer, slot, _vector(tensors[f"{name}.weight"]), _vector(tensors[f"{name}.bias"]))
+
+
+def refuse_unknown_switches(config: TransformerConfig) -> None:
+    """Raise UnsupportedError, with the first switch that is not of BERT's shape, for what has no kernels."""
+    encoder = config.encoder
+    assert encoder is not None, "not an encoder"
+    known = replace(
+        config, vocab_size=1, hidden_size=1, num_layers=1, context_length=1, norm=replace(config.norm, eps=0.0),
+        attention=replace(config.attention, num_heads=1, num_kv_heads=1, head_dim=1),
+        mlp=replace(config.mlp, intermediate_size=1, activation="gelu"), tie_embeddings=True, head_bias=False,
+        encoder=replace(encoder, position_offset=0, token_types=0, head=None), windows=(), rope_layers=(),
+    )  # fmt: skip
+    wanted = replace(
+        known, norm=type(config.norm)("layer", 0.0),
+        attention=type(config.attention)(1, 1, 1, qkv_bias=True, output_bias=True),
+        mlp=type(config.mlp)(1, "gelu", gated=False, bias=True), rope=None, placement="post", encoder=EncoderConfig(),
+    )  # fmt: skip
+    for name in ("placement", "rope", "norm", "attention", "mlp", "encoder"):
+        if getattr(known, name) != getattr(wanted, name) or (name == "rope" and config.rope_layers):
+            raise _unsupported(name, getattr(config, name))
+    if known != wanted or config.windows:
+        raise _unsupported("windows" if config.windows else "scales", config.windows)
+    if config.attention.head_dim > MAX_HEAD_DIM or config.mlp.activation not in ACTIVATIONS:
+        raise _unsupported("mlp.activation", config.mlp.activation)
+
+
+def encoded(tensor: StoredTensor, encoding: Encoding) -> tuple[Encoding, NDArray[np.uint8]]:
+    """A matrix's rows in an encoding; one whose rows are not whole blocks of int8 is kept in bf16."""
+    if encoding == "q8_0" and tensor.shape[1] % 32:
+        encoding = "bf16"
+    if tensor.encoding == encoding:
+        return encoding, tensor.data
+    values = tensor.dequantize()
+    if encoding == "f32":
+        return encoding, StoredTensor.from_array(values).data
+    if encoding == "bf16":
+        bits = values.view(np.uint32)
+        rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+        return encoding, StoredTensor.from_bits("bf16", rounded).data
+    return encoding, quantized(values)
+
+
+def quantized(values: Floats) -> NDArray[np.uint8]:
+    """(rows, columns) to blocks of 32: a float16 scale, the largest magnitude / 127, then 32 signed bytes."""
+    blocks = values.reshape(len(values), -1, 32)
+    scales = (np.abs(blocks).max(axis=2, keepdims=True) / 127).astype(np.float16)
+    divisors = np.where(scales == 0, 1, scales).astype(np.float32)
+    numbers = np.clip(np.rint(blocks / divisors), -127, 127).astype(np.int8)
+    joined = np.concatenate((scales.view(np.uint8).reshape(*blocks.shape[:2], 2), numbers.view(np.uint8)), axis=2)
+    return np.ascontiguousarray(joined.reshape(len(values), -1))
+
+
+def _table(tensor: StoredTensor) -> NDArray[Any]:
+    """Rows as the kernels read them: where they lie, in float32 or bfloat16; of other encodings a copy."""
+    return tensor.bits() if tensor.encoding in ("f32", "bf16") else tensor.dequantize()
+
+
+def _vector(tensor: StoredTensor) -> Floats:
+    return np.ascontiguousarray(tensor.dequantize())
+
+
+def _unsupported(name: str, value: object) -> UnsupportedError:
+    text = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
+    return UnsupportedError(
+        f"the kernels do not know encoders with {name} {text}; pip install 'octavo[torch]' runs this model on torch",
+        param=name,
+    )

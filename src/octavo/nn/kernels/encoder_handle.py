@@ -1,0 +1,146 @@
+"""`KernelEncoder`: one encoder inside the kernels' library, with every size and range checked before C sees it."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo.errors import OctavoError
+from octavo.nn.encodings import Encoding, row_bytes
+from octavo.nn.kernels.binding import (
+    ENCODER_MATRICES,
+    ENCODER_NORMS,
+    ENCODER_TABLES,
+    ENCODINGS,
+    LEVELS,
+    EncoderShape,
+    Texts,
+    library,
+)
+
+Floats = NDArray[np.float32]
+Int32s = NDArray[np.int32]
+CHUNK = 256
+"""Tokens that a thread takes through all layers at once, so that its working memory stays in its cache."""
+
+
+class KernelEncoder:
+    """Packed weights, working memory, threads. Not thread-safe; `close()` frees it all.
+
+    shape: the fields of `binding.EncoderShape` but level and chunk. level: a key of LEVELS that this machine has.
+    Raises OctavoError when memory or threads are refused.
+    """
+
+    def __init__(self, level: str, **shape: float) -> None:
+        self._library = library()
+        self._shape: Any = EncoderShape(level=LEVELS[level], chunk=CHUNK, **shape)
+        self._tables: dict[str, NDArray[Any]] = {}
+        self._handle: int | None = self._library.octavo_encoder_create(ctypes.byref(self._shape))
+        if self._handle is None:
+            raise OctavoError(
+                f"the system refused memory or threads for an encoder on {self._shape.threads} threads; close programs "
+                "or set OCTAVO_THREADS lower"
+            )
+
+    def close(self) -> None:
+        """Join the threads and free the memory. Idempotent."""
+        handle, self._handle = getattr(self, "_handle", None), None
+        if handle is not None:
+            self._library.octavo_encoder_destroy(handle)
+
+    __del__ = close
+
+    @property
+    def tiles(self) -> bool:
+        """Whether bf16 products run on the processor's matrix tiles."""
+        return bool(self._library.octavo_encoder_tiles(self._open()))
+
+    def set_matrix(self, layer: int, slot: str, encoding: Encoding, data: NDArray[np.uint8], bias: Floats) -> None:
+        """Pack a matrix, its rows' bytes in `encoding`, with its bias (out,)."""
+        rows, columns = self._matrix_shape(slot)
+        self._check_layer(layer)
+        if data.dtype != np.uint8 or data.ndim != 2 or len(data) != rows or not data.flags.c_contiguous:
+            raise ValueError(f"{slot} needs {rows} rows of contiguous bytes, not {data.shape}")
+        if data.shape[1] != row_bytes(encoding, columns):
+            raise ValueError(f"a row of {data.shape[1]} bytes has not {columns} numbers in {encoding}")
+        _check_floats(bias, (rows,))
+        number, code = ENCODER_MATRICES[slot], ENCODINGS[encoding]
+        pointers = data.ctypes.data, bias.ctypes.data
+        if self._library.octavo_encoder_set_matrix(self._open(), layer, number, code, rows, columns, *pointers):
+            raise OctavoError(f"the system refused memory for the matrix {slot}; close programs and try again")
+
+    def set_norm(self, layer: int, slot: str, weight: Floats, bias: Floats) -> None:
+        """Weight and bias (hidden_size,) of a norm. layer is ignored for embed_norm."""
+        self._check_layer(layer)
+        for values in (weight, bias):
+            _check_floats(values, (self._shape.hidden_size,))
+        number, pointers = ENCODER_NORMS[slot], (weight.ctypes.data, bias.ctypes.data)
+        if self._library.octavo_encoder_set_norm(self._open(), layer, number, *pointers):
+            raise OctavoError(f"the system refused memory for the norm {slot}; close programs and try again")
+
+    def set_table(self, slot: str, rows: NDArray[Any]) -> None:
+        """A table of embeddings (rows, hidden_size), float32 or the bits of bfloat16; it is used where it lies."""
+        if rows.dtype not in (np.float32, np.uint16) or not rows.flags.c_contiguous:
+            raise ValueError("a table is contiguous float32, or uint16 for bfloat16")
+        if rows.ndim != 2 or rows.shape[1] != self._shape.hidden_size:
+            raise ValueError(f"a table has rows of {self._shape.hidden_size} numbers, not shape {rows.shape}")
+        self._tables[slot] = rows
+        bf16 = int(rows.dtype == np.uint16)
+        self._library.octavo_encoder_set_table(self._open(), ENCODER_TABLES[slot], rows.ctypes.data, bf16)
+
+    def encode(self, tokens: Int32s, types: Int32s, lengths: Sequence[int]) -> Floats:
+        """Hidden states (tokens, hidden_size) of texts one after another. tokens, types: (n,) ids; lengths: theirs."""
+        if (
+            not tokens.dtype == types.dtype == np.int32
+            or tokens.shape != types.shape
+            or tokens.shape != (sum(lengths),)
+        ):
+            raise ValueError("tokens and types are int32, as many as the lengths say")
+        if not 1 <= min(lengths) <= max(lengths) <= min(self._shape.longest, len(self._tables["embed_positions"])):
+            raise ValueError(f"a text has 1 to {self._shape.longest} tokens")
+        for slot, ids in (("embed_tokens", tokens), ("embed_types", types)):
+            if not 0 <= int(ids.min()) <= int(ids.max()) < max(1, len(self._tables.get(slot, ()))):
+                raise ValueError(f"an id is outside the rows of {slot}")
+        start = np.zeros(len(lengths) + 1, np.int32)
+        np.cumsum(lengths, out=start[1:])
+        chunk = np.array(_chunks(lengths, self._shape.threads), np.int32)
+        hidden = np.empty((len(tokens), self._shape.hidden_size), np.float32)
+        tokens, types = np.ascontiguousarray(tokens), np.ascontiguousarray(types)
+        given = Texts(len(chunk) - 1, *(array.ctypes.data for array in (chunk, start, tokens, types, hidden)))
+        if self._library.octavo_encode(self._open(), ctypes.byref(given)):
+            raise OctavoError("the system refused threads for an encoder; close programs and try again")
+        return hidden
+
+    def _matrix_shape(self, slot: str) -> tuple[int, int]:
+        width, mlp = self._shape.hidden_size, self._shape.intermediate_size
+        return {"up": (mlp, width), "down": (width, mlp)}.get(slot, (width, width))
+
+    def _check_layer(self, layer: int) -> None:
+        if not 0 <= layer < self._shape.num_layers:
+            raise ValueError(f"layer {layer} of {self._shape.num_layers}")
+
+    def _open(self) -> int:
+        if self._handle is None:
+            raise ValueError("the encoder is closed")
+        return self._handle
+
+
+def _check_floats(values: Floats, shape: tuple[int, ...]) -> None:
+    if values.dtype != np.float32 or values.shape != shape or not values.flags.c_contiguous:
+        raise ValueError(f"expected contiguous float32 of shape {shape}, got {values.dtype} of {values.shape}")
+
+
+def _chunks(lengths: Sequence[int], threads: int) -> list[int]:
+    """Where each share of whole texts begins, and their number; a share has at most CHUNK tokens, or is one text."""
+    limit = min(CHUNK, -(-sum(lengths) // threads))
+    starts, tokens = [0], 0
+    for text, length in enumerate(lengths):
+        if tokens and tokens + length > limit:
+            starts.append(text)
+            tokens = 0
+        tokens += length
+    return [*starts, len(lengths)]
