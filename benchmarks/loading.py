@@ -1,9 +1,9 @@
 """Claim: a checkpoint is at hand sooner, and in less memory, than through `from_pretrained` of transformers.
 
-A folder in the shape of Qwen2.5-0.5B with random bfloat16 weights (494 million, 0.99 GB), loaded up to the first token's
-logits, so that a lazy map pays for its pages: each loader in a process of its own, after its imports, taking turns. Same
-type on both sides: float32 and bfloat16 in torch; and our kernels, once packing the weights and once mapping what they
-packed. Printed: medians, and the median ratio to transformers of neighbouring runs with its range.
+A folder in the shape of Qwen2.5-0.5B with random bfloat16 weights (494 million, 0.99 GB), loaded up to the first
+token's logits, so that a lazy map pays for its pages: each loader in a process of its own, after its imports, taking
+turns. One type on both sides: float32 and bfloat16 in torch; and our kernels, once packing the weights and once mapping
+what they packed. Printed: medians, and the median ratio to transformers of neighbouring runs with its range.
 
     python benchmarks/loading.py [--rounds 5] [--folder FOLDER] [--json]
 """
