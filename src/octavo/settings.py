@@ -1,7 +1,7 @@
 """Every environment variable and folder that Octavo reads, in one place; nothing else reads `os.environ`.
 
 Variables: OCTAVO_HOME (moves all folders), OCTAVO_OFFLINE, OCTAVO_KERNELS (c|avx2|avx512|amx|torch), OCTAVO_THREADS,
-OCTAVO_PACK_CACHE (0: off), OCTAVO_API_KEY; and NO_COLOR and TERM, which all programs share.
+OCTAVO_PACK_CACHE (0: off), OCTAVO_KV_CACHE (int8), OCTAVO_API_KEY; and NO_COLOR and TERM, which all programs share.
 """
 
 from __future__ import annotations
@@ -49,6 +49,14 @@ def kernels() -> str | None:
     choice = os.environ.get("OCTAVO_KERNELS", "").lower() or None
     if choice is not None and choice not in KERNEL_CHOICES:
         raise OctavoError(f"OCTAVO_KERNELS={choice!r} is not one of {', '.join(KERNEL_CHOICES)}")
+    return choice
+
+
+def kv_cache() -> str | None:
+    """What keys and values are kept in (OCTAVO_KV_CACHE=int8: in half the memory); None: what fits the weights."""
+    choice = os.environ.get("OCTAVO_KV_CACHE", "").lower() or None
+    if choice not in (None, "int8"):
+        raise OctavoError(f"OCTAVO_KV_CACHE={choice!r} is not int8; unset it for the cache that fits the weights")
     return choice
 
 

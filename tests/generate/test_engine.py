@@ -16,10 +16,10 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.generate.completion import Completion, CompletionStream, Limits
 from octavo.generate.engine import Engine
 from octavo.generate.lm import Delta, Event, Finished, Request, Sampling, Started
-from octavo.generate.scoring import Scoring
+from octavo.generate.tasks.completion import Completion, CompletionStream, Limits
+from octavo.generate.tasks.scoring import Scoring
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.text.tokenizer import Tokenizer
 

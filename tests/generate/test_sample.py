@@ -48,7 +48,8 @@ def test_temperature_and_cuts_equal_transformers(seed: int, temperature: float, 
 def test_typical_p_equals_transformers(seed: int, p: float, k: int) -> None:
     logits = random_logits(seed)
     expected = torch.tensor(logits)[None]
-    for stage in [processors.TopKLogitsWarper(k)] * (k > 0) + [processors.TypicalLogitsWarper(mass=p)]:
+    cuts = [processors.TopKLogitsWarper(k)] if k else []
+    for stage in [*cuts, processors.TypicalLogitsWarper(mass=p)]:
         expected = stage(None, expected)
     kept = np.isfinite(expected[0].numpy())
     actual = truncated(logits, Sampling(top_k=k, typical_p=p))

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from octavo.generate.blocks import root_of
-from octavo.generate.completion import Completion, Limits
 from octavo.generate.lm import Delta, Event, Finished, Request, Sampling, Scores, Started
+from octavo.generate.propose import Draft, Proposer, Text
+from octavo.generate.propose.ngram import NGramProposer
 from octavo.generate.scheduler import MOST_PASSED, Scheduler
+from octavo.generate.tasks.completion import Completion, Limits
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.text.tokenizer import Tokenizer
 
@@ -69,10 +71,11 @@ class MemoryRunner:
     def close(self) -> None: ...
 
 
-def completion(request: Request) -> Completion:
+def completion(request: Request, draft_tokens: int = 0) -> Completion:
     assert not isinstance(request.prompt, str) and request.max_tokens is not None
     limits = Limits(frozenset(request.stop_token_ids), request.max_tokens)
-    return Completion(request.prompt, request, limits, TOKENIZER, root=root_of(request.cache_salt))  # type: ignore[arg-type]
+    root = root_of(request.cache_salt)
+    return Completion(request.prompt, request, limits, TOKENIZER, None, root, draft_tokens)  # type: ignore[arg-type]
 
 
 def drained(task: Completion) -> list[Event]:
@@ -136,12 +139,37 @@ REQUESTS = st.builds(
 )
 
 
+class Soothsayer:
+    """A proposer whose guesses are right more often than not, for greedy requests."""
+
+    def __init__(self) -> None:
+        self.random = np.random.default_rng(0)
+
+    def propose(self, texts: Sequence[Text]) -> list[Draft]:
+        return [self._draft(text) for text in texts]
+
+    def _draft(self, text: Text) -> Draft:
+        tokens = list(text.tokens)
+        for _ in range(int(self.random.integers(text.most + 1))):
+            likely = int(MemoryRunner(1).logits(np.array(tokens)).argmax())
+            tokens.append(likely if self.random.random() < 0.8 else int(self.random.integers(VOCAB)))
+        return Draft(tuple(tokens[len(text.tokens) :]))
+
+    def forget(self, key: object) -> None: ...
+
+    def refresh(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Serving(RuleBasedStateMachine):
     """Requests of all kinds on memory for two or three of them."""
 
+    proposer: Proposer | None = None
+
     def __init__(self) -> None:
         super().__init__()
-        self.scheduler = Scheduler(MemoryRunner(10), max_running=6)
+        self.scheduler = Scheduler(MemoryRunner(10), max_running=6, proposer=self.proposer)
         self.asked: list[Asked] = []
 
     @rule(request=REQUESTS, n=st.integers(1, 3))
@@ -149,7 +177,7 @@ class Serving(RuleBasedStateMachine):
         for choice in range(n):
             sampling = dataclasses.replace(request.sampling, seed=(request.sampling.seed or 0) + choice)
             own = dataclasses.replace(request, sampling=sampling)
-            self.asked.append(Asked(own, completion(own)))
+            self.asked.append(Asked(own, completion(own, draft_tokens=4)))
             self.scheduler.add(self.asked[-1].task)
 
     @rule(steps=st.integers(1, 12))
@@ -184,11 +212,48 @@ class Serving(RuleBasedStateMachine):
                 ids = said(events)[0]
                 assert ids == said(expected)[0][: len(ids)]
             else:
-                assert events[1:] == expected[1:], "all but how much was shared"
+                assert events[1:-1] == expected[1:-1]
+                assert without_guesses(events[-1]) == expected[-1]
 
 
-Serving.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
-TestServing = Serving.TestCase
+class Guessing(Serving):
+    """The same with guesses from a proposer: right, wrong, or copied from the text."""
+
+    proposer = Soothsayer()
+
+
+class Copying(Serving):
+    """The same with the guesses of prompt lookup."""
+
+    def __init__(self) -> None:
+        self.proposer = NGramProposer()
+        super().__init__()
+
+
+for machine in (Serving, Guessing, Copying):
+    machine.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestServing, TestGuessing, TestCopying = Serving.TestCase, Guessing.TestCase, Copying.TestCase
+
+
+def without_guesses(event: Event) -> Event:
+    assert isinstance(event, Finished) and 0 <= event.accepted_tokens <= event.drafted_tokens
+    return dataclasses.replace(event, drafted_tokens=0, accepted_tokens=0)
+
+
+def test_right_guesses_need_fewer_steps() -> None:
+    request = greedy([1, 2, 3], 24)
+    expected = said(alone(request))[0]
+
+    class Oracle(Soothsayer):
+        def _draft(self, text: Text) -> Draft:
+            at = len(text.tokens) - 3
+            return Draft(tuple(expected[at : at + text.most]))
+
+    scheduler, task = Scheduler(MemoryRunner(64), max_running=1, proposer=Oracle()), completion(request, 8)
+    scheduler.add(task)
+    run(scheduler, task, steps=6)
+    assert said(events := drained(task))[0] == expected
+    assert isinstance(events[-1], Finished) and events[-1].accepted_tokens == events[-1].drafted_tokens > 15
 
 
 def greedy(prompt: Sequence[int], count: int = 4, **more: object) -> Request:

@@ -91,7 +91,7 @@ def test_a_missing_field_is_named(field: str, folder: Path) -> None:
         ({"num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": None}, "hidden_size 8, not a multiple of 3"),
         ({"hidden_act": "silux"}, "hidden_act 'silux', which is not one of .*did you mean 'silu'"),
         ({"hidden_act": 3}, "hidden_act 3; it must be a text"),
-        ({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, "rope_scaling.rope_type 'dynamic'"),
+        ({"rope_scaling": {"rope_type": "dynamo", "factor": 4.0}}, "rope_scaling.rope_type 'dynamo'"),
         ({"rope_scaling": {"type": "yarn", "factor": 4.0, "mscal": 1}}, r"key 'rope_scaling\.mscal'"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 4.0, "beta": 1}}, r"key 'rope_scaling\.beta'"),
         ({"rope_scaling": {"rope_type": "linear"}}, r"lacks the field 'rope_scaling\.factor'"),

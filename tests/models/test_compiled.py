@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from octavo.errors import FormatError, MissingDependencyError, UnsupportedError
+from octavo.errors import FormatError, MissingDependencyError, OctavoError, UnsupportedError
 from octavo.models.compiled import CompiledRunner
 from octavo.models.runner import BLOCK_SIZE, Row
 from octavo.models.tensors import StoredTensor
@@ -136,10 +136,10 @@ def dequantized(source: Source) -> Transformer:
 
 
 @contextmanager
-def kernels(source: Source, level: str, *, threads: int = 2) -> Iterator[CompiledRunner]:
+def kernels(source: Source, level: str, *, threads: int = 2, kv_cache: str | None = None) -> Iterator[CompiledRunner]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OCTAVO_KERNELS", level)
-        runner = CompiledRunner(source, num_blocks=NUM_BLOCKS, threads=threads)
+        runner = CompiledRunner(source, num_blocks=NUM_BLOCKS, threads=threads, kv_cache=kv_cache)
     yield runner
     runner.close()
 
@@ -264,6 +264,34 @@ def test_blocks_behind_every_window_may_be_used_again(level: str) -> None:
         ring = [block % 3 for block in range(8)]  # a token sees 20 positions, which touch three blocks at most
         got = [runner.step([Row(tokens[t : t + 1], t, ring, 0)]).logits for t in range(len(tokens))]
         assert np.array_equal(np.concatenate(got), expected)
+
+
+@every_level
+@pytest.mark.parametrize("name", ["llama", "tiny heads", "wide heads", "soft caps", "alibi"])
+def test_keys_and_values_in_int8_are_near_and_hold_the_law(name: str, level: str) -> None:
+    config = CONFIGS[name]
+    source, tokens = encoded(loud_model(config), "f32"), sequence(config, 90)
+    with (
+        kernels(source, level, threads=1, kv_cache="int8") as alone,
+        kernels(source, level, threads=3, kv_cache="int8") as shared,
+        kernels(source, level) as exact,
+    ):
+        expected = whole(exact, tokens)
+        error = np.linalg.norm(whole(alone, tokens) - expected) / np.linalg.norm(expected)
+        assert 1e-5 < error <= 0.03
+        check_law(config, alone, shared)
+
+
+def test_the_cache_can_be_asked_for_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, tokens = encoded(loud_model(LLAMA), "f32"), sequence(LLAMA, 20)
+    with kernels(source, LEVELS[-1], kv_cache="int8") as runner:
+        expected = whole(runner, tokens)
+    monkeypatch.setenv("OCTAVO_KV_CACHE", "int8")
+    with kernels(source, LEVELS[-1]) as runner:
+        assert np.array_equal(whole(runner, tokens), expected)
+    monkeypatch.setenv("OCTAVO_KV_CACHE", "int4")
+    with pytest.raises(OctavoError, match="OCTAVO_KV_CACHE='int4' is not int8"):
+        CompiledRunner(source, num_blocks=1)
 
 
 def check_law(config: TransformerConfig, alone: CompiledRunner, shared: CompiledRunner) -> None:

@@ -63,6 +63,19 @@ def test_the_golden_text_has_its_nll_and_the_references_argmax(
     assert (logits.argmax(-1) == reference.argmax(-1)).mean() >= 0.95
 
 
+def test_keys_and_values_in_int8_leave_the_golden_text_its_nll(
+    runner: CompiledRunner, checkpoint: Checkpoint, golden: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = np.array(golden["perplexity"]["ids"], np.int32)
+    natural = runner.step([Row(ids, 0, range(16), 0)]).logits
+    monkeypatch.setenv("OCTAVO_KERNELS", runner.name.removeprefix("kernels "))
+    halved = CompiledRunner(checkpoint, num_blocks=16, kv_cache="int8")
+    logits = halved.step([Row(ids, 0, range(16), 0)]).logits
+    halved.close()
+    assert not np.array_equal(logits, natural)
+    assert mean_nll(logits, ids) == pytest.approx(mean_nll(natural, ids), abs=0.02)
+
+
 @pytest.mark.parametrize("prompt", ["chat", "raw", "chat_multi"])
 def test_greedy_ids_are_golden_where_the_choice_is_clear(
     runner: CompiledRunner, golden: dict[str, Any], prompt: str

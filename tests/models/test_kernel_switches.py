@@ -19,6 +19,7 @@ from octavo.nn.config import (
     Activation,
     AttentionConfig,
     EncoderConfig,
+    LatentConfig,
     MlpConfig,
     MoeConfig,
     NormConfig,
@@ -40,6 +41,14 @@ CONFIG = TransformerConfig(
     rope=RopeConfig(1e4, 16),
     tie_embeddings=False,
 )
+REFUSED: dict[str, Any] = {
+    "attention.alibi_after_scale": True, "attention.qk_norm_after_rope": True, "attention.clip": 6.0,
+    "attention.sinks": True, "attention.latent": LatentConfig(16, None, 16), "mlp.limit": 7.0, "embedding_norm": True,
+    "moe.scoring": "sigmoid", "moe.scale": 2.5, "moe.shared_gate": False, "moe.bias": True, "moe.correction": True,
+    "moe.groups": 2, "moe.groups_kept": 2, "moe.group_top": 2,
+}  # fmt: skip
+"""A value for each switch that the kernels do not know."""
+KINDS_ON_TORCH = {"layer_bare", "quick_gelu", "relu_squared"}
 WINDOWED = replace(CONFIG, windows=(8, 8))
 EXPERTS = replace(CONFIG, moe=MoeConfig(4, 2, 16, True, None, (True, True)))
 
@@ -62,19 +71,19 @@ def switches(part: Any, prefix: str = "") -> list[str]:
 def test_every_switch_of_the_config_is_known() -> None:
     known = {prefix + name for prefix, names in SWITCHES.items() for name in names if prefix != "rope_layers."}
     known = {name for name in known if not is_dataclass(getattr(EXPERTS, name, None))}
-    assert {*switches(EXPERTS)} == known | {"encoder"}, "encoders have kernels of their own"
+    assert {*switches(EXPERTS)} == known | {"encoder"} | {*REFUSED}
     for config in (CONFIG, EXPERTS, replace(CONFIG, rope=None)):
         refuse_unknown_switches(config)
 
 
 @pytest.mark.parametrize(
-    "switch", ["windows", "moe", "encoder", "attention.softcap", "rope.attention_factor", "moe.normalise"]
+    "switch", ["windows", "moe", "encoder", "attention.softcap", "rope.attention_factor", "moe.normalise", *REFUSED]
 )
 def test_a_switch_without_kernels_is_refused_by_name(switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prefix, name = switch.rpartition(".")[0], switch.rpartition(".")[2]
     monkeypatch.delitem(SWITCHES[f"{prefix}." if prefix else ""], name, raising=False)  # type: ignore[arg-type]
     refuse_unknown_switches(CONFIG)
-    values = {"windows": (8, None), "moe": EXPERTS.moe, "moe.normalise": True, "encoder": EncoderConfig()}
+    values = {**REFUSED, "windows": (8, None), "moe": EXPERTS.moe, "moe.normalise": True, "encoder": EncoderConfig()}
     with pytest.raises(UnsupportedError, match=rf"kernels do not know {switch} .*octavo\[torch\]"):
         CompiledRunner(Source(changed(EXPERTS, switch, values.get(switch, 1.5))), num_blocks=1)
 
@@ -82,7 +91,7 @@ def test_a_switch_without_kernels_is_refused_by_name(switch: str, monkeypatch: p
 def test_a_kind_without_kernels_is_refused_by_name() -> None:
     kinds = {"norm.kind": NormKind, "mlp.activation": Activation, "attention.qk_norm": QkNorm, "placement": Placement}
     for switch, taught in kinds.items():
-        for kind in get_args(taught):
+        for kind in {*get_args(taught)} - KINDS_ON_TORCH:
             refuse_unknown_switches(changed(CONFIG, switch, kind))
         with pytest.raises(UnsupportedError, match=f"{switch} 'later'"):
             refuse_unknown_switches(changed(CONFIG, switch, "later"))

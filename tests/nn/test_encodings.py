@@ -26,6 +26,9 @@ def random_blocks(encoding: Encoding, blocks: int, seed: int = 0) -> NDArray[np.
     if encoding in ("f16", "bf16"):
         data = generator.normal(size=(blocks, 1)).astype("<f4" if encoding == "bf16" else "<f2").view(np.uint8)
         return np.ascontiguousarray(data[:, 2:] if encoding == "bf16" else data)
+    if encoding == "mxfp4":  # the first byte is an exponent
+        data[:, 0] = generator.integers(0, 250, blocks)
+        return data
     for place in places.get(encoding, (0,)):
         data[:, place : place + 2] = np.roll(scale, place, axis=0)
     return data

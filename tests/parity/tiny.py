@@ -162,6 +162,191 @@ VARIANTS: dict[str, Variant] = {
         "falcon", {**FALCON_SIZES, **FALCON_RW, "hidden_size": 96, "num_attention_heads": 6}, "sdpa"
     ),
 }  # fmt: skip
+GROUPED = {
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 32,
+    "n_shared_experts": 2,
+    "first_k_dense_replace": 1,
+    "n_group": 2,
+    "topk_group": 1,
+    "routed_scaling_factor": 1.5,
+}
+DEEPSEEK = {
+    **{key: value for key, value in SIZES.items() if key != "num_key_value_heads"},
+    **GROUPED,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 32,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 12,
+    "rms_norm_eps": 1e-6,
+}
+MPT_SIZES = {"d_model": 64, "n_layers": 4, "n_heads": 4, "vocab_size": 160, "max_seq_len": 128}
+NAMED_SIZES = {key: value for key, value in SIZES.items() if key not in ("rms_norm_eps", "num_key_value_heads")}
+VARIANTS |= {
+    "openai-gpt": Variant("openai-gpt", GPT2_SIZES),
+    "gpt_neo": Variant(
+        "gpt_neo",
+        {
+            "hidden_size": 64,
+            "num_layers": 4,
+            "num_heads": 4,
+            "vocab_size": 160,
+            "max_position_embeddings": 128,
+            "attention_types": [[["global", "local"], 2]],
+            "window_size": 8,
+        },
+    ),
+    "gptj": Variant("gptj", {**GPT2_SIZES, "rotary_dim": 8}),
+    "gpt_bigcode": Variant("gpt_bigcode", GPT2_SIZES),
+    "gpt_bigcode-mha": Variant("gpt_bigcode", {**GPT2_SIZES, "multi_query": False, "activation_function": "relu"}),
+    "starcoder2": Variant("starcoder2", {**NAMED_SIZES, "num_key_value_heads": 2, "sliding_window": 8}),
+    "starcoder2-plain": Variant(
+        "starcoder2",
+        {
+            **NAMED_SIZES,
+            "num_key_value_heads": 2,
+            "use_bias": False,
+            "sliding_window": None,
+            "norm_epsilon": 1e-4,
+        },
+    ),
+    "opt": Variant(
+        "opt",
+        {
+            "hidden_size": 64,
+            "ffn_dim": 112,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "vocab_size": 160,
+            "max_position_embeddings": 128,
+        },
+    ),
+    "opt-bare": Variant(
+        "opt",
+        {
+            "hidden_size": 64,
+            "ffn_dim": 112,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "vocab_size": 160,
+            "max_position_embeddings": 128,
+            "enable_bias": False,
+            "layer_norm_elementwise_affine": False,
+        },
+    ),
+    "bloom": Variant("bloom", {"hidden_size": 64, "n_layer": 4, "n_head": 4, "vocab_size": 160, "seq_length": 128}),
+    "bloom-six-heads": Variant(
+        "bloom",
+        {
+            "hidden_size": 96,
+            "n_layer": 2,
+            "n_head": 6,
+            "vocab_size": 160,
+            "seq_length": 128,
+        },
+    ),
+    "mpt": Variant("mpt", MPT_SIZES),
+    "mpt-clipped": Variant("mpt", {**MPT_SIZES, "attn_config": {"clip_qkv": 1.0, "softmax_scale": 0.2}}),
+    "stablelm": Variant("stablelm", {**NAMED_SIZES, "num_key_value_heads": 2, "use_qkv_bias": True}),
+    "stablelm-parallel": Variant("stablelm", {**NAMED_SIZES, "num_key_value_heads": 4, "use_parallel_residual": True}),
+    "olmo": Variant("olmo", {**NAMED_SIZES, "num_key_value_heads": 2}),
+    "olmo-clipped": Variant("olmo", {**NAMED_SIZES, "clip_qkv": 1.0}),
+    "olmo3": _like_llama("olmo3", sliding_window=8),
+    "olmo3-scaled": _like_llama(
+        "olmo3",
+        sliding_window=8,
+        rope_parameters={
+            "full_attention": {"rope_theta": 500.0, **YARN},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+        },
+    ),
+    "nemotron": Variant("nemotron", {**NAMED_SIZES, "num_key_value_heads": 2}),
+    "nemotron-biases": Variant(
+        "nemotron",
+        {
+            **NAMED_SIZES,
+            "num_key_value_heads": 4,
+            "attention_bias": True,
+            "mlp_bias": True,
+            "head_dim": 24,
+            "norm_eps": 1e-4,
+        },
+    ),
+    "arcee": _like_llama("arcee"),
+    "seed_oss": _like_llama("seed_oss", head_dim=24),
+    "helium": _like_llama("helium", head_dim=16),
+    "ernie4_5": _like_llama("ernie4_5", head_dim=24),
+    "ernie4_5-biases": _like_llama("ernie4_5", head_dim=16, use_bias=True),
+    "exaone4": _like_llama("exaone4", sliding_window=8),
+    "exaone4-full": _like_llama("exaone4", sliding_window=None, layer_types=["full_attention"] * 4),
+    "granitemoe": _like_llama(
+        "granitemoe", num_local_experts=5, num_experts_per_tok=2, attention_multiplier=0.2, residual_multiplier=0.5
+    ),
+    "granitemoeshared": _like_llama(
+        "granitemoeshared",
+        num_local_experts=5,
+        num_experts_per_tok=2,
+        shared_intermediate_size=40,
+        attention_multiplier=0.2,
+        logits_scaling=2.0,
+    ),
+    "deepseek_v3": Variant("deepseek_v3", {**DEEPSEEK, "n_group": 4, "topk_group": 2, "q_lora_rank": 24}),
+    "deepseek_v3-yarn": Variant(
+        "deepseek_v3",
+        {
+            **DEEPSEEK,
+            "n_group": 1,
+            "topk_group": 1,
+            "q_lora_rank": 24,
+            "norm_topk_prob": False,
+            "rope_parameters": {
+                "rope_theta": 5000.0,
+                **YARN,
+                "mscale": 1.0,
+                "mscale_all_dim": 0.7,
+            },
+        },
+    ),
+    "deepseek_v2": Variant(
+        "deepseek_v2",
+        {
+            **DEEPSEEK,
+            "n_group": 4,
+            "topk_group": 2,
+            "topk_method": "group_limited_greedy",
+            "q_lora_rank": 24,
+        },
+    ),
+    "deepseek_v2-lite": Variant(
+        "deepseek_v2",
+        {
+            **DEEPSEEK,
+            "q_lora_rank": None,
+            "attention_bias": True,
+            "kv_lora_rank": 24,
+            "v_head_dim": 16,
+        },
+    ),
+    "glm4_moe": _like_llama("glm4_moe", **GROUPED, head_dim=24, attention_bias=True, use_qk_norm=True),
+    "dots1": _like_llama("dots1", **GROUPED, sliding_window=8, max_window_layers=2),
+    "gpt_oss": _like_llama(
+        "gpt_oss",
+        num_local_experts=5,
+        num_experts_per_tok=2,
+        sliding_window=8,
+        head_dim=16,
+        swiglu_limit=1.0,
+        rope_parameters={"rope_theta": 500.0, **YARN, "truncate": False},
+    ),
+    "hunyuan": _like_llama("hunyuan_v1_dense", head_dim=24),
+    "hunyuan-alpha": _like_llama(
+        "hunyuan_v1_dense",
+        head_dim=16,
+        rope_parameters={"rope_type": "dynamic", "rope_theta": 500.0, "alpha": 20.0, "factor": 1.0},
+    ),
+}
 NO_PADDING_ID = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 
@@ -196,3 +381,6 @@ def jitter(model: torch.nn.Module, seed: int) -> None:
             parameter.copy_(noise * 1.5 / parameter.shape[-1] ** 0.5)
         else:
             parameter.add_(0.2 * noise)
+    for name, buffer in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            buffer.add_(0.3 * torch.rand(buffer.shape, generator=generator))

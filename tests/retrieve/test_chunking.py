@@ -25,7 +25,7 @@ WAYS: list[By] = [way for way in get_args(By) if way != "tokens"]
 LINES = st.sampled_from(
     ["# Head", "## Sub head", "```", "def f():", "    x = 1", "class A:", "A sentence. Another one!",
      "一句話。又一句？", "", "| a | b |", "|---|---|", "  ", "- item", "word " * 12, "長" * 40,
-     "e\u0301", "fn go() {", "}"]
+     "e\u0301", "fn go() {", "}", "a\x0cb", "c\u2028d\x85", "\x1c"]
 )  # fmt: skip
 TEXTS = st.lists(LINES, max_size=40).map("\n".join)
 

@@ -29,6 +29,8 @@ def test_a_folder_gives_documents_and_reasons(tmp_path: Path) -> None:
     os.truncate(tmp_path / "huge.txt", 200 << 20)
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\0\0\0\0")
     (tmp_path / ".hidden").write_text("no")
+    (tmp_path / "old.xls").write_bytes(b"anything")
+    (tmp_path / os.fsdecode(b"latin\xe9.txt")).write_text("no")
     (tmp_path / "sub/loop").symlink_to("..")
     (tmp_path / "outside").symlink_to("/usr")
     (tmp_path / "nowhere").symlink_to("missing.txt")
@@ -45,7 +47,9 @@ def test_a_folder_gives_documents_and_reasons(tmp_path: Path) -> None:
     assert "leads nowhere" in reasons["nowhere"]
     assert "not a plain file" in reasons["pipe"]
     assert "no text" in reasons["empty.txt"]
-    assert len(reasons) == 8
+    assert "save it as CSV" in reasons["old.xls"]
+    assert "not UTF-8" in reasons["latin\\xe9.txt"]
+    assert len(reasons) == 10
     assert all("\n" not in reason for reason in reasons.values())
 
 

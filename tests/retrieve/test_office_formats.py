@@ -73,6 +73,14 @@ def test_an_epub_is_read_along_its_spine(tmp_path: Path) -> None:
     assert document.headings_at(document.text.index("1 | 2")) == ("One", "Two")
 
 
+def test_a_broken_chapter_costs_itself_alone(tmp_path: Path) -> None:
+    document = read(make.make_epub(tmp_path / "a.epub", "<p>unclosed", "<p>fine</p>"))
+    assert document.text == "fine"
+    assert document.warnings[0].startswith("left out: OPS/ch 0.xhtml is broken XML")
+    with pytest.raises(FormatError, match="no text: left out"):
+        read(make.make_epub(tmp_path / "b.epub", "<p>unclosed"))
+
+
 def test_a_book_under_drm_is_refused_and_scrambled_fonts_are_not(tmp_path: Path) -> None:
     fonts = "http://www.idpf.org/2008/embedding"
     assert read(make.make_epub(tmp_path / "a.epub", "<p>x</p>", encryption=fonts)).text == "x"

@@ -47,6 +47,11 @@ def test_chinese_lines_are_joined_without_a_space() -> None:
     assert list(join_lines(lines, frozenset())) == ["".join(lines)]
 
 
+def test_a_title_after_a_full_line_stands_alone() -> None:
+    lines = ["and the elastic stop nut, of the fiber insert type.", "Boots Nut", "The Boots self-locking nut is of one"]
+    assert list(join_lines(lines, frozenset())) == lines
+
+
 def test_rows_of_numbers_stay_apart() -> None:
     lines = ["mDPR 23.5 15.6 17.1 23.9", "BGE 31.0 25.4 24.2 28.7"]
     assert list(join_lines(lines, frozenset())) == lines

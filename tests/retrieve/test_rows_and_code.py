@@ -102,3 +102,19 @@ def test_other_languages_are_read_by_layout(language: str, source: str, expected
         assert spans[2].level == 2 and texts[2].strip().endswith("}")
     if language == "c":
         assert texts == ["static int add(int a, int b)\n{\n\treturn a + b;\n}\n"]
+
+
+def test_lines_end_at_newlines_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.rs"
+    path.write_text("// a\u2028b\x0cc\n\nfn go() {\n    x\n}\n\nfn on() {}\n")
+    document = read(path)
+    assert [document.text[span.start : span.end] for span in document.spans] == [
+        "fn go() {\n    x\n}\n",
+        "fn on() {}\n",
+    ]
+
+
+def test_a_lone_surrogate_does_not_reach_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": "x\\ud800y"}\n')
+    assert read(path).text == "a: x\ufffdy"

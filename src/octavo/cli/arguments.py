@@ -55,6 +55,11 @@ IgnoreConfigKey = Annotated[
     list[str] | None,
     typer.Option("--ignore-config-key", metavar="KEY", help="Load the model without this key of its config."),
 ]
+Speculative = Annotated[
+    str | None,
+    typer.Option("--speculative", metavar="ngram|MODEL", help="Guess ahead from the text or by a smaller model."),
+]
+DraftTokens = Annotated[int, typer.Option("--draft-tokens", metavar="N", help="With --speculative: guesses a step.")]
 
 
 def obtain(reference: str) -> str:

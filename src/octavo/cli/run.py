@@ -40,6 +40,8 @@ def run(
     context: given.Context = None,
     quantize: given.Quantize = None,
     ignore_config_key: given.IgnoreConfigKey = None,
+    speculative: given.Speculative = None,
+    draft_tokens: given.DraftTokens = 8,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; the last has it all.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Say on stderr how fast it was.")] = False,
 ) -> None:
@@ -73,6 +75,8 @@ def run(
         context=context,
         quantize=quantize,
         ignore_config_keys=ignore_config_key or (),
+        speculative=speculative,
+        draft_tokens=draft_tokens,
     ) as loaded:
         sampling = given.adjusted(
             loaded.sampling,

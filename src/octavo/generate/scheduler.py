@@ -8,6 +8,7 @@ by one while the other waits. A runner's rows are independent of their neighbour
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.generate.blocks import START, BlockPool
+from octavo.generate.pace import Pace
+from octavo.generate.propose import NO_DRAFT, Draft, Proposer, Text
 from octavo.models.runner import BLOCK_SIZE, Row, Runner
 
-PREFILL_BESIDE_DECODING = 64
-"""Prompt tokens a step takes at most while others decode, so that a long prompt does not freeze them."""
 MOST_PASSED = 8
 """How often one that came later may get its turn first, for a better priority or a shorter prompt."""
 
@@ -28,13 +29,15 @@ MOST_PASSED = 8
 class Branch:
     """One text that a task computes: its tokens, how many of them have keys and values, and the blocks of those.
 
-    root: what the text begins with for the sharing of blocks; texts of different roots share none.
+    root: what the text begins with for the sharing of blocks; texts of different roots share none. draft: guesses at
+    the tokens that follow, to be checked in the next step.
     """
 
     tokens: list[int]
     root: bytes = START
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
+    draft: Draft = NO_DRAFT
 
     @property
     def pending(self) -> int:
@@ -43,7 +46,7 @@ class Branch:
 
 
 class Task(Protocol):
-    """What is run: a completion (`completion.py`), a beam search (`beam.py`) or a scoring (`scoring.py`).
+    """What is run: a completion (`tasks/completion.py`), a beam search or a scoring.
 
     branches: its texts; `take` may replace them by others. width: most branches that it will have. priority: the
     smaller, the sooner. tokens_a_step: most tokens of a branch in one step.
@@ -66,12 +69,19 @@ class Task(Protocol):
         """Its first step comes; `cached` tokens need no computing."""
         ...
 
+    def to_guess(self, branch: Branch) -> Text | None:
+        """What a proposer may guess at, once all its tokens but one have run; None: nothing."""
+        ...
+
     def logits_from(self, branch: Branch, count: int) -> int:
-        """From which of the next `count` tokens on logits are wanted."""
+        """From which of the next `count` tokens, the draft's among them, on logits are wanted."""
         ...
 
     def take(self, branch: Branch, logits: NDArray[np.float32]) -> None:
-        """More of its tokens have run. logits: (wanted, vocab_size), of the last of its `computed` tokens."""
+        """More of its tokens have run. logits: (wanted, vocab_size), of its last computed tokens and then of its draft.
+
+        What of a draft stands it counts as computed itself.
+        """
         ...
 
     def fail(self, error: BaseException) -> None:
@@ -104,9 +114,11 @@ Plan = list[tuple[_Place, Branch, int]]
 class Scheduler:
     """Runs tasks on a runner, a step a call. Not thread-safe."""
 
-    def __init__(self, runner: Runner, *, max_running: int) -> None:
+    def __init__(self, runner: Runner, *, max_running: int, proposer: Proposer | None = None) -> None:
         self.pool = BlockPool(runner.num_blocks)
         self._runner = runner
+        self._proposer = proposer
+        self._pace = Pace()
         self._max_running = min(max_running, runner.max_tokens)
         self._arrivals = 0
         self._waiting: list[_Place] = []
@@ -127,6 +139,7 @@ class Scheduler:
         self._drop_cancelled()
         self._admit()
         try:
+            self._propose()
             self._run(self._plan())
         except BaseException as error:  # every reader must hear of it, whatever it was
             for place in self._running:
@@ -145,6 +158,8 @@ class Scheduler:
             self._preempt(place)
         self.pool.forget()
         self._runner.refresh()
+        if self._proposer is not None:
+            self._proposer.refresh()
 
     def check(self) -> None:
         """Assert that no block is lost."""
@@ -180,11 +195,15 @@ class Scheduler:
         budget = self._runner.max_tokens
         plan: Plan = []
         for place, branch in branches:
-            if branch.pending == 1 and budget and self._grow(place, branch, 1):
-                plan.append((place, branch, 1))
-                budget -= 1
+            if branch.pending == 1 and budget:
+                free = (len(branch.blocks) + self.pool.available) * BLOCK_SIZE - branch.computed
+                branch.draft = branch.draft.first(max(0, min(budget, free) - 1))  # nobody is preempted for a guess
+                count = 1 + len(branch.draft.tokens)
+                if self._grow(place, branch, count):
+                    plan.append((place, branch, count))
+                    budget -= count
         if plan:
-            budget = min(budget, PREFILL_BESIDE_DECODING)
+            budget = min(budget, self._pace.beside())
         self._plan_prompts([(place, branch) for place, branch in branches if branch.pending > 1], budget, plan)
         return [(place, branch, count) for place, branch, count in plan if branch.blocks]
 
@@ -211,6 +230,20 @@ class Scheduler:
         for place in left:
             place.passed += place.number < last
 
+    def _propose(self) -> None:
+        """Ask for guesses at all texts that decode."""
+        if self._proposer is None:
+            return
+        decoding = [
+            (branch, text)
+            for place in self._running
+            for branch in place.task.branches
+            if branch.pending == 1 and branch.computed and (text := place.task.to_guess(branch)) is not None
+        ]
+        drafts = self._proposer.propose([text for _, text in decoding])
+        for (branch, _), draft in zip(decoding, drafts, strict=True):
+            branch.draft = draft
+
     def _share(self, branch: Branch, unread: int) -> None:
         """Take what others have computed of the next tokens."""
         if branch.computed == len(branch.blocks) * BLOCK_SIZE:
@@ -224,13 +257,17 @@ class Scheduler:
                 place.task.started(branch.computed)
         if not plan:
             return
+        begun = time.perf_counter()
+        prompt = sum(count for _, branch, count in plan if branch.pending > 1)
         output = self._runner.step([_row(place.task, branch, count) for place, branch, count in plan])
         at = 0
         for place, branch, count in plan:
             wanted = count - place.task.logits_from(branch, count)
-            branch.computed += count
+            branch.computed += count - len(branch.draft.tokens)
             self._take(place.task, branch, output.logits[at : at + wanted])
             at += wanted
+        decoded = sum(count for _, _, count in plan) - prompt
+        self._pace.measured(decoded, prompt, time.perf_counter() - begun)
 
     def _take(self, task: Task, branch: Branch, logits: NDArray[np.float32]) -> None:
         before = task.branches
@@ -269,7 +306,9 @@ class Scheduler:
 
     def _free(self, branch: Branch) -> None:
         self.pool.release(branch.blocks)
-        branch.blocks, branch.computed = [], 0
+        branch.blocks, branch.computed, branch.draft = [], 0, NO_DRAFT
+        if self._proposer is not None:
+            self._proposer.forget(branch)
 
     def _retire(self) -> None:
         """Free what finished tasks hold."""
@@ -297,5 +336,5 @@ def _is_coming(branch: Branch, unread: int, leading: Sequence[Branch]) -> bool:
 
 
 def _row(task: Task, branch: Branch, count: int) -> Row:
-    tokens = branch.tokens[branch.computed : branch.computed + count]
+    tokens = [*branch.tokens[branch.computed : branch.computed + count], *branch.draft.tokens]
     return Row(np.asarray(tokens, np.int32), branch.computed, branch.blocks, task.logits_from(branch, count))

@@ -87,9 +87,10 @@ def _open_folder(folder: Path, ignore: Collection[str]) -> Checkpoint:
     config = read_config(family, raw, str(source), ignore)
     entries = _with_prefix(read_folder(folder), family)
     config = _checked_tie(config, entries, family.rules)
-    tensors = to_canonical(
-        entries, family.rules, config, harmless=_harmless(family, config, family.rules), source=str(folder)
-    )
+    harmless = _harmless(family, config, family.rules)
+    if raw.get("num_nextn_predict_layers"):  # a block past the others that guesses further tokens
+        harmless = (*harmless, rf"model\.layers\.{config.num_layers}\..*")
+    tensors = to_canonical(entries, family.rules, config, harmless=harmless, source=str(folder))
     path = folder / "generation_config.json"
     generation = read_generation(read_json(path) if path.is_file() else None, raw, str(path), ignore=ignore)
     name = folder.resolve().name

@@ -22,7 +22,7 @@ from octavo.models.packing.quantizing import Quantization
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
-from octavo.nn.kernels.binding import ENCODINGS, NORMS, choose_level
+from octavo.nn.kernels.binding import CACHES, ENCODINGS, NORMS, VECTORS, choose_level
 from octavo.nn.kernels.handle import KernelModel
 from octavo.nn.shapes import parameter_shapes
 
@@ -45,6 +45,7 @@ class CompiledRunner:
     """Implements `Runner`. threads None: `settings.threads()`. cache: where packed weights are kept between loads.
 
     quantize: a key of `QUANTIZATIONS` for dense weights, as they are where None.
+    kv_cache: a key of CACHES, what keys and values are kept in; None: `settings.kv_cache()`, else as the weights ask.
 
     Raises MissingDependencyError (library not built), UnsupportedError (a switch or shape without kernels), FormatError
     (a tensor is missing or has another shape), OctavoError (a forced level that the machine lacks, no memory).
@@ -58,6 +59,7 @@ class CompiledRunner:
         threads: int | None = None,
         quantize: str | None = None,
         cache: PackCache | None = None,
+        kv_cache: str | None = None,
     ) -> None:
         assert num_blocks >= 1, "a runner needs KV memory"
         self.config = checkpoint.config
@@ -76,7 +78,7 @@ class CompiledRunner:
             moe=planned.moe,
             num_blocks=num_blocks,
             threads=threads or settings.threads(),
-            cache_f32=self._quantize is None and _exact(self.config, checkpoint.tensors),
+            cache=CACHES[kv_cache or settings.kv_cache() or self._natural_cache()],
             **planned.shape,
         )
         self.max_tokens = self._model.max_tokens
@@ -141,8 +143,8 @@ class CompiledRunner:
 
     def _set_vector(self, name: str, layer: int, owner: str, leaf: str) -> None:
         values = np.ascontiguousarray(_take(self._checkpoint.tensors, name).dequantize())
-        if leaf == "correction_bias":
-            self._model.set_correction(layer, values)
+        if f"{owner}.{leaf}" in VECTORS:
+            self._model.set_vector(layer, f"{owner}.{leaf}", values)
             return
         if owner not in NORMS:
             self._model.set_bias(layer, _slot(owner), values)
@@ -150,6 +152,12 @@ class CompiledRunner:
         if self.config.norm.offset and leaf == "weight":
             values = values + np.float32(1)
         self._model.set_norm(layer, owner, values, bias=leaf == "bias")
+
+    def _natural_cache(self) -> str:
+        """f32 where all matrices of the blocks become f32, else bf16."""
+        names = [name for name, shape in parameter_shapes(self.config).items() if _place(name)[0] and len(shape) == 2]
+        encodings = {_take(self._checkpoint.tensors, name).encoding for name in names}
+        return "f32" if self._quantize is None and encodings <= {"f32", "f16"} else "bf16"
 
     def _set_matrix(self, name: str, layer: int, slot: str) -> None:
         packed = self._packed.get(name)
@@ -200,12 +208,6 @@ def _place(name: str) -> tuple[str, str]:
 def _slot(owner: str) -> str:
     """The kernels' name of a matrix."""
     return TABLES.get(owner) or owner.removeprefix("attention.").removeprefix("mlp.")
-
-
-def _exact(config: TransformerConfig, tensors: Mapping[str, StoredTensor]) -> bool:
-    """Whether all matrices of the blocks become f32."""
-    names = [name for name, shape in parameter_shapes(config).items() if _place(name)[0] and len(shape) == 2]
-    return {_take(tensors, name).encoding for name in names} <= {"f32", "f16"}
 
 
 def _take(tensors: Mapping[str, StoredTensor], name: str) -> StoredTensor:

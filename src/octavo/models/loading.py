@@ -55,6 +55,8 @@ def _torch_runner(checkpoint: Checkpoint, num_blocks: int) -> Runner:
         raise MissingDependencyError(
             "the torch runner needs torch, which is not installed; pip install 'octavo[torch]', or run on the kernels"
         )
+    if settings.kv_cache() is not None:
+        raise UnsupportedError(f"OCTAVO_KV_CACHE={settings.kv_cache()} is the kernels'; unset it for the torch runner")
     from octavo.models.torch_loading import fitting_runner
 
     return fitting_runner(checkpoint, num_blocks)

@@ -68,6 +68,14 @@ class StoredTensor:
         picked = np.ascontiguousarray(self.data[index])
         return StoredTensor(self.encoding, (len(picked), self.shape[1]), picked)
 
+    def slab(self, index: int) -> StoredTensor:
+        """One entry of the first of three dimensions (or of a dense matrix's two); nothing is copied."""
+        if len(self.shape) == 2:
+            return StoredTensor.from_bits(self.encoding, self.bits()[index])
+        assert len(self.shape) == 3, "a slab of a stack of matrices"
+        rows = self.shape[1]
+        return StoredTensor(self.encoding, self.shape[1:], self.data[index * rows : (index + 1) * rows])
+
     def transposed(self) -> StoredTensor:
         """The transpose of a dense matrix, copied."""
         assert len(self.shape) == 2, "only a matrix can be transposed"
@@ -75,9 +83,23 @@ class StoredTensor:
 
 
 def concatenate_rows(parts: list[StoredTensor]) -> StoredTensor:
-    """Tensors of one dense encoding and width, one under the other."""
+    """Tensors of one encoding and width, one under the other."""
     assert len({part.encoding for part in parts}) == 1, "parts differ in encoding"
-    return StoredTensor.from_bits(parts[0].encoding, np.concatenate([part.bits() for part in parts]))
+    shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+    return StoredTensor(parts[0].encoding, shape, np.concatenate([part.data for part in parts]))
+
+
+def stacked(parts: list[StoredTensor]) -> StoredTensor:
+    """Tensors of one encoding and shape as one with a dimension more."""
+    assert len({(part.encoding, part.shape) for part in parts}) == 1, "parts differ"
+    shape = (len(parts), *parts[0].shape)
+    data = np.concatenate([part.data for part in parts])
+    return StoredTensor(parts[0].encoding, shape, data.reshape(data_shape(parts[0].encoding, shape)))
+
+
+def zeros_like(tensor: StoredTensor) -> StoredTensor:
+    """Zeros of the same dense encoding and shape."""
+    return StoredTensor(tensor.encoding, tensor.shape, np.zeros_like(tensor.data))
 
 
 def data_shape(encoding: Encoding, shape: tuple[int, ...]) -> tuple[int, ...]:

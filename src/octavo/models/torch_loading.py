@@ -16,7 +16,7 @@ from octavo.models.checkpoint import Checkpoint
 from octavo.models.memory import free_memory
 from octavo.models.runner import BLOCK_SIZE
 from octavo.models.transformer import TorchRunner
-from octavo.nn.shapes import parameter_shapes
+from octavo.nn.shapes import kept_key, parameter_shapes
 
 
 def fitting_runner(checkpoint: Checkpoint, num_blocks: int) -> TorchRunner:
@@ -27,9 +27,10 @@ def fitting_runner(checkpoint: Checkpoint, num_blocks: int) -> TorchRunner:
 
 
 def _float32_fits(checkpoint: Checkpoint, num_blocks: int) -> bool:
-    config, attention = checkpoint.config, checkpoint.config.attention
+    config, (kv_heads, key_width) = checkpoint.config, kept_key(checkpoint.config)
     numbers = sum(math.prod(shape) for shape in parameter_shapes(config).values())
-    numbers += 2 * config.num_layers * attention.num_kv_heads * attention.head_dim * BLOCK_SIZE * num_blocks
+    kept = config.num_layers * kv_heads * key_width * BLOCK_SIZE * num_blocks
+    numbers += kept if config.attention.latent else 2 * kept
     free = free_memory()
     if free is None or 4 * numbers <= free:
         return True

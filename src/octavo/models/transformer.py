@@ -58,15 +58,11 @@ class Transformer(nn.Module):
 
     def _make_embeddings(self, config: TransformerConfig) -> None:
         width, encoder = config.embedding_size, config.encoder
-        types, normed, narrow = (
-            (0, False, False)
-            if encoder is None
-            else (encoder.token_types, encoder.embedding_norm, encoder.embedding_size is not None)
-        )
+        types, narrow = (0, False) if encoder is None else (encoder.token_types, encoder.embedding_size is not None)
         self.embed_tokens = _embedding(config.vocab_size, width)
         self.embed_positions = _embedding(config.num_positions, width) if config.learned_positions else None
         self.embed_types = _embedding(types, width) if types else None
-        self.embed_norm = make_norm(config.norm, width) if normed else None
+        self.embed_norm = make_norm(config.norm, width) if config.has_embedding_norm else None
         self.embed_projection = Linear(width, config.hidden_size, bias=True) if narrow else None
 
     @classmethod
@@ -101,7 +97,7 @@ class Transformer(nn.Module):
         device = self.embed_tokens.weight.device
         generator = torch.Generator(device).manual_seed(seed)
         for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
+            if name.endswith(("bias", "sinks")):
                 parameter.zero_()
             elif parameter.ndim == 1:
                 parameter.fill_(0 if self.config.norm.offset else 1)

@@ -1,14 +1,19 @@
-"""Multi-head, grouped-query (Ainslie et al. 2023, arXiv 2305.13245) and multi-query attention, in one class.
+"""Multi-head, grouped-query (Ainslie et al. 2023, arXiv 2305.13245) and multi-query attention, in one class, and latent
+attention (DeepSeek-AI 2024, arXiv 2405.04434), which keeps one small vector of a token, in another.
 
 Unusual: the layer projects, normalises and rotates, then hands q, k and v to an `Attend` with the `Scoring` of its
 block: what keeps keys and values is not its business. Whole sequences in training and paged memory in serving both fit
-behind it.
+behind it. Latent attention multiplies the matrices that would make all heads' keys and values of the latent vector into
+the queries and into what comes out, so that heads attend over latent vectors themselves: multi-query attention, with
+less memory and more multiplications than its expanded form.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from octavo.nn.config import TransformerConfig
@@ -16,14 +21,14 @@ from octavo.nn.linear import Linear
 from octavo.nn.norms import HeadNorm, LayerNorm, RmsNorm, make_norm
 from octavo.nn.rotary import rotate
 from octavo.nn.scoring import Scoring
-from octavo.nn.shapes import qk_norm_widths
+from octavo.nn.shapes import LATENT_NORM_EPS, qk_norm_widths
 
 
 class Attend(Protocol):
     """Mixes values, by keys that it may keep."""
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
-        """q: (batch, heads, tokens, head_dim); k, v: (batch, kv_heads, tokens, head_dim) -> of q's shape."""
+        """q: (batch, heads, tokens, head_dim); k, v: (batch, kv_heads, tokens, ...) -> as q, of v's width."""
         ...
 
 
@@ -32,6 +37,7 @@ class Attention(nn.Module):
 
     q_norm: nn.Module | None
     k_norm: nn.Module | None
+    sinks: nn.Parameter | None
 
     def __init__(self, config: TransformerConfig, layer: int) -> None:
         super().__init__()
@@ -43,16 +49,26 @@ class Attention(nn.Module):
         self.k = Linear(width, kv_size, bias=attention.qkv_bias)
         self.v = Linear(width, kv_size, bias=attention.qkv_bias)
         self.o = Linear(q_size, width, bias=attention.output_bias)
+        self.clip = attention.clip
+        self.register_parameter("sinks", nn.Parameter(torch.empty(attention.num_heads)) if attention.sinks else None)
+        self.norm_after_rope = attention.qk_norm_after_rope
         self.split_norm = attention.qk_norm == "head"
         self.q_norm = _qk_norm(config, "q_norm", attention.num_heads)
         self.k_norm = _qk_norm(config, "k_norm", attention.num_kv_heads)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
         """x: (batch, tokens, hidden_size) -> the same. rotary: cos and sin of the positions, None without rotary."""
-        q, k, v = self._heads(self.q(x), self.q_norm), self._heads(self.k(x), self.k_norm), self._heads(self.v(x))
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        if self.clip is not None:
+            q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
+        before = None if self.norm_after_rope else (self.q_norm, self.k_norm)
+        q, k, v = self._heads(q, before and before[0]), self._heads(k, before and before[1]), self._heads(v)
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
-        mixed = attend(q, k, v, self.scoring).transpose(1, 2).flatten(2)  # (batch, tokens, heads * head_dim)
+        if self.norm_after_rope and self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        scoring = self.scoring if self.sinks is None else replace(self.scoring, sinks=self.sinks)
+        mixed = attend(q, k, v, scoring).transpose(1, 2).flatten(2)  # (batch, tokens, heads * head_dim)
         return self.o(mixed)  # type: ignore[no-any-return]
 
     def _heads(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
@@ -65,11 +81,53 @@ class Attention(nn.Module):
         return x.transpose(1, 2)
 
 
+class LatentAttention(nn.Module):
+    """q, or q_a, q_a_norm and q_b: -> heads * head_dim. kv_a, kv_a_norm: -> kv_rank; k_rope: -> rotary_dim.
+
+    kv_b: kv_rank -> heads * (head_dim - rotary_dim + value_dim), a head's key before its value; o: back to hidden_size.
+    """
+
+    def __init__(self, config: TransformerConfig, layer: int) -> None:
+        super().__init__()
+        attention, latent, rope, width = config.attention, config.attention.latent, config.rope, config.hidden_size
+        assert latent is not None and rope is not None, "latent attention has both"
+        self.heads, self.head_dim, self.value_dim = attention.num_heads, attention.head_dim, latent.value_dim
+        self.rotary_dim = rope.rotary_dim
+        self.scoring = Scoring.of(config, layer)
+        bias, q_size = attention.qkv_bias, attention.num_heads * attention.head_dim
+        if latent.q_rank is None:
+            self.q = Linear(width, q_size, bias=False)
+        else:
+            self.q_a = Linear(width, latent.q_rank, bias=bias)
+            self.q_a_norm = RmsNorm(latent.q_rank, LATENT_NORM_EPS)
+            self.q_b = Linear(latent.q_rank, q_size, bias=False)
+        self.kv_a = Linear(width, latent.kv_rank, bias=bias)
+        self.k_rope = Linear(width, self.rotary_dim, bias=bias)
+        self.kv_a_norm = RmsNorm(latent.kv_rank, LATENT_NORM_EPS)
+        kept = self.head_dim - self.rotary_dim
+        self.kv_b = Linear(latent.kv_rank, self.heads * (kept + self.value_dim), bias=False)
+        self.o = Linear(self.heads * self.value_dim, width, bias=attention.output_bias)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
+        """x: (batch, tokens, hidden_size) -> the same. rotary: cos and sin of the positions."""
+        assert rotary is not None, "a part of each key turns"
+        q = self.q(x) if hasattr(self, "q") else self.q_b(self.q_a_norm(self.q_a(x)))
+        q = q.view(*q.shape[:2], self.heads, self.head_dim).transpose(1, 2)
+        kept = self.head_dim - self.rotary_dim
+        matrices = self.kv_b.dequantize().view(self.heads, kept + self.value_dim, -1)
+        into_keys, into_values = matrices[:, :kept], matrices[:, kept:]
+        latent = self.kv_a_norm(self.kv_a(x))[:, None]  # (batch, 1, tokens, kv_rank)
+        k = torch.cat((latent, rotate(self.k_rope(x)[:, None], *rotary)), dim=-1)
+        q = torch.cat((q[..., :kept] @ into_keys, rotate(q[..., kept:], *rotary)), dim=-1)
+        mixed = attend(q, k, latent, self.scoring)  # (batch, heads, tokens, kv_rank)
+        values = mixed @ into_values.transpose(1, 2)
+        return self.o(values.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
 def _qk_norm(config: TransformerConfig, name: str, heads: int) -> RmsNorm | LayerNorm | HeadNorm | None:
     width = qk_norm_widths(config.attention).get(name)
     if width is None:
         return None
     if config.attention.qk_norm == "per_head":
-        assert config.norm.kind == "layer_without_bias", "heads with a norm each are layer-normalised"
         return HeadNorm(width, heads, config.norm.eps)
     return make_norm(config.norm, width)

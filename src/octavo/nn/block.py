@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from octavo.nn.attention import Attend, Attention
+from octavo.nn.attention import Attend, Attention, LatentAttention
 from octavo.nn.config import TransformerConfig
 from octavo.nn.mlp import Mlp
 from octavo.nn.moe import Moe
@@ -22,11 +22,12 @@ class Block(nn.Module):
         def norm(name: str) -> nn.Module | None:
             return make_norm(config.norm, width) if name in norms else None
 
+        self.post = config.placement == "post"
         self.parallel = config.placement in ("parallel", "parallel_two")
         self.post = config.placement == "post"
         self.residual_scale = config.residual_scale
         self.attention_norm = norm("attention_norm")
-        self.attention = Attention(config, layer)
+        self.attention = (Attention if config.attention.latent is None else LatentAttention)(config, layer)
         self.attention_output_norm = norm("attention_output_norm")
         self.mlp_norm = norm("mlp_norm")
         moe = config.moe_of(layer)
@@ -35,6 +36,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
         """(batch, tokens, hidden_size) -> the same."""
+        if self.post:
+            x = _apply(self.attention_output_norm, self._add(x, self.attention(x, rotary, attend)))
+            return _apply(self.mlp_output_norm, self._add(x, self.mlp(x)))
         normed = _apply(self.attention_norm, x)
         mixed = self.attention(normed, rotary, attend)
         if self.parallel:

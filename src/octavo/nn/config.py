@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-NormKind = Literal["rms", "layer", "layer_without_bias"]
-Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
+NormKind = Literal["rms", "layer", "layer_without_bias", "layer_bare"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu_squared"]
 HeadActivation = Activation | Literal["tanh"]
+Scores = Literal["softmax", "sigmoid"]
 QkNorm = Literal["head", "per_head", "full"]
 Placement = Literal["pre", "post", "output", "sandwich", "parallel", "parallel_two"]
 Task = Literal["masked_lm", "sequence", "tokens", "span"]
@@ -19,7 +20,7 @@ Task = Literal["masked_lm", "sequence", "tokens", "span"]
 
 @dataclass(frozen=True)
 class NormConfig:
-    """rms: x / sqrt(mean(x^2) + eps) * weight. layer: LayerNorm with weight and bias, or with the weight alone.
+    """rms: x / sqrt(mean(x^2) + eps) * weight. layer: LayerNorm with weight and bias, the weight alone, or neither.
 
     offset: the weight is applied as 1 + weight. round_last: an rms norm multiplies the weight in float32 and rounds to
     x's type once; else it rounds before it multiplies. LayerNorm always rounds once.
@@ -50,13 +51,28 @@ class RopeConfig:
 
 
 @dataclass(frozen=True)
+class LatentConfig:
+    """Multi-head latent attention (DeepSeek-AI 2024, arXiv 2405.04434): keys and values are made of a small vector.
+
+    kv_rank: features of the vector that all heads' keys and values come from. q_rank: the same of the queries; None:
+    they are made of x at once. value_dim: width of a head's values. A head's key has head_dim features, the last
+    rotary_dim of which turn and are one for all heads.
+    """
+
+    kv_rank: int
+    q_rank: int | None
+    value_dim: int
+
+
+@dataclass(frozen=True)
 class AttentionConfig:
     """Multi-head (num_kv_heads = num_heads), grouped-query or multi-query (num_kv_heads = 1) attention.
 
     num_heads * head_dim need not be hidden_size. scale: of the scores; None: head_dim ** -0.5. softcap: scores become
-    softcap * tanh(score / softcap). qk_norm: q and k are normalised before they turn: head, each head with one weight
-    for all; per_head, each head with its own; full, all heads as one vector. alibi: each head adds its slope times the
-    key's position to the scores, before they are scaled.
+    softcap * tanh(score / softcap). qk_norm: q and k are normalised before they turn, or after: head, each head with
+    one weight for all; per_head, each head with its own; full, all heads as one vector. alibi: each head adds its slope
+    times the key's position to the scores, before they are scaled, or after. clip: q, k and v are cut to -clip .. clip.
+    sinks: each head has a learned score of seeing nothing, which takes its share of the softmax.
     """
 
     num_heads: int
@@ -67,26 +83,38 @@ class AttentionConfig:
     scale: float | None = None
     softcap: float | None = None
     qk_norm: QkNorm | None = None
+    qk_norm_after_rope: bool = False
     alibi: bool = False
+    alibi_after_scale: bool = False
+    clip: float | None = None
+    sinks: bool = False
+    latent: LatentConfig | None = None
 
 
 @dataclass(frozen=True)
 class MlpConfig:
-    """gated: down(act(gate(x)) * up(x)); plain: down(act(up(x)))."""
+    """gated: down(act(gate(x)) * up(x)); plain: down(act(up(x))).
+
+    limit: of a gated one, gate(x) is cut above it, up(x) outside -limit .. limit, and 1 is added to up(x).
+    """
 
     intermediate_size: int
     activation: Activation
     gated: bool
     bias: bool = False
+    limit: float | None = None
 
 
 @dataclass(frozen=True)
 class MoeConfig:
     """A mixture of gated MLPs (Shazeer et al. 2017, arXiv 1701.06538): a token goes to the experts it scores highest.
 
-    Scores are a softmax over all experts. normalise: those of the chosen are divided by their sum. shared_size: the
-    width of one more expert that all tokens go to, times a sigmoid gate; None: there is none. layers: which blocks have
-    experts, an entry for each block; the others have the plain MLP.
+    scoring: scores are a softmax over all experts, or a sigmoid of each. normalise: those of the chosen are divided by
+    their sum. scale: of the scores after that. shared_size: the width of one more expert that all tokens go to, times a
+    sigmoid gate if shared_gate; None: there is none. layers: which blocks have experts, an entry for each block; the
+    others have the plain MLP. bias: of the router's logits. correction: a learned number an expert is added to its
+    score for the choice alone. groups: the experts are so many groups of one size, of which groups_kept are chosen
+    first, by the sum of the group_top best scores in each.
     """
 
     num_experts: int
@@ -95,6 +123,14 @@ class MoeConfig:
     normalise: bool
     shared_size: int | None
     layers: tuple[bool, ...]
+    scoring: Scores = "softmax"
+    scale: float = 1.0
+    shared_gate: bool = True
+    bias: bool = False
+    correction: bool = False
+    groups: int = 1
+    groups_kept: int = 1
+    group_top: int = 1
 
 
 @dataclass(frozen=True)
@@ -143,9 +179,9 @@ class TransformerConfig:
     outputs are added at once; parallel_two, the same with a norm for each. rope_layers: each block's rotary embedding,
     None for none; empty: `rope` in all. windows: how many positions each block sees, a token's own included (an
     encoder's as many on the other side), None for all; empty: all blocks see all. head_bias: of the logits, of a tied
-    head too. embedding_scale: of the token embeddings, rounded to their type. residual_scale: of what a sublayer adds.
-    logit_scale: of the logits; logit_softcap: they become logit_softcap * tanh(logit / logit_softcap). encoder: None
-    in a decoder.
+    head too. embedding_scale: of the token embeddings, rounded to their type. embedding_norm: on a decoder's.
+    residual_scale: of what a sublayer adds. logit_scale: of the logits; logit_softcap: they become
+    logit_softcap * tanh(logit / logit_softcap). encoder: None in a decoder.
     """
 
     vocab_size: int
@@ -162,6 +198,7 @@ class TransformerConfig:
     windows: tuple[int | None, ...] = ()
     head_bias: bool = False
     embedding_scale: float = 1.0
+    embedding_norm: bool = False
     residual_scale: float = 1.0
     logit_scale: float = 1.0
     logit_softcap: float | None = None
@@ -181,6 +218,11 @@ class TransformerConfig:
     def embedding_size(self) -> int:
         """The width of the tables of embeddings."""
         return (self.encoder and self.encoder.embedding_size) or self.hidden_size
+
+    @property
+    def has_embedding_norm(self) -> bool:
+        """Whether the summed embeddings are normalised."""
+        return self.embedding_norm if self.encoder is None else self.encoder.embedding_norm
 
     @property
     def num_positions(self) -> int:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Encoding = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"]
+Encoding = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k", "mxfp4"]
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -128,6 +128,17 @@ def _q6_k(blocks: Bytes) -> Floats:
     return (scales[..., None] * q.reshape(-1, 16, 16)).reshape(-1, 256)
 
 
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+"""The numbers of four bits: a sign, two bits of exponent, one of mantissa."""
+
+
+def _mxfp4(blocks: Bytes) -> Floats:
+    """A byte of exponent, then nibbles (OCP Microscaling formats 1.0)."""
+    packed = blocks[:, 1:]
+    values = E2M1[np.concatenate((packed & 15, packed >> 4), axis=-1)]
+    return np.ldexp(values, blocks[:, :1].astype(np.int32) - 127).astype(np.float32)
+
+
 BLOCK_FORMATS: dict[Encoding, BlockFormat] = {
     "f32": BlockFormat(1, 4, _f32),
     "f16": BlockFormat(1, 2, _f16),
@@ -140,4 +151,5 @@ BLOCK_FORMATS: dict[Encoding, BlockFormat] = {
     "q4_k": BlockFormat(256, 144, _q4_k),
     "q5_k": BlockFormat(256, 176, _q5_k),
     "q6_k": BlockFormat(256, 210, _q6_k),
+    "mxfp4": BlockFormat(32, 17, _mxfp4),
 }

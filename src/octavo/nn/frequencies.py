@@ -90,8 +90,8 @@ def longrope_attention_factor(factor: float, original: int) -> float:
 def yarn_attention_factor(factor: float, mscale: float | None, mscale_all_dim: float | None) -> float:
     """By which YaRN multiplies cos and sin, where the config does not say it."""
     if mscale is not None and mscale_all_dim is not None:
-        return _yarn_scale(factor, mscale) / _yarn_scale(factor, mscale_all_dim)
-    return _yarn_scale(factor, 1)
+        return yarn_scale(factor, mscale) / yarn_scale(factor, mscale_all_dim)
+    return yarn_scale(factor, 1)
 
 
 def alibi_slopes(heads: int) -> tuple[float, ...]:
@@ -104,7 +104,8 @@ def alibi_slopes(heads: int) -> tuple[float, ...]:
     return (*slopes, *(2 ** (-4 * (2 * i + 1) / power) for i in range(heads - power)))
 
 
-def _yarn_scale(factor: float, mscale: float) -> float:
+def yarn_scale(factor: float, mscale: float) -> float:
+    """How far longer contexts want sharper attention."""
     return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1
 
 

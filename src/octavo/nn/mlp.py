@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,7 +19,9 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
     "gelu": functional.gelu,
     "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
     "relu": functional.relu,
+    "relu_squared": lambda x: functional.relu(x).square(),
 }
 
 
@@ -29,6 +32,7 @@ class Mlp(nn.Module):
 
     def __init__(self, config: MlpConfig, hidden_size: int) -> None:
         super().__init__()
+        self.limit = config.limit
         self.activation = ACTIVATIONS[config.activation]
         self.gate = Linear(hidden_size, config.intermediate_size, bias=config.bias) if config.gated else None
         self.up = Linear(hidden_size, config.intermediate_size, bias=config.bias)
@@ -37,5 +41,10 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., hidden_size) -> (..., hidden_size)."""
         up = self.up(x)
-        wide = self.activation(up) if self.gate is None else self.activation(self.gate(x)) * up
+        if self.gate is None:
+            return self.down(self.activation(up))  # type: ignore[no-any-return]
+        gate = self.gate(x)
+        if self.limit is not None:
+            gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit) + 1
+        wide = self.activation(gate) * up
         return self.down(wide)  # type: ignore[no-any-return]

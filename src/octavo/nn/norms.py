@@ -33,19 +33,25 @@ class RmsNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """(x - mean) / sqrt(variance + eps) * weight + bias, over the last dimension; bias None: without it."""
+    """(x - mean) / sqrt(variance + eps) * weight + bias, over the last dimension; weight and bias may be None.
 
+    offset: times 1 + weight.
+    """
+
+    weight: nn.Parameter | None
     bias: nn.Parameter | None
 
-    def __init__(self, width: int, eps: float, *, bias: bool = True) -> None:
+    def __init__(self, width: int, eps: float, *, weight: bool = True, bias: bool = True, offset: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(width))
+        self.register_parameter("weight", nn.Parameter(torch.empty(width)) if weight else None)
         self.register_parameter("bias", nn.Parameter(torch.empty(width)) if bias else None)
         self.eps = eps
+        self.offset = offset
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width)."""
-        return functional.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
+        weight = self.weight if self.weight is None or not self.offset else self.weight + 1
+        return functional.layer_norm(x, (x.shape[-1],), weight, self.bias, self.eps)
 
 
 class HeadNorm(nn.Module):
@@ -68,4 +74,5 @@ def make_norm(config: NormConfig, width: int) -> RmsNorm | LayerNorm:
     """The norm that a config names."""
     if config.kind == "rms":
         return RmsNorm(width, config.eps, offset=config.offset, round_last=config.round_last)
-    return LayerNorm(width, config.eps, bias=config.kind == "layer")
+    weight, bias = config.kind != "layer_bare", config.kind == "layer"
+    return LayerNorm(width, config.eps, weight=weight, bias=bias, offset=config.offset)

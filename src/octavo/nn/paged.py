@@ -16,6 +16,7 @@ from torch import Tensor
 
 from octavo.nn.config import TransformerConfig
 from octavo.nn.scoring import Scoring, scaled_attention
+from octavo.nn.shapes import kept_key
 
 
 class Cache(Protocol):
@@ -27,16 +28,20 @@ class Cache(Protocol):
 
 
 class PagedMemory:
-    """keys, values: (layers, num_blocks * block_size, kv_heads, head_dim), zeros that the system lends when written."""
+    """keys, values: (layers, num_blocks * block_size, kv_heads, ...), zeros that the system lends when written.
+
+    Latent attention's values are the first features of its keys, and no memory of their own.
+    """
 
     def __init__(
         self, config: TransformerConfig, num_blocks: int, block_size: int, *, dtype: torch.dtype, device: torch.device
     ) -> None:
-        attention = config.attention
-        shape = (config.num_layers, num_blocks * block_size, attention.num_kv_heads, attention.head_dim)
+        heads, width = kept_key(config)
+        shape = (config.num_layers, num_blocks * block_size, heads, width)
         self.block_size = block_size
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        latent = config.attention.latent
+        self.values = torch.zeros_like(self.keys) if latent is None else self.keys[..., : latent.kv_rank]
 
     def slots(self, blocks: Sequence[int], count: int) -> Tensor:
         """(count,): the slots of positions 0 .. count - 1 of a row that owns `blocks`."""
@@ -64,7 +69,7 @@ class PagedStep:
         self._written = torch.cat([span.slots[span.start :] for span in spans])
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
-        """q: (1, heads, tokens, head_dim); k, v: (1, kv_heads, tokens, head_dim) -> of q's shape."""
+        """q: (1, heads, tokens, head_dim); k, v: (1, kv_heads, tokens, ...) -> as q, of v's width."""
         keys, values = self._memory.keys[layer], self._memory.values[layer]  # (slots, kv_heads, head_dim)
         keys[self._written] = k[0].transpose(0, 1).type_as(keys)
         values[self._written] = v[0].transpose(0, 1).type_as(values)

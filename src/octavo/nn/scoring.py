@@ -1,8 +1,8 @@
-"""How a block scores keys and which of them a query sees: scale, soft cap, sliding window, ALiBi.
+"""How a block scores keys and which of them a query sees: scale, soft cap, sliding window, ALiBi, sinks.
 
 Unusual: one function serves whole sequences, padded or not, and cached ones; only a soft cap leaves torch's fused
 attention. Windows count the token itself, so a window of W sees W positions (Jiang et al. 2023, arXiv 2310.06825).
-ALiBi is rounded as Falcon was trained.
+ALiBi before the scale is rounded as Falcon was trained.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from octavo.nn.frequencies import alibi_slopes
 
 @dataclass(frozen=True)
 class Scoring:
-    """scale None: head_dim ** -0.5. window None: all positions. slopes: of ALiBi, one a head.
+    """scale None: head_dim ** -0.5. window None: all positions. slopes: of ALiBi, one a head, before the scale or after
+    it. sinks: (heads,), the scores of seeing nothing, or None.
 
     causal: a query sees the keys up to its own; else those on both sides of it, each less than a window away.
     """
@@ -30,13 +31,17 @@ class Scoring:
     window: int | None = None
     slopes: tuple[float, ...] = ()
     causal: bool = True
+    slopes_after_scale: bool = False
+    sinks: Tensor | None = None
 
     @classmethod
     def of(cls, config: TransformerConfig, layer: int) -> Scoring:
         """What a config says of one block."""
         attention = config.attention
         slopes = alibi_slopes(attention.num_heads) if attention.alibi else ()
-        return cls(attention.scale, attention.softcap, config.window_of(layer), slopes, config.encoder is None)
+        scale = attention.scale if attention.latent is None else attention.scale or attention.head_dim**-0.5
+        window, causal = config.window_of(layer), config.encoder is None
+        return cls(scale, attention.softcap, window, slopes, causal, attention.alibi_after_scale)
 
     def first_seen(self, position: int) -> int:
         """The first position that a token at `position` sees."""
@@ -48,24 +53,26 @@ def scaled_attention(
 ) -> Tensor:
     """Softmax(q k^T * scale) v over the keys that each query sees, a group of q's heads sharing each of k's and v's.
 
-    q: (batch, heads, tokens, head_dim), at positions from `start` on; k, v: (batch, kv_heads, keys, head_dim), from
-    `first_key` on. mask: (batch, keys) bool, false at padding, which no query sees but itself. Returns q's shape.
+    q: (batch, heads, tokens, head_dim), at positions from `start` on; k, v: (batch, kv_heads, keys, ...), from
+    `first_key` on. mask: (batch, keys) bool, false at padding, which no query sees but itself. Returns q's shape, with
+    v's width.
     """
     tokens, keys = q.shape[2], k.shape[2]
     gqa = q.shape[1] != k.shape[1]
-    plain = mask is None and not scoring.slopes and scoring.softcap is None
+    plain = mask is None and not scoring.slopes and scoring.softcap is None and scoring.sinks is None
     if plain and scoring.first_seen(start + tokens - 1) <= first_key and (tokens == 1 or start == first_key):
         return functional.scaled_dot_product_attention(
             q, k, v, is_causal=scoring.causal and tokens > 1, enable_gqa=gqa, scale=scoring.scale
         )
     seen = visible(tokens, keys, start - first_key, scoring, mask, q.device)
+    if scoring.softcap is not None:
+        return _capped(q, k, v, scoring, seen)
+    bias = seen
     if scoring.slopes:
-        bias = _alibi(scoring, q, _key_positions(keys, first_key, mask, q.device))
-        bias = bias.masked_fill(~seen, -math.inf)
-        return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=gqa, scale=scoring.scale)
-    if scoring.softcap is None:
-        return functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=gqa, scale=scoring.scale)
-    return _capped(q, k, v, scoring, seen)
+        bias = _alibi(scoring, q, _key_positions(keys, first_key, mask, q.device)).masked_fill(~seen, -math.inf)
+    if scoring.sinks is not None:
+        k, v, bias = _with_sinks(k, v, bias, scoring.sinks)
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=gqa, scale=scoring.scale)
 
 
 def visible(tokens: int, keys: int, offset: int, scoring: Scoring, mask: Tensor | None, device: torch.device) -> Tensor:
@@ -103,7 +110,21 @@ def _key_positions(keys: int, first_key: int, mask: Tensor | None, device: torch
 
 
 def _alibi(scoring: Scoring, q: Tensor, positions: Tensor) -> Tensor:
-    """(batch or 1, heads, 1, keys): slope times key position, in bfloat16 as Falcon has it, scaled as the scores."""
-    slopes = torch.tensor(scoring.slopes, device=q.device).bfloat16()
-    biases = slopes[:, None] * positions[:, None, :].bfloat16()  # (batch, heads, keys)
+    """(batch or 1, heads, 1, keys): slope times key position; before the scale in bfloat16, as Falcon has it."""
+    slopes = torch.tensor(scoring.slopes, device=q.device)
+    if scoring.slopes_after_scale:
+        return (slopes[:, None] * positions[:, None, :]).type_as(q)[:, :, None, :]
+    biases = slopes.bfloat16()[:, None] * positions[:, None, :].bfloat16()  # (batch, heads, keys)
     return (biases.type_as(q) * (scoring.scale or q.shape[-1] ** -0.5))[:, :, None, :]
+
+
+def _with_sinks(k: Tensor, v: Tensor, seen: Tensor, sinks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """k and v with one more key of zeros, and the scores' bias, (batch or 1, heads, tokens, keys + 1): its is the sink.
+
+    A score of the sink's that adds nothing to the values is what a softmax over one more score leaves.
+    """
+    k, v = (functional.pad(part, (0, 0, 0, 1)) for part in (k, v))
+    bias = torch.zeros(seen.shape, dtype=k.dtype, device=k.device).masked_fill(~seen, -math.inf)
+    bias = bias.expand(-1, len(sinks), -1, -1)
+    column = sinks.type_as(bias)[None, :, None, None].expand(*bias.shape[:3], 1)
+    return k, v, torch.cat((bias, column), dim=-1)

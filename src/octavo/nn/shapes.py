@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from octavo.nn.config import AttentionConfig, HeadConfig, MoeConfig, NormConfig, TransformerConfig
+from dataclasses import replace
+
+from octavo.nn.config import AttentionConfig, HeadConfig, LatentConfig, MoeConfig, NormConfig, TransformerConfig
 
 Shapes = dict[str, tuple[int, ...]]
+
+LATENT_NORM_EPS = 1e-6
+"""Of the norms on latent vectors, whatever the config says of the others: so in the published code."""
 
 
 def parameter_shapes(config: TransformerConfig) -> Shapes:
@@ -46,6 +51,14 @@ def _placed_norms(config: TransformerConfig) -> tuple[str, ...]:
     }[config.placement]
 
 
+def kept_key(config: TransformerConfig) -> tuple[int, int]:
+    """Heads and width of the keys that are kept of a token; values are as wide, or lie in them if they are latent."""
+    attention, latent = config.attention, config.attention.latent
+    if latent is None or config.rope is None:
+        return attention.num_kv_heads, attention.head_dim
+    return 1, latent.kv_rank + config.rope.rotary_dim
+
+
 def qk_norm_widths(attention: AttentionConfig) -> dict[str, int]:
     """The norms of q and k and the length of their weights; empty without them."""
     if attention.qk_norm is None:
@@ -60,13 +73,11 @@ def _embedding_shapes(config: TransformerConfig) -> Shapes:
     shapes: Shapes = {"embed_tokens.weight": (config.vocab_size, width)}
     if config.learned_positions:
         shapes["embed_positions.weight"] = (config.num_positions, width)
-    if encoder is None:
-        return shapes
-    if encoder.token_types:
+    if encoder is not None and encoder.token_types:
         shapes["embed_types.weight"] = (encoder.token_types, width)
-    if encoder.embedding_norm:
+    if config.has_embedding_norm:
         shapes.update(_norm_shapes("embed_norm", config.norm, width))
-    if encoder.embedding_size is not None:
+    if encoder is not None and encoder.embedding_size is not None:
         shapes.update(_linear_shapes("embed_projection", config.hidden_size, width, True))
     return shapes
 
@@ -95,6 +106,8 @@ def _block_shapes(config: TransformerConfig, layer: int) -> Shapes:
 
 def _attention_shapes(config: TransformerConfig) -> Shapes:
     attention, width = config.attention, config.hidden_size
+    if attention.latent is not None:
+        return _latent_shapes(config, attention.latent)
     q_size, kv_size = attention.num_heads * attention.head_dim, attention.num_kv_heads * attention.head_dim
     shapes = {
         **_linear_shapes("attention.q", q_size, width, attention.qkv_bias),
@@ -102,9 +115,34 @@ def _attention_shapes(config: TransformerConfig) -> Shapes:
         **_linear_shapes("attention.v", kv_size, width, attention.qkv_bias),
         **_linear_shapes("attention.o", width, q_size, attention.output_bias),
     }
+    if attention.sinks:
+        shapes["attention.sinks"] = (attention.num_heads,)
+    norm = replace(config.norm, kind="layer_without_bias") if attention.qk_norm == "per_head" else config.norm
     for name, size in qk_norm_widths(attention).items():
-        shapes.update(_norm_shapes(f"attention.{name}", config.norm, size))
+        shapes.update(_norm_shapes(f"attention.{name}", norm, size))
     return shapes
+
+
+def _latent_shapes(config: TransformerConfig, latent: LatentConfig) -> Shapes:
+    attention, width, rope = config.attention, config.hidden_size, config.rope
+    assert rope is not None, "latent attention turns a part of each key"
+    heads, bias = attention.num_heads, attention.qkv_bias
+    q_size, kept = heads * attention.head_dim, attention.head_dim - rope.rotary_dim
+    queries = _linear_shapes("attention.q", q_size, width, False)
+    if latent.q_rank is not None:
+        queries = {
+            **_linear_shapes("attention.q_a", latent.q_rank, width, bias),
+            "attention.q_a_norm.weight": (latent.q_rank,),
+            **_linear_shapes("attention.q_b", q_size, latent.q_rank, False),
+        }
+    return {
+        **queries,
+        **_linear_shapes("attention.kv_a", latent.kv_rank, width, bias),
+        **_linear_shapes("attention.k_rope", rope.rotary_dim, width, bias),
+        "attention.kv_a_norm.weight": (latent.kv_rank,),
+        **_linear_shapes("attention.kv_b", heads * (kept + latent.value_dim), latent.kv_rank, False),
+        **_linear_shapes("attention.o", width, heads * latent.value_dim, attention.output_bias),
+    }
 
 
 def _mlp_shapes(name: str, config: TransformerConfig, intermediate_size: int) -> Shapes:
@@ -117,12 +155,15 @@ def _mlp_shapes(name: str, config: TransformerConfig, intermediate_size: int) ->
 
 
 def _moe_shapes(config: TransformerConfig, moe: MoeConfig) -> Shapes:
-    shapes = _linear_shapes("mlp.router", moe.num_experts, config.hidden_size, False)
+    shapes = _linear_shapes("mlp.router", moe.num_experts, config.hidden_size, moe.bias)
+    if moe.correction:
+        shapes["mlp.correction_bias"] = (moe.num_experts,)
     for expert in range(moe.num_experts):
         shapes.update(_mlp_shapes(f"mlp.experts.{expert}", config, moe.intermediate_size))
     if moe.shared_size is not None:
         shapes.update(_mlp_shapes("mlp.shared", config, moe.shared_size))
-        shapes.update(_linear_shapes("mlp.shared_gate", 1, config.hidden_size, False))
+        if moe.shared_gate:
+            shapes.update(_linear_shapes("mlp.shared_gate", 1, config.hidden_size, False))
     return shapes
 
 
@@ -131,4 +172,6 @@ def _linear_shapes(name: str, out: int, width: int, bias: bool) -> Shapes:
 
 
 def _norm_shapes(name: str, norm: NormConfig, width: int) -> Shapes:
+    if norm.kind == "layer_bare":
+        return {}
     return {f"{name}.weight": (width,), **({f"{name}.bias": (width,)} if norm.kind == "layer" else {})}

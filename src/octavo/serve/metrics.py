@@ -31,6 +31,8 @@ COUNTERS = {
     "generation_tokens": "Generated tokens.",
     "prefix_cache_queries": "Prompt tokens looked up in the prefix cache.",
     "prefix_cache_hits": "Prompt tokens that needed no computing.",
+    "spec_decode_num_draft_tokens": "Tokens guessed in advance.",
+    "spec_decode_num_accepted_tokens": "Of those, the right ones.",
 }
 HISTOGRAMS = {
     "time_to_first_token_seconds": ("From a request's arrival to its first token.", FIRST_TOKEN_BUCKETS),
@@ -152,6 +154,8 @@ class Observation:
         started = self._arrived if answer.started is None else answer.started
         first = now if answer.first is None else answer.first
         self._metrics.finished(self._model, event.reason)
+        self._metrics.count(self._model, "spec_decode_num_draft_tokens", event.drafted_tokens)
+        self._metrics.count(self._model, "spec_decode_num_accepted_tokens", event.accepted_tokens)
         self._observe("e2e_request_latency_seconds", now - self._arrived)
         self._observe("request_inference_time_seconds", now - started)
         self._observe("request_prefill_time_seconds", first - started)

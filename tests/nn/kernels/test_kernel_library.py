@@ -22,7 +22,7 @@ except MissingDependencyError as error:
 SIZES = {
     "vocab_size": 40, "hidden_size": 32, "context_length": 32, "num_heads": 2, "num_kv_heads": 1,
     "head_dim": 16, "intermediate_size": 48, "gated": 1, "activation": 0, "norm_kind": 0, "norm_eps": 1e-5,
-    "attention_scale": 0.25, "num_blocks": 2, "threads": 2, "cache_f32": 1,
+    "attention_scale": 0.25, "num_blocks": 2, "threads": 2, "cache": 1,
 }  # fmt: skip
 SHAPES = {
     "q": (32, 32), "k": (16, 32), "v": (16, 32), "o": (32, 32), "gate": (48, 32), "up": (48, 32), "down": (32, 48),

@@ -8,17 +8,22 @@ cuts are made among what is allowed. Log-probabilities are reported of the model
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octavo.generate.lm import Sampling
 from octavo.generate.sample.bias import add_bias
+from octavo.generate.sample.draw import draw, draw_weighted
 from octavo.generate.sample.mask import keep_allowed
 from octavo.generate.sample.penalties import penalise_presence, penalise_repetition
 from octavo.generate.sample.temperature import apply_temperature
 from octavo.generate.sample.truncation import keep_min_p, keep_top_k, keep_top_p, keep_typical_p
+
+Guess = tuple[int, NDArray[np.float64]]
+"""A token, and the probabilities (vocab_size,) that it was drawn from."""
 
 
 class Sampler:
@@ -30,12 +35,25 @@ class Sampler:
         self._seen = set(prompt) if sampling.repetition_penalty != 1 else set()
         self._counts: Counter[int] = Counter()
 
-    def choose(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None) -> int:
-        """Pick the next token from its logits (vocab_size,) and remember it. allowed: (vocab_size,), at least one."""
+    def choose(
+        self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None, guess: Guess | None = None
+    ) -> int:
+        """Pick the next token from its logits (vocab_size,) and remember it. allowed: (vocab_size,), at least one.
+
+        guess: a token that was drawn from other probabilities; it is picked as often as it may be (Leviathan et al.
+        2023, arXiv 2211.17192), and what is picked has the distribution that it has without it.
+        """
         if allowed is not None:
             logits = keep_allowed(logits, allowed)
         logits = self._penalised(logits)
-        token = int(logits.argmax()) if self._random is None else draw(truncated(logits, self.sampling), self._random)
+        if self._random is None:
+            token = int(logits.argmax())
+        elif guess is None:
+            ids, kept = cut(logits, self.sampling)
+            index = draw(kept, self._random)
+            token = index if ids is None else int(ids[index])
+        else:
+            token = judged(guess, probabilities(logits, self.sampling), self._random)
         self._counts[token] += 1
         self._seen.add(token)
         return token
@@ -54,25 +72,47 @@ class Sampler:
         return logits
 
 
+def cut(logits: NDArray[np.float32], sampling: Sampling) -> tuple[NDArray[np.int64] | None, NDArray[np.float32]]:
+    """Temperature and the cuts that `sampling` asks for, temperature > 0. logits: (vocab_size,).
+
+    Returns the ids that are left, None for all, and their logits.
+    """
+    ids, logits = None, apply_temperature(logits, sampling.temperature)
+    stages: list[tuple[bool, Callable[[NDArray[np.float32]], NDArray[np.int64]]]] = [
+        (sampling.top_k > 0, partial(keep_top_k, k=sampling.top_k)),
+        (sampling.top_p < 1, partial(keep_top_p, p=sampling.top_p)),
+        (sampling.min_p > 0, partial(keep_min_p, min_p=sampling.min_p)),
+        (sampling.typical_p < 1, partial(keep_typical_p, p=sampling.typical_p)),
+    ]
+    for asked, keep in stages:
+        if asked:
+            kept = keep(logits)
+            ids, logits = (kept if ids is None else ids[kept]), logits[kept]
+    return ids, logits
+
+
 def truncated(logits: NDArray[np.float32], sampling: Sampling) -> NDArray[np.float32]:
-    """Temperature and the cuts that `sampling` asks for, temperature > 0. logits: (vocab_size,)."""
-    logits = apply_temperature(logits, sampling.temperature)
-    if sampling.top_k:
-        logits = keep_top_k(logits, sampling.top_k)
-    if sampling.top_p < 1:
-        logits = keep_top_p(logits, sampling.top_p)
-    if sampling.min_p > 0:
-        logits = keep_min_p(logits, sampling.min_p)
-    if sampling.typical_p < 1:
-        logits = keep_typical_p(logits, sampling.typical_p)
-    return logits
+    """The logits after `cut`, (vocab_size,), with -inf for the ids that are cut away."""
+    ids, kept = cut(logits, sampling)
+    if ids is None:
+        return kept
+    result = np.full_like(logits, -np.inf)
+    result[ids] = kept
+    return result
 
 
-def draw(logits: NDArray[np.float32], random: np.random.Generator) -> int:
-    """Draw a token from softmax(logits), logits (vocab_size,) with -inf for those that cannot be."""
-    cumulative = np.cumsum(np.exp(logits - logits.max(), dtype=np.float64))
-    token = np.searchsorted(cumulative, random.random() * cumulative[-1], side="right")
-    return int(min(token, np.searchsorted(cumulative, cumulative[-1])))  # the product may round up to the total
+def probabilities(logits: NDArray[np.float32], sampling: Sampling) -> NDArray[np.float64]:
+    """Of each token to be drawn, (vocab_size,), temperature > 0."""
+    return np.exp(log_softmax(truncated(logits, sampling)))
+
+
+def judged(guess: Guess, wanted: NDArray[np.float64], random: np.random.Generator) -> int:
+    """The guess, or a token in its place, so that the result is distributed as `wanted`, (vocab_size,)."""
+    token, drawn = guess
+    if random.random() * drawn[token] < wanted[token]:
+        return token
+    rest = np.maximum(wanted - drawn, 0)
+    return draw_weighted(rest if rest.any() else wanted, random)
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,53 +1,68 @@
 """Cutting the distribution: top-k (Fan 2018), top-p (Holtzman 2019), min-p (Nguyen 2024), typical-p (Meister 2022).
 
-Each sets the cut tokens' logits to -inf and keeps at least one token, all but typical-p the likeliest. Top-k and top-p
-sort no more than the tokens that they could keep.
+Each takes logits (n,), whole vocabularies or what earlier cuts left, and returns the indices that it keeps, at least
+one; all but typical-p keep the likeliest. Unusual: of a large vocabulary only the tokens near the likeliest are sorted,
+as far down as it takes, because sorting all would cost as much time as the model does.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo.generate.sample.draw import weights_of
 
-def keep_top_k(logits: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """Keep the k largest logits, and those equal to the k-th. logits: (vocab_size,)."""
-    if k >= logits.size:
-        return logits
-    threshold = np.partition(logits, logits.size - k)[logits.size - k]
-    return np.where(logits < threshold, np.float32(-np.inf), logits)
+Logits = NDArray[np.float32]
+Indices = NDArray[np.int64]
+DEPTHS = (4.0, 8.0, 16.0, math.inf)
+"""How far below the largest logit is looked, in turn."""
 
 
-def keep_top_p(logits: NDArray[np.float32], p: float) -> NDArray[np.float32]:
-    """Keep the smallest set of likeliest tokens whose probabilities sum to at least p. logits: (vocab_size,)."""
+def keep_top_k(logits: Logits, k: int) -> Indices:
+    """The k largest logits, and those equal to the k-th."""
+    for near in _near_the_top(logits):
+        if near.size >= k:
+            values = logits[near]
+            kept: Indices = near[values >= np.partition(values, values.size - k)[values.size - k]]
+            return kept
+    return np.arange(logits.size)
+
+
+def keep_top_p(logits: Logits, p: float) -> Indices:
+    """The smallest set of likeliest tokens whose probabilities sum to at least p, the likeliest first."""
+    weights = weights_of(logits)
+    total = float(weights.sum(dtype=np.float64))
+    for near in _near_the_top(logits):
+        if weights[near].sum(dtype=np.float64) >= p * total or near.size > logits.size // 2:
+            break
+    order = near[np.argsort(-weights[near])]
+    sums = np.cumsum(weights[order], dtype=np.float64)
+    return order[: int(np.searchsorted(sums, p * total)) + 1]
+
+
+def keep_min_p(logits: Logits, min_p: float) -> Indices:
+    """The tokens at least min_p times as likely as the likeliest."""
+    return np.flatnonzero(logits >= logits.max() + np.float32(math.log(min_p)))
+
+
+def keep_typical_p(logits: Logits, p: float) -> Indices:
+    """The tokens whose surprise is nearest to the expected one, of total probability p."""
     weights = np.exp(logits - logits.max(), dtype=np.float64)
     probabilities = weights / weights.sum()
-    # All tokens below (1 - p) / n together weigh less than 1 - p, so the nucleus lies among the others.
-    candidates = np.nonzero(probabilities >= (1 - p) / logits.size)[0]
-    order = candidates[np.argsort(-probabilities[candidates], kind="stable")]
-    before = np.cumsum(probabilities[order]) - probabilities[order]
-    kept = order[: max(1, int(np.searchsorted(before, p)))]
-    result = np.full_like(logits, -np.inf)
-    result[kept] = logits[kept]
-    return result
-
-
-def keep_min_p(logits: NDArray[np.float32], min_p: float) -> NDArray[np.float32]:
-    """Keep the tokens at least min_p times as likely as the likeliest. logits: (vocab_size,)."""
-    threshold = logits.max() + np.float32(math.log(min_p))
-    return np.where(logits < threshold, np.float32(-np.inf), logits)
-
-
-def keep_typical_p(logits: NDArray[np.float32], p: float) -> NDArray[np.float32]:
-    """Keep the tokens whose surprise is nearest to the expected one, of total probability p. logits: (vocab_size,)."""
-    weights = np.exp(logits - logits.max(), dtype=np.float64)
-    probabilities = weights / weights.sum()
-    with np.errstate(divide="ignore"):
-        surprise = -np.log(probabilities)
     likely = probabilities > 0
+    surprise = np.full(logits.size, np.inf)
+    surprise[likely] = -np.log(probabilities[likely])
     distance = np.abs(surprise - probabilities[likely] @ surprise[likely])
     order = np.argsort(distance, kind="stable")
     last = min(int(np.searchsorted(np.cumsum(probabilities[order]), p)), logits.size - 1)
-    return np.where(distance > distance[order[last]], np.float32(-np.inf), logits)
+    return np.flatnonzero(distance <= distance[order[last]])
+
+
+def _near_the_top(logits: Logits) -> Iterator[Indices]:
+    """Indices of logits near the largest, more and more; at last all that are not -inf."""
+    largest = logits.max()
+    for depth in DEPTHS:
+        yield np.flatnonzero(logits > largest - np.float32(depth))

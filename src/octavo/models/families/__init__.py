@@ -4,24 +4,46 @@ from __future__ import annotations
 
 from octavo.errors import UnknownNameError, UnsupportedError, nearest
 from octavo.models.families.albert import ALBERT
+from octavo.models.families.arcee import ARCEE
 from octavo.models.families.bert import BERT
+from octavo.models.families.bloom import BLOOM
 from octavo.models.families.cohere import COHERE
 from octavo.models.families.cohere2 import COHERE2
+from octavo.models.families.deepseek_v2 import DEEPSEEK_V2
+from octavo.models.families.deepseek_v3 import DEEPSEEK_V3
+from octavo.models.families.dots1 import DOTS1
+from octavo.models.families.ernie4_5 import ERNIE4_5
+from octavo.models.families.exaone4 import EXAONE4
 from octavo.models.families.falcon import FALCON
 from octavo.models.families.gemma import GEMMA
 from octavo.models.families.gemma2 import GEMMA2
 from octavo.models.families.gemma3 import GEMMA3
 from octavo.models.families.glm import GLM
 from octavo.models.families.glm4 import GLM4
+from octavo.models.families.glm4_moe import GLM4_MOE
 from octavo.models.families.gpt2 import GPT2
+from octavo.models.families.gpt_bigcode import GPT_BIGCODE
+from octavo.models.families.gpt_neo import GPT_NEO
 from octavo.models.families.gpt_neox import GPT_NEOX
+from octavo.models.families.gpt_oss import GPT_OSS
+from octavo.models.families.gptj import GPTJ
 from octavo.models.families.granite import GRANITE
+from octavo.models.families.granitemoe import GRANITE_MOE, GRANITE_MOE_SHARED
+from octavo.models.families.helium import HELIUM
+from octavo.models.families.hunyuan import HUNYUAN
+from octavo.models.families.internlm2 import INTERNLM2
 from octavo.models.families.llama import LLAMA
 from octavo.models.families.mistral import MISTRAL
 from octavo.models.families.mixtral import MIXTRAL
 from octavo.models.families.modernbert import MODERNBERT
+from octavo.models.families.mpt import MPT
+from octavo.models.families.nemotron import NEMOTRON
+from octavo.models.families.olmo import OLMO
 from octavo.models.families.olmo2 import OLMO2
+from octavo.models.families.olmo3 import OLMO3
 from octavo.models.families.olmoe import OLMOE
+from octavo.models.families.openai_gpt import OPENAI_GPT
+from octavo.models.families.opt import OPT
 from octavo.models.families.phi import PHI
 from octavo.models.families.phi3 import PHI3
 from octavo.models.families.qwen2 import QWEN2
@@ -29,12 +51,18 @@ from octavo.models.families.qwen2_moe import QWEN2_MOE
 from octavo.models.families.qwen3 import QWEN3
 from octavo.models.families.qwen3_moe import QWEN3_MOE
 from octavo.models.families.roberta import ROBERTA, XLM_ROBERTA
+from octavo.models.families.seed_oss import SEED_OSS
 from octavo.models.families.smollm3 import SMOLLM3
+from octavo.models.families.stablelm import STABLELM
+from octavo.models.families.starcoder2 import STARCODER2
 from octavo.models.mapping.family import Family, GgufLayout
 
 ROWS = (
     GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE, SMOLLM3, OLMO2, OLMOE, GRANITE, PHI3, PHI,
     GPT_NEOX, GEMMA, GEMMA2, GEMMA3, COHERE, COHERE2, GLM, GLM4, FALCON,
+    OPENAI_GPT, GPT_NEO, GPTJ, GPT_BIGCODE, STARCODER2, OPT, BLOOM, MPT, STABLELM, OLMO, OLMO3, NEMOTRON, ARCEE,
+    SEED_OSS, HELIUM, ERNIE4_5, EXAONE4, HUNYUAN, INTERNLM2, GRANITE_MOE,
+    GRANITE_MOE_SHARED, DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, DOTS1, GPT_OSS,
     BERT, ROBERTA, XLM_ROBERTA, ALBERT, MODERNBERT,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}

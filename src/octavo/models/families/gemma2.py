@@ -98,12 +98,13 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
     }
 
 
-def _one_more(rules: tuple[KeyRule, ...]) -> tuple[KeyRule, ...]:
-    return tuple(replace(rule, layout="one_more") if "norm" in rule.canonical[0] else rule for rule in rules)
+def one_more(rules: tuple[KeyRule, ...]) -> tuple[KeyRule, ...]:
+    """The rules, with weights of norms plus 1 in the file."""
+    return tuple(replace(rule, layout="one_more") if "norm.weight" in rule.canonical[0] else rule for rule in rules)
 
 
 RULES = (*BODY, *attention_rules(), *MLP, *norm_rules(SANDWICH_NORMS))
-GGUF_RULES = _one_more(
+GGUF_RULES = one_more(
     (
         *gguf_decoder.BODY, *gguf_decoder.attention_rules(), *gguf_decoder.MLP, *gguf_decoder.PRE_NORMS,
         *gguf_decoder.OUTPUT_NORMS,

@@ -10,67 +10,67 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from octavo.errors import FormatError
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import ACTIVATIONS
+from octavo.models.mapping.decoder import ACTIVATIONS, HUB_ACTIVATIONS
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.gguf import rounded
 from octavo.models.mapping.keys import KeyRule, linear_rules
 from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, TransformerConfig
 
 
-def read_config(reader: ConfigReader) -> TransformerConfig:
-    """A hub config to switches."""
+def read_config(
+    reader: ConfigReader,
+    *,
+    tie: bool = True,
+    activation: str = "gelu_new",
+    activation_key: str = "activation_function",
+) -> TransformerConfig:
+    """A hub config to switches. tie, activation: where the config does not say."""
     hidden_size = reader.integer("n_embd", "hidden_size")
-    num_heads = reader.integer("n_head", "num_attention_heads", high=65536)
-    if hidden_size % num_heads:
-        raise FormatError(
-            f"{reader.source} has n_embd {hidden_size}, not a multiple of its {num_heads} heads", param="n_head"
-        )
+    num_heads = reader.integer("n_head", "num_attention_heads", "num_heads", high=65536)
+    head_dim = reader.shared_out(hidden_size, num_heads, "n_head")
     context_length = reader.integer("n_positions", "max_position_embeddings")
     reader.neutral({"n_ctx": (context_length,)})
     return TransformerConfig(
         vocab_size=reader.integer("vocab_size"),
         hidden_size=hidden_size,
-        num_layers=reader.integer("n_layer", "num_hidden_layers", high=4096),
+        num_layers=reader.integer("n_layer", "num_hidden_layers", "num_layers", high=4096),
         context_length=context_length,
         norm=NormConfig("layer", reader.number("layer_norm_epsilon")),
-        attention=AttentionConfig(num_heads, num_heads, hidden_size // num_heads, qkv_bias=True, output_bias=True),
+        attention=AttentionConfig(num_heads, num_heads, head_dim, qkv_bias=True, output_bias=True),
         mlp=MlpConfig(
-            intermediate_size=reader.integer("n_inner", default=4 * hidden_size),
-            activation=reader.choice("activation_function", table=ACTIVATIONS, default="gelu_new"),
+            intermediate_size=reader.integer("n_inner", "intermediate_size", default=4 * hidden_size),
+            activation=reader.choice(activation_key, table=ACTIVATIONS, default=activation),
             gated=False,
             bias=True,
         ),
         rope=None,
-        tie_embeddings=reader.flag("tie_word_embeddings", default=True),
+        tie_embeddings=reader.flag("tie_word_embeddings", default=tie),
     )
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
-    attention = config.attention
-    assert config.rope is None and config.norm.kind == "layer" and not config.mlp.gated, "not a GPT-2 shape"
-    assert attention.num_heads == attention.num_kv_heads and config.mlp.bias, "not a GPT-2 shape"
-    assert attention.num_heads * attention.head_dim == config.hidden_size, "heads must fill the width"
-    names = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
+    activation = config.mlp.activation
     return {
         "vocab_size": config.vocab_size,
         "n_embd": config.hidden_size,
         "n_layer": config.num_layers,
-        "n_head": attention.num_heads,
+        "n_head": config.attention.num_heads,
         "n_positions": config.context_length,
         "n_inner": config.mlp.intermediate_size,
         "layer_norm_epsilon": config.norm.eps,
-        "activation_function": names[config.mlp.activation],
+        "activation_function": "gelu_new" if activation == "gelu_tanh" else HUB_ACTIVATIONS[activation],
         "tie_word_embeddings": config.tie_embeddings,
     }
 
 
-def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
-    """GGUF metadata of the architecture `gpt2` in hub spelling."""
+def gguf_hub_config(
+    reader: ConfigReader, present: Callable[[str], bool], *, kv_heads: int | None = None
+) -> dict[str, Any]:
+    """GGUF metadata of the architecture `gpt2` in hub spelling. kv_heads: None: as many as heads."""
     num_heads = reader.integer("attention.head_count")
-    reader.neutral({"attention.head_count_kv": (num_heads,)})
+    reader.neutral({"attention.head_count_kv": (kv_heads or num_heads,)})
     return {
         "vocab_size": reader.integer("vocab_size"),
         "n_embd": reader.integer("embedding_length"),
@@ -117,6 +117,13 @@ GGUF_RULES = (
     KeyRule("output.weight", ("lm_head.weight",)),
 )
 
+SUMMARY = ("activation", "first_dropout", "last_dropout", "proj_to_labels", "type", "use_proj")
+HARMLESS = {
+    **dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), "dropout acts in training only"),
+    **{f"summary_{key}": "for a head that is not here" for key in SUMMARY},
+    "reorder_and_upcast_attn": "the same sums in another precision",
+}
+
 GPT2 = Family(
     name="gpt2",
     architecture="GPT2LMHeadModel",
@@ -125,20 +132,7 @@ GPT2 = Family(
     rules=RULES,
     prefix="transformer.",
     gguf=GgufLayout("gpt2", gguf_hub_config, GGUF_RULES),
-    harmless_keys={
-        **dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), "dropout acts in training only"),
-        **dict.fromkeys(
-            (
-                "summary_activation",
-                "summary_first_dropout",
-                "summary_proj_to_labels",
-                "summary_type",
-                "summary_use_proj",
-            ),
-            "for a head that is not here",
-        ),
-        "reorder_and_upcast_attn": "the same sums in another precision",
-    },
+    harmless_keys=HARMLESS,
     neutral_values={"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,)},
     harmless_tensors=(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)",),
 )

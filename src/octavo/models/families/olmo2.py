@@ -13,13 +13,14 @@ from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_attention, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.hub_rules import BODY, MLP, attention_rules, norm_rules
+from octavo.models.mapping.rope import PLAIN_ROPE, RopeSpelling
 from octavo.nn.config import TransformerConfig
 
 
-def read_config(reader: ConfigReader) -> TransformerConfig:
+def read_config(reader: ConfigReader, rope: RopeSpelling = PLAIN_ROPE) -> TransformerConfig:
     """A hub config to switches."""
     bias = reader.flag("attention_bias", default=False)
-    config = read_decoder(reader, rms(reader, round_last=True))
+    config = read_decoder(reader, rms(reader, round_last=True), rope=rope)
     config = with_attention(config, qkv_bias=bias, output_bias=bias, qk_norm="full")
     return replace(config, placement="output")
 

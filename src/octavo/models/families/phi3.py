@@ -17,17 +17,22 @@ from octavo.models.mapping.hub_rules import BODY, FUSED_MLP, LAYER, PRE_NORMS
 from octavo.models.mapping.keys import linear_rules
 from octavo.nn.config import TransformerConfig
 
+ORIGINAL = "original_max_position_embeddings"
+"""Peers read it beside the rotary part, not in it."""
+
 
 def read_config(reader: ConfigReader) -> TransformerConfig:
     """A hub config to switches."""
     config = read_decoder(reader, rms(reader))
-    reader.integer("original_max_position_embeddings", default=1)  # for longrope alone
+    reader.integer(ORIGINAL, default=1)  # for longrope alone
     return with_windows(config, (True,) * config.num_layers, reader.optional_integer("sliding_window", None))
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
-    return {**write_decoder(config), "sliding_window": window_size(config)}
+    rope = config.rope
+    original = {} if rope is None or rope.original_length is None else {ORIGINAL: rope.original_length}
+    return {**write_decoder(config), "sliding_window": window_size(config), **original}
 
 
 def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:

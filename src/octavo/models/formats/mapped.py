@@ -65,3 +65,7 @@ class TensorEntry:
             )
         data = self.file.bytes_at(self.offset, self.nbytes)
         return StoredTensor(self.encoding, self.shape, data.reshape(data_shape(self.encoding, self.shape)))
+
+    def slab(self, index: int) -> StoredTensor:
+        """One entry of its first dimension, which counts experts."""
+        return self.read().slab(index)

@@ -107,6 +107,20 @@ class ConfigReader:
             raise self._refuse(key, value, f"a list of whole numbers from 0 to {count - 1}")
         return frozenset(value)
 
+    def take(self, key: str, default: Any) -> Any:
+        """The key's value as it is, for a reader that checks it itself."""
+        return self._find((key,), default)[1]
+
+    def skip(self, *keys: str) -> None:
+        """Take keys of a section as read that change nothing in the result."""
+        self._read.update(keys)
+
+    def shared_out(self, total: int, heads: int, key: str) -> int:
+        """The width of a head, where heads fill `total`. Raises FormatError when they do not; key: the heads'."""
+        if total % heads:
+            raise FormatError(f"{self.source} has {key} {heads}, which does not divide the width {total}", param=key)
+        return total // heads
+
     def section(self, *keys: str) -> ConfigReader | None:
         """A reader of the object under the first of `keys` that is there, or None; `finish` checks it too."""
         key, value = self._find(keys, {})

@@ -22,6 +22,7 @@ HARMLESS_KEYS: Mapping[str, str] = {
     **dict.fromkeys(("initializer_range", "attention_dropout"), "training only"),
     **dict.fromkeys(("id2label", "label2id", "problem_type", "task_specific_params"), "for heads that are not here"),
     "auto_map": "names code of the hub's, which never runs here",
+    "tokenizer_class": "the tokenizer's files say it",
     "cache_implementation": "how peers keep keys and values",
     "chunk_size_feed_forward": "cuts the same sums into pieces",
     "pretraining_tp": "cuts the same sums into pieces",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
@@ -65,6 +66,11 @@ OUTPUT_NORMS = (
     *linear_rules("blk.{i}.post_attention_norm", "blocks.{i}.attention_output_norm"),
     *linear_rules("blk.{i}.post_ffw_norm", "blocks.{i}.mlp_output_norm"),
 )
+
+
+def renamed(rule: KeyRule, old: str, new: str) -> KeyRule:
+    """The rule with `old` in the stored name replaced."""
+    return replace(rule, stored=rule.stored.replace(old, new))
 
 
 def attention_rules(layout: Layout = "plain") -> tuple[KeyRule, ...]:

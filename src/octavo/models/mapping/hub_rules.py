@@ -29,6 +29,12 @@ def expert_rules(block: str, gate: str, up: str, down: str) -> tuple[KeyRule, ..
     )
 
 
+SHARED_EXPERTS = tuple(
+    rule
+    for name in ("gate", "up", "down")
+    for rule in linear_rules(f"{LAYER}mlp.shared_experts.{name}_proj", f"blocks.{{i}}.mlp.shared.{name}")
+)
+CORRECTION = (KeyRule(LAYER + "mlp.gate.e_score_correction_bias", ("blocks.{i}.mlp.correction_bias",)),)
 FUSED_MLP = (
     *linear_rules(LAYER + "mlp.gate_up_proj", "blocks.{i}.mlp.gate", "blocks.{i}.mlp.up"),
     *linear_rules(LAYER + "mlp.down_proj", "blocks.{i}.mlp.down"),

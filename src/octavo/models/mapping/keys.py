@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
@@ -16,11 +16,22 @@ from numpy.typing import NDArray
 
 from octavo.errors import FormatError, UnknownNameError
 from octavo.models.formats.mapped import TensorEntry
-from octavo.models.tensors import StoredTensor, concatenate_rows
+from octavo.models.tensors import StoredTensor, concatenate_rows, stacked, zeros_like
 from octavo.nn.config import TransformerConfig
 from octavo.nn.shapes import parameter_shapes
 
-Layout = Literal["plain", "transposed", "pairs", "head_pairs", "groups", "one_more"]
+Layout = Literal[
+    "plain",
+    "transposed",
+    "pairs",
+    "tail_pairs",
+    "head_pairs",
+    "groups",
+    "one_more",
+    "after_two",
+    "experts",
+    "swapped_experts",
+]
 
 
 @dataclass(frozen=True)
@@ -28,15 +39,23 @@ class KeyRule:
     """One tensor of a file, `{i}` standing for the block's number and `{e}` for the expert's.
 
     canonical: the canonical tensor, or several that lie in it one under the other. layout: plain is (out, in);
-    transposed is (in, out); pairs has a head's rotary rows in the order 0, hd/2, 1, hd/2 + 1, ...; head_pairs is the
-    same of a vector that lies as (heads, head_dim); groups has q, k and v by key-value head: its queries, its key, its
-    value; one_more is a vector plus 1. when: for which configs, where names differ between them.
+    transposed is (in, out); pairs has a head's rotary rows in the order 0, hd/2, 1, hd/2 + 1, ...; tail_pairs is the
+    same of the last rows of the whole; head_pairs of a vector that lies as (heads, head_dim); groups has q, k and v by
+    key-value head: its queries, its key, its value; one_more is a vector plus 1; after_two has two rows more, at the
+    beginning; experts has one expert after the other in a dimension of its own, swapped_experts the same with (in, out)
+    matrices. interleaved: the rows of the canonical tensors take turns. when: for which configs, where names differ
+    between them.
+
+    A tensor that several rules make is read by the first rule whose stored tensor is there, and written by the first.
     """
 
     stored: str
     canonical: tuple[str, ...]
     layout: Layout = "plain"
     when: Callable[[TransformerConfig], bool] = lambda config: True
+    interleaved: bool = False
+    expert: int = 0
+    """Which expert of the stored tensor this is; set where a rule is expanded."""
 
 
 def linear_rules(stored: str, *canonical: str, layout: Layout = "plain") -> tuple[KeyRule, KeyRule]:
@@ -78,20 +97,24 @@ def to_canonical(
     """
     shapes = parameter_shapes(config)
     makers: dict[str, Callable[[], StoredTensor]] = {}
+    absent: dict[str, str] = {}
     used: set[str] = set()
     for rule in expand(rules, config):
-        sizes = [shapes[name] for name in rule.canonical]
         entry = entries.get(rule.stored)
         if entry is None:
-            raise FormatError(
-                f"{source} lacks the tensor {rule.stored!r}; the download or the conversion is incomplete"
-            )
+            absent |= {name: absent.get(name, rule.stored) for name in rule.canonical}
+            continue
+        sizes = [shapes[name] for name in rule.canonical]
         _check_shape(entry, _stored_shape(sizes, rule.layout, config), source)
         used.add(rule.stored)
-        start = 0
-        for name, size in zip(rule.canonical, sizes, strict=True):
-            makers[name] = _maker(entry, rule, slice(start, start + size[0]), config)
-            start += size[0]
+        for number, name in enumerate(rule.canonical):
+            makers.setdefault(name, _maker(entry, rule, _part(sizes, rule, number), config))
+    for name in shapes:
+        if name not in makers:
+            assert name in absent, f"no rule makes {name}"
+            raise FormatError(
+                f"{source} lacks the tensor {absent[name]!r}; the download or the conversion is incomplete"
+            )
     for name in entries:
         if name not in used and not any(re.fullmatch(pattern, name) for pattern in harmless):
             raise UnknownNameError(
@@ -109,7 +132,13 @@ def to_stored(
     if set(tensors) != set(shapes):
         odd = sorted(set(tensors) ^ set(shapes))[0]
         raise FormatError(f"the tensor {odd!r} {'is missing' if odd in shapes else 'does not belong to the config'}")
-    return {rule.stored: _inverse(tensors, rule, config) for rule in expand(rules, config)}
+    written: dict[str, list[KeyRule]] = {}
+    made: set[str] = set()
+    for rule in expand(rules, config):
+        if not made.issuperset(rule.canonical):
+            written.setdefault(rule.stored, []).append(rule)
+            made.update(rule.canonical)
+    return {stored: _inverse(tensors, parts, config) for stored, parts in written.items()}
 
 
 def expand(rules: tuple[KeyRule, ...], config: TransformerConfig) -> list[KeyRule]:
@@ -118,11 +147,13 @@ def expand(rules: tuple[KeyRule, ...], config: TransformerConfig) -> list[KeyRul
     expanded = []
     for rule in rules:
         blocks = range(config.num_layers) if "{i}" in rule.stored else range(1)
-        experts = range(0 if config.moe is None else config.moe.num_experts) if "{e}" in rule.stored else range(1)
+        each_expert = "{e}" in rule.canonical[0]
+        experts = range(0 if config.moe is None else config.moe.num_experts) if each_expert else range(1)
         for index, expert in product(blocks, experts):
             names = tuple(name.format(i=index, e=expert) for name in rule.canonical)
             if names[0] in shapes and rule.when(config):
-                expanded.append(KeyRule(rule.stored.format(i=index, e=expert), names, rule.layout))
+                stored = rule.stored.format(i=index, e=expert)
+                expanded.append(replace(rule, stored=stored, canonical=names, expert=expert))
     return expanded
 
 
@@ -130,7 +161,20 @@ def _stored_shape(sizes: list[tuple[int, ...]], layout: Layout, config: Transfor
     shape = (sum(size[0] for size in sizes), *sizes[0][1:])
     if layout == "head_pairs":
         return (shape[0] // config.attention.head_dim, config.attention.head_dim)
+    if layout == "after_two":
+        return (shape[0] + 2, *shape[1:])
+    if layout in ("experts", "swapped_experts"):
+        assert config.moe is not None, "only experts lie so"
+        return (config.moe.num_experts, *(shape if layout == "experts" else shape[::-1]))
     return shape[::-1] if layout == "transposed" else shape
+
+
+def _part(sizes: list[tuple[int, ...]], rule: KeyRule, number: int) -> slice:
+    """Which rows of the stored tensor, turned round, are its canonical tensor of this number."""
+    if rule.interleaved:
+        return slice(number, None, len(sizes))
+    start = sum(size[0] for size in sizes[:number])
+    return slice(start, start + sizes[number][0])
 
 
 def _check_shape(entry: TensorEntry, shape: tuple[int, ...], source: str) -> None:
@@ -142,9 +186,11 @@ def _check_shape(entry: TensorEntry, shape: tuple[int, ...], source: str) -> Non
 
 def _maker(entry: TensorEntry, rule: KeyRule, part: slice, config: TransformerConfig) -> Callable[[], StoredTensor]:
     def make() -> StoredTensor:
-        tensor = entry.read()
-        if rule.layout == "transposed":
+        tensor = entry.slab(rule.expert) if rule.layout in ("experts", "swapped_experts") else entry.read()
+        if rule.layout in ("transposed", "swapped_experts") and len(tensor.shape) == 2:
             tensor = tensor.transposed()
+        if rule.layout == "after_two":
+            return tensor.rows(slice(2, None))
         if rule.layout == "head_pairs":
             tensor = StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1))
         if rule.layout == "one_more":
@@ -158,35 +204,51 @@ def _maker(entry: TensorEntry, rule: KeyRule, part: slice, config: TransformerCo
 
 
 def _inverse(
-    tensors: Mapping[str, StoredTensor], rule: KeyRule, config: TransformerConfig
+    tensors: Mapping[str, StoredTensor], rules: list[KeyRule], config: TransformerConfig
 ) -> Callable[[], StoredTensor]:
     def make() -> StoredTensor:
-        assert rule.layout != "one_more", "only GGUF files have it"
-        parts = [tensors[name] for name in rule.canonical]
-        tensor = parts[0] if len(parts) == 1 else concatenate_rows(parts)
-        order = _row_order(rule.layout, config, tensor.shape[0])
-        if order is not None:
-            tensor = tensor.rows(np.argsort(order))
-        if rule.layout == "head_pairs":
-            return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1, config.attention.head_dim))
-        return tensor.transposed() if rule.layout == "transposed" else tensor
+        slabs = [_one_stored(tensors, rule, config) for rule in rules]
+        return stacked(slabs) if rules[0].layout in ("experts", "swapped_experts") else slabs[0]
 
     return make
 
 
+def _one_stored(tensors: Mapping[str, StoredTensor], rule: KeyRule, config: TransformerConfig) -> StoredTensor:
+    """What a rule's stored tensor is of canonical ones; of experts, one's."""
+    parts = [tensors[name] for name in rule.canonical]
+    tensor = parts[0] if len(parts) == 1 else concatenate_rows(parts)
+    if rule.layout == "one_more":
+        return StoredTensor.from_array(tensor.dequantize() + 1)
+    if rule.layout == "after_two":
+        return concatenate_rows([zeros_like(tensor.rows(slice(2))), tensor])
+    order = _row_order(rule.layout, config, tensor.shape[0])
+    if rule.interleaved:
+        order = np.arange(tensor.shape[0]).reshape(-1, len(parts)).T.reshape(-1)
+    if order is not None:
+        tensor = tensor.rows(np.argsort(order))
+    if rule.layout == "head_pairs":
+        return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1, config.attention.head_dim))
+    swapped = rule.layout in ("transposed", "swapped_experts") and len(tensor.shape) == 2
+    return tensor.transposed() if swapped else tensor
+
+
 def _row_order(layout: Layout, config: TransformerConfig, rows: int) -> NDArray[np.intp] | None:
     """(rows,): which row of the file is row r of the canonical tensors, one under the other; None: they lie so."""
-    if layout in ("pairs", "head_pairs"):
-        return pair_order(config, rows)
+    if layout in ("pairs", "head_pairs", "tail_pairs"):
+        return pair_order(config, rows, rows if layout == "tail_pairs" else config.attention.head_dim)
     return group_order(config) if layout == "groups" else None
 
 
-def pair_order(config: TransformerConfig, rows: int) -> NDArray[np.intp]:
-    """(rows,): which row of the pair layout is the half layout's row r; features past rotary_dim stay in place."""
+def pair_order(config: TransformerConfig, rows: int, head_dim: int) -> NDArray[np.intp]:
+    """(rows,): which row of the pair layout is the half layout's row r; features that do not turn stay in place.
+
+    Those that turn are a head's first, and, with latent attention, its last.
+    """
     assert config.rope is not None, "without rotary embedding there are no pairs"
-    head_dim, rotary_dim = config.attention.head_dim, config.rope.rotary_dim
-    rotary = np.arange(rotary_dim).reshape(rotary_dim // 2, 2).T.reshape(-1)
-    head = np.concatenate((rotary, np.arange(rotary_dim, head_dim)))
+    rotary_dim = config.rope.rotary_dim
+    first = 0 if config.attention.latent is None else head_dim - rotary_dim
+    head = np.arange(head_dim)
+    head[first : first + rotary_dim] = first + np.arange(rotary_dim).reshape(rotary_dim // 2, 2).T.reshape(-1)
     return (np.arange(0, rows, head_dim)[:, None] + head).reshape(-1)
 
 

@@ -88,6 +88,10 @@ def _scaled(plain: RopeConfig, section: ConfigReader, reader: ConfigReader, cont
         return plain
     if kind == "linear":
         return replace(plain, freq_factors=linear_factors(plain.rotary_dim, section.number("factor")))
+    if kind == "dynamic" and section.has("alpha"):  # as dynamic says its name, fixed
+        section.skip("factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim")
+        stretch = section.number("alpha") ** (plain.rotary_dim / (plain.rotary_dim - 2))
+        return replace(plain, theta=plain.theta * stretch)
     if kind == "dynamic":
         return replace(plain, original_length=context_length, ntk_factor=section.number("factor"))
     original_at = section if section.has("original_max_position_embeddings") else reader

@@ -32,28 +32,30 @@ static void normalize_rows(const share *w, const layer *l) {  // all heads of a 
     }
 }
 
+static void turn(const model *m, const layer *l, int position, float *queries, int group, float *key) {
+    const rotary *r = &m->rotaries[l->shape.rotary];
+    const float *turns = r->turns + (size_t)position * r->dim;
+    for (int i = 0; i < group; i++) m->level->rotate(queries + (size_t)i * m->shape.head_dim, turns, r->dim);
+    m->level->rotate(key, turns, r->dim);
+}
+
 // Normalise and turn one KV head's query heads and key of token t, and write its key and value to the cache.
 static void place(const share *w, const layer *l, int index, int t, int head) {
     const model *m = w->m;
     const int dim = m->shape.head_dim, group = m->shape.num_heads / m->shape.num_kv_heads;
     const int position = w->s->position[t];
     float *queries = m->q + (size_t)t * m->q_width, *keys = m->k + (size_t)t * m->kv_width;
+    float *first_query = queries + (size_t)head * group * dim, *key = keys + (size_t)head * dim;
+    if (l->shape.rotary >= 0 && m->shape.qk_norm_after) turn(m, l, position, first_query, group, key);
     if (m->shape.qk_norm == QK_HEAD || m->shape.qk_norm == QK_PER_HEAD) {
         normalize_heads(w, &l->norms[Q_NORM], queries, head * group, group);
         normalize_heads(w, &l->norms[K_NORM], keys, head, 1);
     }
-    queries += (size_t)head * group * dim;
-    float *key = keys + (size_t)head * dim;
-    if (l->shape.rotary >= 0) {
-        const rotary *r = &m->rotaries[l->shape.rotary];
-        const float *turn = r->turns + (size_t)position * r->dim;
-        for (int i = 0; i < group; i++) m->level->rotate(queries + (size_t)i * dim, turn, r->dim);
-        m->level->rotate(key, turn, r->dim);
-    }
+    if (l->shape.rotary >= 0 && !m->shape.qk_norm_after) turn(m, l, position, first_query, group, key);
     const int32_t *table = w->s->tables + (size_t)w->s->row[t] * w->s->table_width;
     uint8_t *block = cache_of(m, index, head) + (size_t)table[position / BLOCK] * m->block_bytes;
     m->level->store(block, key, m->v + (size_t)t * m->kv_width + (size_t)head * dim, position % BLOCK, dim, m->padded_dim,
-                    m->shape.cache_f32);
+                    (cache_kind)m->shape.cache);
 }
 
 static void place_all(const share *w, const layer *l, int index) {  // a block's positions are one thread's, in order
@@ -69,8 +71,9 @@ static void place_all(const share *w, const layer *l, int index) {  // a block's
 static void attend(const share *w, const layer *l, int index, int t, int count, int head) {
     const model *m = w->m;
     const int dim = m->shape.head_dim, group = m->shape.num_heads / m->shape.num_kv_heads, window = l->shape.window;
-    attention_tile tile = {.head_dim = dim, .padded_dim = m->padded_dim, .f32 = m->shape.cache_f32,
+    attention_tile tile = {.head_dim = dim, .padded_dim = m->padded_dim, .kind = (cache_kind)m->shape.cache,
                            .scale = m->shape.attention_scale, .softcap = m->shape.attention_softcap,
+                           .alibi_after = m->shape.alibi_after,
                            .cache = cache_of(m, index, head), .block_bytes = m->block_bytes,
                            .scores = m->scores[w->thread], .score_stride = m->score_stride,
                            .blocks = w->s->tables + (size_t)w->s->row[t] * w->s->table_width};
@@ -80,6 +83,7 @@ static void attend(const share *w, const layer *l, int index, int t, int count, 
         tile.query[tile.count] = m->q + at;
         tile.out[tile.count] = m->attended + at;
         tile.slope[tile.count] = m->slopes ? m->slopes[query] : 0;
+        tile.sink[tile.count] = l->sinks ? l->sinks[query] : -1e30f;
         tile.position[tile.count] = position;
         tile.first[tile.count] = window && position >= window ? position - window + 1 : 0;
         if (++tile.count == MAX_QUERIES || i == count * group - 1) {

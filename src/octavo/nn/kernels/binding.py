@@ -33,8 +33,11 @@ ENCODER_NORMS = {"embed_norm": 0, "attention_output_norm": 1, "mlp_output_norm":
 ENCODER_TABLES = {"embed_tokens": 0, "embed_positions": 1, "embed_types": 2}
 NORMS = {
     "attention_norm": 0, "attention_output_norm": 1, "mlp_norm": 2, "mlp_output_norm": 3, "attention.q_norm": 4,
-    "attention.k_norm": 5, "norm": 6,
+    "attention.k_norm": 5, "norm": 6, "embed_norm": 7,
 }  # fmt: skip
+VECTORS = {"mlp.correction_bias": 0, "attention.sinks": 1}
+CACHES = {"bf16": 0, "f32": 1, "int8": 2}
+"""What keys and values are kept in. int8: with a scale a position and head."""
 QK_NORMS = {None: 0, "head": 1, "per_head": 2, "full": 3}
 MAX_HEAD_DIM = 512
 INT32, FLOAT, POINTER = ctypes.c_int32, ctypes.c_float, ctypes.c_void_p
@@ -56,9 +59,10 @@ class Shape(ctypes.Structure):
     _fields_ = (
         *((name, INT32) for name in ("vocab_size", "hidden_size", "num_layers", "context_length", "num_heads")),
         *((name, INT32) for name in ("num_kv_heads", "head_dim", "intermediate_size", "gated", "activation")),
-        *((name, INT32) for name in ("norm_kind", "qk_norm", "parallel", "post", "num_rotaries", "num_blocks")),
-        *((name, INT32) for name in ("threads", "level", "cache_f32")),
-        *((name, FLOAT) for name in ("norm_eps", "attention_scale", "attention_softcap", "embedding_scale")),
+        *((name, INT32) for name in ("norm_kind", "qk_norm", "qk_norm_after", "parallel", "post", "alibi_after")),
+        *((name, INT32) for name in ("num_rotaries", "num_blocks", "threads", "level", "cache")),
+        *((name, FLOAT) for name in ("norm_eps", "attention_scale", "attention_softcap", "attention_clip")),
+        ("embedding_scale", FLOAT),
         *((name, FLOAT) for name in ("residual_scale", "logit_scale", "logit_softcap", "mlp_limit")),
         ("moe", MoeShape),
     )
@@ -117,7 +121,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_checksum": (ctypes.c_uint64, POINTER, ctypes.c_uint64),
     "octavo_set_bias": (INT32, POINTER, INT32, INT32, POINTER, INT32),
     "octavo_set_norm": (INT32, POINTER, INT32, INT32, INT32, POINTER, INT32),
-    "octavo_set_correction": (INT32, POINTER, INT32, POINTER, INT32),
+    "octavo_set_vector": (INT32, POINTER, INT32, INT32, POINTER, INT32),
     "octavo_step": (INT32, POINTER, ctypes.POINTER(Step)),
     "octavo_encoder_create": (POINTER, ctypes.POINTER(EncoderShape)),
     "octavo_encoder_destroy": (None, POINTER),

@@ -21,6 +21,7 @@ from octavo.nn.kernels.binding import (
     MATRICES,
     NORMS,
     QK_NORMS,
+    VECTORS,
     LayerShape,
     MoeShape,
     RotaryShape,
@@ -202,14 +203,17 @@ class KernelModel:
         self._done(self._library.octavo_step(self._open(), ctypes.byref(step)), "the step's threads")
         return logits, states
 
-    def set_correction(self, layer: int, values: Floats) -> None:
-        """What is added to each expert's score for the choice alone, (experts,)."""
+    def set_vector(self, layer: int, slot: str, values: Floats) -> None:
+        """A key of VECTORS. mlp.correction_bias: what is added to each expert's score for the choice alone, (experts,).
+
+        attention.sinks: each head's score of seeing nothing, (num_heads,).
+        """
         self._check_layer(layer)
-        self._check_floats(values, self._shape.moe.experts)
-        if not self._layers[layer].moe:
-            raise ValueError(f"layer {layer} has no experts")
+        sinks = slot == "attention.sinks"
+        self._check_floats(values, self._shape.num_heads if sinks else self._shape.moe.experts)
+        values = values * np.float32(np.log2(np.e)) if sinks else values  # scores are powers of two there
         self._done(
-            self._library.octavo_set_correction(self._open(), layer, values.ctypes.data, values.size), "correction"
+            self._library.octavo_set_vector(self._open(), layer, VECTORS[slot], values.ctypes.data, values.size), slot
         )
 
     def matrix_shape(self, slot: str) -> tuple[int, int]:

@@ -25,6 +25,7 @@ enum { MAX_TOKENS = 512, OWN_ROWS = 8, MAX_QUERIES = 12 };  // of a step; prepar
 typedef enum { F32, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, INT8, ENCODINGS } encoding;
 typedef enum { NORM_RMS, NORM_LAYER } norm_kind;
 typedef enum { SILU, GELU, GELU_TANH, RELU, QUICK_GELU, RELU_SQUARED } activation_kind;
+typedef enum { CACHE_BF16, CACHE_F32, CACHE_INT8 } cache_kind;
 typedef enum { QK_NONE, QK_HEAD, QK_PER_HEAD, QK_FULL } qk_norm_kind;  // one weight for all heads, one each, one vector
 enum { AS_INT8 = 1, AS_BF16 = 2, AS_F32 = 4 };  // forms of an activation row, a bit each
 
@@ -84,15 +85,21 @@ typedef struct {  // rows of `width` features (whole groups), each in the forms 
     float *f32;
 } activations;
 
+INLINE size_t head_bytes_of(cache_kind kind, int padded_dim) {  // keys and values of one head in one block, with scales
+    const size_t numbers = (size_t)2 * padded_dim * BLOCK;
+    return kind == CACHE_F32 ? numbers * 4 : kind == CACHE_BF16 ? numbers * 2 : numbers + 2 * BLOCK * sizeof(float);
+}
+
 typedef struct { norm_kind kind; float eps; const float *weight, *bias; } norm;
 
 typedef struct {  // up to MAX_QUERIES queries that share one KV head of one row
-    int count, head_dim, padded_dim, f32;  // f32: the cache holds fp32 instead of bf16
+    int count, head_dim, padded_dim, alibi_after;  // alibi_after: slopes are added to scaled scores, not before
+    cache_kind kind;
     float scale;
     float softcap;          // of the scores, or 0
     const float *query[MAX_QUERIES];
     float *out[MAX_QUERIES];
-    float slope[MAX_QUERIES];  // of ALiBi, or 0
+    float slope[MAX_QUERIES], sink[MAX_QUERIES];  // of ALiBi, or 0; the score of seeing nothing, or far below all
     int position[MAX_QUERIES], first[MAX_QUERIES];  // the last and the first position that a query sees
     const uint8_t *cache;   // this layer's and head's keys and values in block 0; block b lies b * block_bytes further
     size_t block_bytes;
@@ -110,7 +117,8 @@ typedef struct {
     void (*gate)(float *gate, const float *up, int count, activation_kind kind, float limit);  // up may be NULL: act(gate)
     void (*cap)(float *x, int count, float scale, float softcap);  // softcap tanh(scale x / softcap), or scale x
     void (*rotate)(float *head, const float *cos_sin, int rotary_dim);
-    void (*store)(uint8_t *block, const float *key, const float *value, int slot, int head_dim, int padded_dim, int f32);
+    void (*store)(uint8_t *block, const float *key, const float *value, int slot, int head_dim, int padded_dim,
+                  cache_kind kind);
     void (*attend)(attention_tile *tile);
 } level;
 
@@ -142,9 +150,9 @@ typedef struct {  // binding.MoeShape: a mixture of experts; experts 0: there is
 
 typedef struct {  // the same fields in the same order as binding.Shape; a soft cap of 0 is none
     int32_t vocab_size, hidden_size, num_layers, context_length, num_heads, num_kv_heads, head_dim;
-    int32_t intermediate_size, gated, activation, norm_kind, qk_norm, parallel, post;
-    int32_t num_rotaries, num_blocks, threads, level, cache_f32;
-    float norm_eps, attention_scale, attention_softcap;
+    int32_t intermediate_size, gated, activation, norm_kind, qk_norm, qk_norm_after, parallel, post, alibi_after;
+    int32_t num_rotaries, num_blocks, threads, level, cache;
+    float norm_eps, attention_scale, attention_softcap, attention_clip;
     float embedding_scale, residual_scale, logit_scale, logit_softcap, mlp_limit;
     moe_shape moe;
 } model_shape;
@@ -156,8 +164,9 @@ typedef enum {
     Q, K, V, O, GATE, UP, DOWN, ROUTER, SHARED_GATE, EMBED, POSITIONS, HEAD, EXPERTS  // then 3 an expert; the shared is last
 } matrix_slot;
 typedef enum {
-    ATTENTION_NORM, ATTENTION_OUTPUT_NORM, MLP_NORM, MLP_OUTPUT_NORM, Q_NORM, K_NORM, FINAL_NORM
+    ATTENTION_NORM, ATTENTION_OUTPUT_NORM, MLP_NORM, MLP_OUTPUT_NORM, Q_NORM, K_NORM, FINAL_NORM, EMBED_NORM
 } norm_slot;
+typedef enum { CORRECTION, SINKS } vector_slot;
 enum { MATRICES_OF_LAYER = 9, NORMS_OF_LAYER = 6 };
 
 typedef struct { matrix matrices[3]; } expert;  // gate, up, down
@@ -168,6 +177,7 @@ typedef struct {
     norm norms[NORMS_OF_LAYER];
     expert *experts;
     float *correction;  // added to the experts' scores for the choice alone, or NULL
+    float *sinks;       // a head's score of seeing nothing, in powers of two, or NULL
 } layer;
 
 typedef struct {         // which token goes to which experts: pairs of both, by expert and then by token
@@ -192,7 +202,7 @@ typedef struct {
     arena weights, work;
     layer *layers;
     matrix embed, positions, head;  // head.data is embed.data when tied; positions.data NULL: there is no table
-    norm final_norm;
+    norm final_norm, embed_norm;
     rotary *rotaries;
     float *slopes;                  // of ALiBi, one a head, or NULL
     int padded_dim;                 // head_dim in whole vectors

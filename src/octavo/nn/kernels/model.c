@@ -111,7 +111,7 @@ EXPORT void octavo_destroy(model *m) {
 
 static int describe(model *m, const layer_shape *layers, const rotary_shape *rotaries, const float *slopes) {
     const model_shape *s = &m->shape;
-    m->final_norm = (norm){.kind = (norm_kind)s->norm_kind, .eps = s->norm_eps};
+    m->final_norm = m->embed_norm = (norm){.kind = (norm_kind)s->norm_kind, .eps = s->norm_eps};
     for (int i = 0; i < s->num_layers; i++) {
         m->layers[i].shape = layers[i];
         for (int slot = 0; slot < NORMS_OF_LAYER; slot++) m->layers[i].norms[slot] = m->final_norm;
@@ -148,7 +148,7 @@ EXPORT model *octavo_create(const model_shape *shape, const layer_shape *layers,
     const size_t positions = (size_t)shape->num_blocks * BLOCK;
     const size_t context = (size_t)whole(shape->context_length, BLOCK);
     m->score_stride = context < positions || all_windowed(shape, layers) ? context : positions;
-    m->head_bytes = (size_t)2 * m->padded_dim * BLOCK * (shape->cache_f32 ? 4 : 2);
+    m->head_bytes = head_bytes_of((cache_kind)shape->cache, m->padded_dim);
     m->block_bytes = m->head_bytes * (size_t)shape->num_kv_heads * (size_t)shape->num_layers;
     size_t cache_bytes;
     if (!__builtin_mul_overflow(m->block_bytes, (size_t)shape->num_blocks, &cache_bytes))
@@ -233,14 +233,16 @@ EXPORT int32_t octavo_set_bias(model *m, int32_t layer, int32_t slot, const floa
 }
 
 EXPORT int32_t octavo_set_norm(model *m, int32_t layer, int32_t slot, int32_t is_bias, const float *values, int32_t count) {
-    norm *target = slot == FINAL_NORM ? &m->final_norm : &m->layers[layer].norms[slot];
+    norm *target = slot == FINAL_NORM   ? &m->final_norm
+                   : slot == EMBED_NORM ? &m->embed_norm
+                                        : &m->layers[layer].norms[slot];
     const float **field = is_bias ? &target->bias : &target->weight;
     *field = set_padded(m, *field, values, count);
     return *field ? 0 : -1;
 }
 
-EXPORT int32_t octavo_set_correction(model *m, int32_t layer, const float *values, int32_t count) {
-    float **target = &m->layers[layer].correction;
+EXPORT int32_t octavo_set_vector(model *m, int32_t layer, int32_t slot, const float *values, int32_t count) {
+    float **target = slot == CORRECTION ? &m->layers[layer].correction : &m->layers[layer].sinks;
     *target = set_padded(m, *target, values, count);
     return *target ? 0 : -1;
 }

@@ -73,11 +73,25 @@ static void embed(const share *w) {
         float *x = m->x + (size_t)t * m->hidden_width;
         lookup_row(&m->embed, w->s->token[t], x);
         for (int i = 0; i < m->shape.hidden_size; i++) x[i] *= m->shape.embedding_scale;
+        if (m->embed_norm.weight) {
+            m->level->normalize(&m->embed_norm, x, m->shape.hidden_size, m->scratch[w->thread]);
+            memcpy(x, m->scratch[w->thread], (size_t)m->shape.hidden_size * 4);
+        }
         if (!m->positions.data) continue;
         float *position = m->scratch[w->thread];
         lookup_row(&m->positions, w->s->position[t], position);
         for (int i = 0; i < m->shape.hidden_size; i++) x[i] += position[i];
     }
+}
+
+static void clip(const share *w, const matrix *m, float *rows, int stride) {  // this thread's panels
+    const float most = w->m->shape.attention_clip;
+    const int first = part(m->panels, w->thread, w->threads) * PANEL, end = part(m->panels, w->thread + 1, w->threads) * PANEL;
+    for (int t = 0; t < w->s->tokens; t++)
+        for (int i = first; i < end && i < m->rows; i++) {
+            float *x = &rows[(size_t)t * stride + i];
+            *x = *x > most ? most : *x < -most ? -most : *x;
+        }
 }
 
 static void run_layer(const share *w, int index) {
@@ -92,6 +106,11 @@ static void run_layer(const share *w, int index) {
     multiply_share(w, q, a, tokens, m->q, (size_t)m->q_width, 0);
     multiply_share(w, k, a, tokens, m->k, (size_t)m->kv_width, 0);
     multiply_share(w, v, a, tokens, m->v, (size_t)m->kv_width, 0);
+    if (m->shape.attention_clip != 0.0f) {
+        clip(w, q, m->q, m->q_width);
+        clip(w, k, m->k, m->kv_width);
+        clip(w, v, m->v, m->kv_width);
+    }
     if (parallel && !mlp_norm) feed_in(w, l, a);  // attention and MLP read one norm of x
     pool_barrier(m->pool);
     if (parallel && mlp_norm) feed_in(w, l, prepared(w, m->x, m->hidden_width, NULL, tokens, mlp_norm, feed_forms(w, l), NULL));

@@ -7,6 +7,7 @@ text, so a citation is (path, sha256, start, end) and `text[start:end]` is what 
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 Kind = Literal["page", "heading", "row", "symbol", "block"]
 
 
@@ -55,7 +57,7 @@ class Document:
     @cached_property
     def sha256(self) -> str:
         """The hash of the canonical text, which citations and incremental indexing rest on."""
-        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
     def page_at(self, offset: int) -> int | None:
         """The number of the page (or slide) that holds a character; None for formats without pages."""
@@ -169,9 +171,9 @@ class Writer:
 
 
 def canonical(text: str) -> str:
-    """Unicode NFC with `\\n` line ends; NUL, which no store or prompt takes, becomes a space."""
+    """Unicode NFC with `\\n` line ends; NUL, which no store takes, is a space, and a lone surrogate U+FFFD."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").replace("\0", " ")
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", _SURROGATE.sub("\ufffd", text))
 
 
 def close_sections(spans: list[Span], end: int) -> list[Span]:

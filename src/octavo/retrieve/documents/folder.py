@@ -55,6 +55,9 @@ def _walk(folder: Path, above: tuple[Path, ...], ignore: Ignore) -> Iterator[Pat
     ignore = ignore.within(folder)
     for entry in entries:
         path = folder / entry.name
+        if not _is_unicode(entry.name):
+            yield Skipped(os.fsencode(path).decode("utf-8", "backslashreplace"), "its name is not UTF-8; rename it")
+            continue
         if entry.name.startswith(".") or entry.name in UNSEEN:
             continue
         if ignore.matches(path, is_folder=entry.is_dir()):
@@ -69,6 +72,11 @@ def _walk(folder: Path, above: tuple[Path, ...], ignore: Ignore) -> Iterator[Pat
             yield path
         else:
             yield Skipped(str(path), "not a plain file (a pipe, socket or device)")
+
+
+def _is_unicode(name: str) -> bool:
+    """Whether a name can be stored and printed: one of other bytes comes as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _refuse_link(path: Path, real: Path, above: tuple[Path, ...]) -> str | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from octavo.errors import FormatError, OctavoError, UnsupportedError
-from octavo.retrieve.documents.document import Document, Limits
+from octavo.retrieve.documents.document import Document, Limits, canonical
 from octavo.retrieve.documents.formats.code import LANGUAGES
 
 READERS: Final[dict[str, str]] = {
@@ -24,6 +25,14 @@ READERS: Final[dict[str, str]] = {
     ".epub": "epub",
 }
 """Suffix to the module of `formats/` that reads it."""
+UNREAD: Final[dict[str, str]] = {
+    **dict.fromkeys((".doc", ".rtf", ".odt", ".pages"), "DOCX or PDF"),
+    **dict.fromkeys((".ppt", ".odp", ".key"), "PPTX or PDF"),
+    **dict.fromkeys((".xls", ".xlsx", ".ods", ".numbers"), "CSV"),
+    **dict.fromkeys((".mobi", ".azw", ".azw3"), "EPUB"),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".7z", ".rar"), "a folder, by unpacking it"),
+}
+"""Known formats that are not read, and what to save them as."""
 RISKY: Final = ("pdf", "html", "docx", "pptx", "epub")
 """Readers that a folder's walk runs in a process apart."""
 
@@ -48,7 +57,8 @@ def read(path: Path | str, limits: Limits | None = None) -> Document:
     if not document.text.strip():
         because = "; ".join(document.warnings) or "there is nothing in it"
         raise FormatError(f"it gives no text: {because}")
-    return document
+    said = {name: canonical(value) for name, value in document.metadata.items()}
+    return replace(document, title=" ".join(canonical(document.title).split()), metadata=said)
 
 
 def reader_of(path: Path) -> str:
@@ -56,11 +66,13 @@ def reader_of(path: Path) -> str:
     name = READERS.get(path.suffix.lower())
     if name is not None:
         return name
+    if path.suffix.lower() in UNREAD:
+        raise UnsupportedError(f"{path.suffix} files are not read; save it as {UNREAD[path.suffix.lower()]}")
     with path.open("rb") as file:
         start = file.read(4096)
     if b"\0" in start and not start.startswith((b"\xff\xfe", b"\xfe\xff")):
         kind = f"{path.suffix} files" if path.suffix else "binary files without a suffix"
-        raise UnsupportedError(f"{kind} are not read; convert it to text, PDF or HTML")
+        raise UnsupportedError(f"{kind} are not read; save it as text, PDF or HTML")
     return "plain"
 
 

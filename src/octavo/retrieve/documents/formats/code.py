@@ -93,7 +93,7 @@ def python_symbols(text: str) -> tuple[Span, ...]:
 
 def layout_symbols(text: str, language: str) -> tuple[Span, ...]:
     """Definitions of any other language, found by their first line and their indentation."""
-    lines = text.splitlines(keepends=True)
+    lines = text.split("\n")
     starts = _line_starts(text)
     spans: list[Span] = []
     open_symbols: list[tuple[int, int]] = []  # (indentation, end) of the definitions that hold this line

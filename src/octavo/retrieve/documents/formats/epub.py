@@ -24,7 +24,7 @@ _SPACES = re.compile(r"\s+")
 
 def read(path: Path, limits: Limits) -> Document:
     """The document of an EPUB file. Raises FormatError for one that is broken, under DRM or a bomb."""
-    writer = Writer()
+    writer, warnings = Writer(), list[str]()
     with Archive(path, limits) as archive:
         _refuse_encrypted(archive)
         container = archive.xml("META-INF/container.xml")
@@ -34,7 +34,11 @@ def read(path: Path, limits: Limits) -> Document:
         package_name = root_file.get("full-path", "")
         package = archive.xml(package_name)
         for chapter in _spine(package, posixpath.dirname(package_name)):
-            body = archive.xml(chapter).find("body")
+            try:
+                body = archive.xml(chapter).find("body")
+            except FormatError as error:  # a chapter that is not well-formed costs itself
+                warnings.append(str(error).replace("its part", "left out:", 1))
+                continue
             if body is not None:
                 Flow(writer).element(body)
     text, spans = writer.finish()
@@ -46,6 +50,7 @@ def read(path: Path, limits: Limits) -> Document:
         media_type="application/epub+zip",
         spans=spans,
         metadata=metadata,
+        warnings=tuple(warnings),
     )
 
 

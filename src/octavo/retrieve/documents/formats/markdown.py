@@ -57,7 +57,7 @@ def split_front_matter(text: str) -> tuple[str, dict[str, str]]:
     end = re.search(r"^(---|\.\.\.)[ \t]*$\n?", text[4:], re.M)
     if end is None:
         return text, {}
-    fields = [_FIELD.fullmatch(line.strip()) for line in text[4 : 4 + end.start()].splitlines()]
+    fields = [_FIELD.fullmatch(line.strip()) for line in text[4 : 4 + end.start()].split("\n")]
     matter = {found[1].lower(): found[2].strip().strip("\"'") for found in fields if found}
     return (text[4 + end.end() :], matter) if matter else (text, {})
 
@@ -68,8 +68,8 @@ def find_spans(text: str) -> tuple[Span, ...]:
     fence: tuple[str, int] | None = None  # the marker that closes the open fence, and where it began
     table = previous = None  # where the open table began; the line before this one
     offset = 0
-    for line in text.splitlines(keepends=True):
-        bare, end = line.rstrip("\n"), offset + len(line)
+    for bare in text.split("\n"):
+        end = min(offset + len(bare) + 1, len(text))
         if fence is not None:
             if re.fullmatch(rf" {{0,3}}{re.escape(fence[0][0])}{{{len(fence[0])},}}[ \t]*", bare):
                 spans.append(Span("block", fence[1], offset + len(bare)))

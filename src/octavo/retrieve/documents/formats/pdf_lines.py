@@ -23,6 +23,7 @@ _NUMBER = re.compile(r"[-+−]?\d[\d.,]*%?|-")
 _STARTS_AN_ITEM = re.compile(r"(?:[•◦▪‣–—*-]|\(?\d{1,2}[.)]|\[\d+\])\s")
 _SENTENCE_ENDS = tuple('.!?:;。！？：；」』”"')
 FULL = 0.7  # a line this share of its neighbours' width goes on in the next
+TITLE = 0.6  # a line this share of the width at most can be a title
 EDGE = 2  # lines at a page's top and bottom that may be running heads
 REPEATED = 0.5  # share of pages on which a running head stands
 
@@ -87,9 +88,16 @@ def _goes_on(line: str, following: str, usual: int) -> bool:
         return False
     indented = following[:1].isspace() and not line[:1].isspace()
     ends = line.rstrip().endswith(_SENTENCE_ENDS)
+    if ends and _is_title(following.strip(), usual):
+        return False
     if indented and (ends or _CJK.match(following.strip())):
         return False
     return _width(line) >= (0.9 if ends else FULL) * usual
+
+
+def _is_title(line: str, usual: int) -> bool:
+    """Whether a line after a sentence's end looks like a title: short, and no sentence itself."""
+    return _width(line) < TITLE * usual and not line[0].islower() and not line.endswith(_SENTENCE_ENDS)
 
 
 def _is_of_a_table(line: str) -> bool:

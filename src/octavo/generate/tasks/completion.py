@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from octavo.generate.blocks import START
 from octavo.generate.lm import Delta, Event, Finished, FinishReason, Request, Started, TokenLogprob
 from octavo.generate.matcher import Matcher
+from octavo.generate.propose import NO_DRAFT, Text
+from octavo.generate.propose.trust import Trust
 from octavo.generate.sample import Sampler, log_softmax
 from octavo.generate.scheduler import Branch
-from octavo.generate.scoring import PromptScores, token_logprob, top_logprobs
 from octavo.generate.stopping import StopMatcher
+from octavo.generate.tasks.scoring import PromptScores, token_logprob, top_logprobs
 from octavo.text.tokenizer import Tokenizer
 
 
@@ -32,7 +34,10 @@ class Limits:
 
 
 class Completion:
-    """A prompt and the answer to it so far, as a task of the scheduler. root: see `Branch`."""
+    """A prompt and the answer to it so far, as a task of the scheduler.
+
+    root: see `Branch`. draft_tokens: most guesses at its next tokens that are checked in one step.
+    """
 
     width = 1
 
@@ -44,6 +49,7 @@ class Completion:
         tokenizer: Tokenizer,
         matcher: Matcher | None = None,
         root: bytes = START,
+        draft_tokens: int = 0,
     ) -> None:
         self.branches = [Branch(list(prompt), root)]
         self.priority = request.priority
@@ -61,6 +67,8 @@ class Completion:
         self._detokenizer = tokenizer.detokenizer(skip_special=request.skip_special, continues=matcher is not None)
         top = request.prompt_logprobs
         self._scores = None if top is None else PromptScores(prompt, top, tokenizer)
+        self._trust = Trust(draft_tokens)
+        self._drafted = self._accepted = 0
         self._started = False
         if limits.max_tokens == 0 and self._scores is None:
             self._finish("length")
@@ -80,11 +88,18 @@ class Completion:
             self._started = True
             self.events.put(Started(self._num_prompt, cached))
 
+    def to_guess(self, branch: Branch) -> Text | None:
+        """As many tokens as have been worth guessing, and as may still come."""
+        if self._scores is not None:
+            return None
+        most = min(self._trust.limit(), self._limits.max_tokens - self._num_sampled - 1)
+        return Text(branch, self._tokens, most, self._request.sampling) if most > 0 else None
+
     def logits_from(self, branch: Branch, count: int) -> int:
-        """From which of the next `count` tokens on logits are wanted: the very last one's, or those to score."""
+        """From which of the next `count` tokens on logits are wanted: the last one and its draft, or all to score."""
         if self._scores is not None:
             return min(count, max(0, self._scores.unread - branch.computed))
-        return count - 1 if count == branch.pending else count
+        return branch.pending - 1 if count >= branch.pending else count
 
     def take(self, branch: Branch, logits: NDArray[np.float32]) -> None:
         """More tokens have run. logits: (wanted, vocab_size)."""
@@ -96,7 +111,7 @@ class Completion:
             self.events.put(self._scores.scores())
             self._scores = None
         if self._limits.max_tokens:
-            self._choose(logits[-1])
+            self._follow(branch, logits[-1 - len(branch.draft.tokens) :])
         else:
             self._finish("length")
 
@@ -113,14 +128,34 @@ class Completion:
     def _num_sampled(self) -> int:
         return len(self._tokens) - self._num_prompt
 
-    def _choose(self, logits: NDArray[np.float32]) -> None:
+    def _follow(self, branch: Branch, logits: NDArray[np.float32]) -> None:
+        """Choose the next token, and one more after each guess that was right. logits: (1 + guesses, vocab_size)."""
+        draft, branch.draft = branch.draft, NO_DRAFT
+        self._drafted += len(draft.tokens)
+        before = self._accepted
+        for place, guess in enumerate(draft.tokens):
+            self._choose(logits[place], guess, None if draft.probabilities is None else draft.probabilities[place])
+            if self.finished or self._tokens[-1] != guess:
+                break
+            branch.computed += 1
+        else:
+            self._choose(logits[-1])
+        if draft.tokens:
+            self._trust.told(len(draft.tokens), self._accepted - before)
+
+    def _choose(
+        self, logits: NDArray[np.float32], guess: int | None = None, drawn_from: NDArray[np.float64] | None = None
+    ) -> None:
         allowed = None if self._matcher is None else self._matcher.allowed()
         if allowed is not None and not allowed.any():
             self._finish("stop")
             return
         if self._num_sampled < self._request.min_tokens and self._limits.stop_ids:
             allowed = _without(self._limits.stop_ids, np.ones(logits.size, np.bool_) if allowed is None else allowed)
-        self._append(self._sampler.choose(logits, allowed), logits)
+        judged = None if guess is None or drawn_from is None else (guess, drawn_from)
+        token = self._sampler.choose(logits, allowed, judged)
+        self._accepted += token == guess
+        self._append(token, logits)
 
     def _append(self, token: int, logits: NDArray[np.float32]) -> None:
         self._tokens.append(token)
@@ -154,7 +189,8 @@ class Completion:
             self.events.put(Delta(rest, ()))
         if self._stops.matched is not None:
             reason, stop = "stop", self._stops.matched
-        self.events.put(Finished(reason, self._num_prompt, self._num_sampled, stop))
+        counts = (self._num_prompt, self._num_sampled)
+        self.events.put(Finished(reason, *counts, stop, self._drafted, self._accepted))
 
     def _logprobs(self, token: int, logits: NDArray[np.float32]) -> tuple[TokenLogprob, ...]:
         if self._request.logprobs is None:

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.generate.blocks import START
-from octavo.generate.completion import Limits
 from octavo.generate.lm import Beams, Delta, Event, Finished, FinishReason, Request, Started
 from octavo.generate.sample import log_softmax
 from octavo.generate.scheduler import Branch
+from octavo.generate.tasks.completion import Limits
 from octavo.text.tokenizer import Tokenizer
 
 
@@ -127,6 +127,9 @@ class BeamCompletion:
         if not self._started:
             self._started = True
             self.events.put(Started(self._num_prompt, cached))
+
+    def to_guess(self, branch: Branch) -> None:
+        """Nothing: the beams are not read one after another."""
 
     def logits_from(self, branch: Branch, count: int) -> int:
         """The last token's only."""

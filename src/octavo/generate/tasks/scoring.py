@@ -76,6 +76,9 @@ class Scoring:
     def started(self, cached: int) -> None:
         """Nobody waits for its beginning."""
 
+    def to_guess(self, branch: Branch) -> None:
+        """Nothing: its tokens are known."""
+
     def logits_from(self, branch: Branch, count: int) -> int:
         """All logits are wanted, but those that were read before a preemption."""
         return min(count, max(0, self._scores.unread - branch.computed))

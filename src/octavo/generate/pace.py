@@ -1,0 +1,43 @@
+"""How much of new prompts a step takes beside those that decode, by what steps have been measured to take.
+
+So a long prompt slows the answers that run by a known factor, whatever the machine, the model and the context.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+
+SLOWEST = 3.0
+"""A step that decodes and reads prompts takes at most so many times one that only decodes."""
+MARGIN = 0.8
+"""Of that is aimed at, since the context grows and steps differ."""
+UNIT = 8
+"""Prompt tokens are taken in whole units where they are many: kernels work on so many at a time."""
+FIRST = 16
+"""Prompt tokens beside decoding before anything has been measured."""
+
+
+class Pace:
+    """Learns from each step. Medians, because a busy machine makes single steps slow."""
+
+    def __init__(self) -> None:
+        self._decoding: deque[float] = deque(maxlen=16)
+        self._token: deque[float] = deque(maxlen=8)
+        self._last = FIRST
+
+    def measured(self, decoding: int, prompt: int, seconds: float) -> None:
+        """A step of so many decoded and prompt tokens has taken so long."""
+        if not prompt:
+            self._decoding.append(seconds)
+        elif decoding and self._decoding:
+            self._last = prompt
+            self._token.append(max(0.0, seconds - statistics.median(self._decoding)) / prompt)
+
+    def beside(self) -> int:
+        """How many prompt tokens the next step may take beside decoding; at least one."""
+        if not self._token:
+            return FIRST
+        room = (MARGIN * SLOWEST - 1) * statistics.median(self._decoding)
+        most = min(2 * self._last, int(room / max(statistics.median(self._token), 1e-9)))
+        return most - most % UNIT if most >= UNIT else max(1, most)

@@ -1,0 +1,164 @@
+"""DeepSeek-V3 and R1: latent attention; experts scored by a sigmoid, chosen by group with a correction; the first
+blocks have a plain MLP.
+
+Hub files have the rotary rows of queries and keys in pair order. The block that guesses a further token is left out.
+Source: arXiv 2412.19437, and the hub's `deepseek_v3` config.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.decoder import TRAINING_OF_EXPERTS, read_decoder, rms, with_attention, write_decoder
+from octavo.models.mapping.family import Family
+from octavo.models.mapping.hub_rules import (
+    BODY,
+    CORRECTION,
+    EXPERTS,
+    LAYER,
+    MLP,
+    OLD_BUFFERS,
+    PRE_NORMS,
+    SHARED_EXPERTS,
+)
+from octavo.models.mapping.keys import linear_rules
+from octavo.nn.config import LatentConfig, MoeConfig, Scores, TransformerConfig
+from octavo.nn.frequencies import yarn_scale
+
+SCALE_DIGITS = 12
+"""Digits of the scale of the scores that are kept, so that it is the same through a file."""
+
+
+def read_config(reader: ConfigReader) -> TransformerConfig:
+    """A hub config to switches."""
+    config = read_latent(reader)
+    return replace(config, moe=read_grouped(reader, config.num_layers))
+
+
+def read_latent(reader: ConfigReader) -> TransformerConfig:
+    """What DeepSeek-V2 and V3 share: all but the experts."""
+    rotary_dim, kept = reader.integer("qk_rope_head_dim", high=65536), reader.integer("qk_nope_head_dim", high=65536)
+    reader.neutral({"head_dim": (rotary_dim,), "qk_head_dim": (rotary_dim + kept,)})
+    config = read_decoder(reader, rms(reader), head_dim=rotary_dim)
+    reader.neutral({"num_key_value_heads": (config.attention.num_heads,)})
+    bias = reader.flag("attention_bias", default=False)
+    latent = LatentConfig(
+        reader.integer("kv_lora_rank"), reader.optional_integer("q_lora_rank", 1536), reader.integer("v_head_dim")
+    )
+    return with_attention(
+        config, head_dim=kept + rotary_dim, qkv_bias=bias, output_bias=bias, latent=latent,
+        scale=_scale(reader, kept + rotary_dim),
+    )  # fmt: skip
+
+
+def _scale(reader: ConfigReader, head_dim: int) -> float | None:
+    """Of the scores: yarn, as DeepSeek has it, raises it too."""
+    section = reader.section("rope_parameters", "rope_scaling")
+    if section is None or not section.has("mscale_all_dim") or not section.has("factor"):
+        return None
+    raised = yarn_scale(section.number("factor"), section.number("mscale_all_dim"))
+    return round(raised**2 / math.sqrt(head_dim), SCALE_DIGITS)
+
+
+def read_grouped(
+    reader: ConfigReader,
+    num_layers: int,
+    *,
+    scoring: Scores = "sigmoid",
+    group_top: int = 2,
+    normalise: bool = True,
+) -> MoeConfig:
+    """Experts as DeepSeek has them. scoring, group_top: as `MoeConfig` has them. normalise: if nothing says so."""
+    size, shared = reader.integer("moe_intermediate_size"), reader.optional_integer("n_shared_experts", None)
+    num_experts = reader.integer("n_routed_experts", "num_local_experts", "num_experts", high=65536)
+    groups = reader.integer("n_group", default=1, high=num_experts)
+    kept = reader.integer("topk_group", default=1, high=groups)
+    dense = reader.integer("first_k_dense_replace", default=0, low=0)
+    return MoeConfig(
+        num_experts=num_experts,
+        experts_per_token=reader.integer("num_experts_per_tok", high=num_experts),
+        intermediate_size=size,
+        normalise=reader.flag("norm_topk_prob", default=normalise),
+        shared_size=None if shared is None else size * shared,
+        layers=tuple(layer >= dense for layer in range(num_layers)),
+        scoring=scoring,
+        scale=reader.number("routed_scaling_factor", default=1.0),
+        shared_gate=False,
+        correction=scoring == "sigmoid",
+        groups=groups,
+        groups_kept=kept if groups > 1 else 1,
+        group_top=group_top if groups > 1 else 1,
+    )
+
+
+def write_config(config: TransformerConfig) -> dict[str, Any]:
+    """Switches to a hub config that `read_config` reads to the same switches."""
+    attention, rope, latent = config.attention, config.rope, config.attention.latent
+    assert latent is not None and rope is not None, "a DeepSeek has latent attention"
+    written = write_decoder(with_attention(config, head_dim=rope.rotary_dim))
+    if attention.scale is not None:  # by a factor of e, for which mscale_all_dim is ten times what it adds
+        raised = (attention.scale * attention.head_dim**0.5) ** 0.5
+        written["rope_scaling"] |= {"factor": 2.718281828459045, "mscale_all_dim": 10 * (raised - 1)}
+    return {
+        **written,
+        **write_grouped(config),
+        "attention_bias": attention.qkv_bias,
+        "kv_lora_rank": latent.kv_rank,
+        "q_lora_rank": latent.q_rank,
+        "qk_rope_head_dim": rope.rotary_dim,
+        "qk_nope_head_dim": attention.head_dim - rope.rotary_dim,
+        "v_head_dim": latent.value_dim,
+    }
+
+
+def write_grouped(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `read_grouped`."""
+    moe = config.moe
+    assert moe is not None, "it has experts"
+    return {
+        "moe_intermediate_size": moe.intermediate_size,
+        "n_shared_experts": None if moe.shared_size is None else moe.shared_size // moe.intermediate_size,
+        "n_routed_experts": moe.num_experts,
+        "num_experts_per_tok": moe.experts_per_token,
+        "n_group": moe.groups,
+        "topk_group": moe.groups_kept,
+        "first_k_dense_replace": moe.layers.index(True) if True in moe.layers else config.num_layers,
+        "norm_topk_prob": moe.normalise,
+        "routed_scaling_factor": moe.scale,
+    }
+
+
+STORED, CANONICAL = LAYER + "self_attn.", "blocks.{i}.attention."
+LATENT = (
+    *linear_rules(STORED + "q_proj", CANONICAL + "q", layout="pairs"),
+    *linear_rules(STORED + "q_a_proj", CANONICAL + "q_a"),
+    *linear_rules(STORED + "q_a_layernorm", CANONICAL + "q_a_norm"),
+    *linear_rules(STORED + "q_b_proj", CANONICAL + "q_b", layout="pairs"),
+    *linear_rules(STORED + "kv_a_proj_with_mqa", CANONICAL + "kv_a", CANONICAL + "k_rope", layout="tail_pairs"),
+    *linear_rules(STORED + "kv_a_layernorm", CANONICAL + "kv_a_norm"),
+    *linear_rules(STORED + "kv_b_proj", CANONICAL + "kv_b"),
+    *linear_rules(STORED + "o_proj", CANONICAL + "o"),
+)
+RULES = (*BODY, *LATENT, *MLP, *EXPERTS, *SHARED_EXPERTS, *CORRECTION, *PRE_NORMS)
+HARMLESS = {
+    **TRAINING_OF_EXPERTS,
+    **dict.fromkeys(("aux_loss_alpha", "seq_aux"), "training only"),
+    "ep_size": "how peers spread experts",
+    "num_nextn_predict_layers": "the block that guesses a further token is left out",
+}
+
+DEEPSEEK_V3 = Family(
+    name="deepseek_v3",
+    architecture="DeepseekV3ForCausalLM",
+    read_config=read_config,
+    write_config=write_config,
+    rules=RULES,
+    harmless_keys=HARMLESS,
+    harmless_tensors=OLD_BUFFERS,
+    neutral_values={
+        "rope_interleave": (True,), "topk_method": ("noaux_tc",), "scoring_func": ("sigmoid",), "moe_layer_freq": (1,),
+    },
+)  # fmt: skip

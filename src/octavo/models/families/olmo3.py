@@ -1,0 +1,54 @@
+"""OLMo 3: OLMo 2's graph with a window in three of four blocks, where the rotary embedding is not scaled.
+
+Source: the hub's `olmo3` config.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from octavo.models.families import olmo2
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.decoder import layer_types, read_layer_types, window_size
+from octavo.models.mapping.family import Family
+from octavo.models.mapping.rope import FULL, SLIDING, RopeSpelling, read_rope
+from octavo.nn.config import TransformerConfig
+
+GLOBAL, LOCAL = RopeSpelling(theta=5e5, blocks=FULL), RopeSpelling(theta=5e5, blocks=SLIDING)
+
+
+def read_config(reader: ConfigReader) -> TransformerConfig:
+    """A hub config to switches."""
+    config = olmo2.read_config(reader, GLOBAL)
+    local = read_rope(reader, config.attention.head_dim, config.context_length, LOCAL)
+    slides = read_layer_types(reader, config.num_layers, lambda layer: (layer + 1) % 4 != 0)
+    size = reader.integer("sliding_window", default=4096)
+    return replace(
+        config,
+        windows=tuple(size if slide else None for slide in slides),
+        rope_layers=tuple(local if slide else config.rope for slide in slides),
+    )
+
+
+def write_config(config: TransformerConfig) -> dict[str, Any]:
+    """Switches to a hub config that `read_config` reads to the same switches."""
+    slides = tuple(window is not None for window in config.windows)
+    written = olmo2.write_config(config)
+    theta, scaling = written.pop("rope_theta"), written.pop("rope_scaling") or {"rope_type": "default"}
+    plain = {"rope_type": "default", "rope_theta": theta}
+    return {
+        **written,
+        "rope_parameters": {FULL: {"rope_theta": theta, **scaling}, SLIDING: plain},
+        "sliding_window": window_size(config),
+        "layer_types": layer_types(slides),
+    }
+
+
+OLMO3 = Family(
+    name="olmo3",
+    architecture="Olmo3ForCausalLM",
+    read_config=read_config,
+    write_config=write_config,
+    rules=olmo2.OLMO2.rules,
+)

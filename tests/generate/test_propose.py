@@ -1,0 +1,153 @@
+"""Proposers: what they guess, and that guesses change no distribution."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octavo.generate.lm import Delta, Finished, Request, Sampling
+from octavo.generate.propose import Text
+from octavo.generate.propose.draft import DraftModelProposer
+from octavo.generate.propose.ngram import SIZES, NGramProposer
+from octavo.generate.propose.trust import PAUSE, VAIN, Trust
+from octavo.generate.sample import probabilities
+from octavo.generate.scheduler import Scheduler
+from octavo.generate.tasks.completion import Completion, Limits
+from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
+from octavo.text.tokenizer import Tokenizer
+
+VOCAB = 4
+LETTERS = tokenizers.Tokenizer(tokenizers.models.BPE({chr(65 + i): i for i in range(VOCAB)}, []))
+LETTERS.decoder = tokenizers.decoders.Fuse()
+TOKENIZER = Tokenizer(LETTERS, named={})
+
+
+class TinyRunner:
+    """Four tokens, whose chances depend on all that lies in the KV blocks; `noise` makes another model of it."""
+
+    name = "tiny"
+    max_tokens = 256
+    num_blocks = 300
+    config = SimpleNamespace(context_length=64)
+
+    def __init__(self, noise: float = 0) -> None:
+        self.noise = noise
+        self.memory = np.full(self.num_blocks * BLOCK_SIZE, -1)
+
+    def logits(self, seen: np.ndarray) -> np.ndarray:
+        state = int((np.arange(1, len(seen) + 1) * (seen + 7) ** 2).sum())
+        own = np.random.default_rng(state).normal(size=VOCAB)
+        return (own + self.noise * np.random.default_rng(state + 1).normal(size=VOCAB)).astype(np.float32)
+
+    def step(self, rows: Sequence[Row], *, hidden: bool = False) -> StepOutput:
+        logits = []
+        for row in rows:
+            places = np.arange(row.start + len(row.tokens))
+            slots = np.asarray(row.blocks)[places // BLOCK_SIZE] * BLOCK_SIZE + places % BLOCK_SIZE
+            self.memory[slots[row.start :]] = row.tokens
+            for last in range(row.start + row.logits_from, len(places)):
+                logits.append(self.logits(self.memory[slots[: last + 1]]))
+        return StepOutput(np.array(logits, np.float32).reshape(-1, VOCAB))
+
+    def refresh(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.7, top_k=3, presence_penalty=0.5)])
+@pytest.mark.parametrize("proposer", ["draft", "ngram"])
+def test_answers_with_guesses_have_the_exact_distribution(proposer: str, sampling: Sampling) -> None:
+    runner, prompt, length, runs = TinyRunner(), [0, 1, 0, 1, 0], 3, 4000
+    guesses = DraftModelProposer(TinyRunner(noise=0.7)) if proposer == "draft" else NGramProposer()  # type: ignore[arg-type]
+    scheduler = Scheduler(runner, max_running=64, proposer=guesses)  # type: ignore[arg-type]
+    tasks = [_task(prompt, length, sampling, seed) for seed in range(runs)]
+    for task in tasks:
+        scheduler.add(task)
+    while scheduler.num_tasks:
+        scheduler.step()
+    counts: dict[tuple[int, ...], int] = {}
+    accepted = 0
+    for task in tasks:
+        events = [task.events.get() for _ in range(task.events.qsize())]
+        said = tuple(token for event in events if isinstance(event, Delta) for token in event.token_ids)
+        counts[said] = counts.get(said, 0) + 1
+        assert isinstance(events[-1], Finished)
+        accepted += events[-1].accepted_tokens
+    assert accepted > runs / 10
+    expected = {said: runs * _chance(runner, prompt, said, sampling) for said in itertools.product(range(4), repeat=3)}
+    assert set(counts) <= {said for said, mean in expected.items() if mean > 0}
+    large = [said for said, mean in expected.items() if mean >= 5]
+    rest = (runs - sum(counts.get(said, 0) for said in large), runs - sum(expected[said] for said in large))
+    cells = [(counts.get(said, 0), expected[said]) for said in large] + ([rest] if rest[1] > 5 else [])
+    statistic = sum((seen - mean) ** 2 / mean for seen, mean in cells)
+    freedom = len(cells) - 1
+    assert statistic < freedom + 3.1 * (2 * freedom) ** 0.5 + 4  # about 0.1 %
+    if isinstance(guesses, DraftModelProposer):
+        guesses.check()
+
+
+def _task(prompt: list[int], length: int, sampling: Sampling, seed: int) -> Completion:
+    from dataclasses import replace
+
+    request = Request(prompt, max_tokens=length, sampling=replace(sampling, seed=seed))
+    return Completion(prompt, request, Limits(frozenset(), length), TOKENIZER, draft_tokens=3)
+
+
+def _chance(runner: TinyRunner, prompt: list[int], said: Sequence[int], sampling: Sampling) -> float:
+    chance, tokens = 1.0, list(prompt)
+    for token in said:
+        logits = runner.logits(np.array(tokens))
+        for old in set(tokens[len(prompt) :]):
+            logits[old] -= sampling.presence_penalty
+        chance *= float(probabilities(logits, sampling)[token])
+        tokens.append(token)
+    return chance
+
+
+def test_a_draft_model_that_is_the_model_itself_is_always_right() -> None:
+    proposer = DraftModelProposer(TinyRunner())  # type: ignore[arg-type]
+    scheduler = Scheduler(TinyRunner(), max_running=8, proposer=proposer)  # type: ignore[arg-type]
+    tasks = [_task([seed, 1, 2], 20, Sampling(temperature=0), seed) for seed in range(4)]
+    for task in tasks:
+        scheduler.add(task)
+    steps = 0
+    while scheduler.num_tasks:
+        scheduler.step()
+        steps += 1
+    assert steps < 10
+    proposer.check()
+    assert proposer._pool.available == TinyRunner.num_blocks
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(1, 5))
+def test_prompt_lookup_copies_what_followed_the_longest_and_latest_repetition(tokens: list[int], most: int) -> None:
+    proposer = NGramProposer()
+    for end in range(1, len(tokens) + 1):
+        text = tokens[:end]
+        (draft,) = proposer.propose([Text("key", text, most, Sampling())])
+        expected: list[int] = []
+        for size in SIZES:
+            starts = [at for at in range(end - size) if text[at : at + size] == text[end - size :]]
+            if starts and not expected:
+                expected = text[starts[-1] + size : starts[-1] + size + most]
+        assert list(draft.tokens) == expected
+
+
+def test_trust_grows_with_right_guesses_and_rests_after_wrong_ones() -> None:
+    trust = Trust(16)
+    for expected in (4, 8, 16, 16):
+        assert trust.limit() == expected
+        trust.told(expected, expected)
+    trust.told(16, 2)
+    assert trust.limit() == 3
+    for _ in range(VAIN):
+        trust.told(3, 0)
+    assert [trust.limit() for _ in range(PAUSE + 1)] == [0] * PAUSE + [1]
+    assert Trust(0).limit() == 0
