@@ -24,7 +24,6 @@ class Block(nn.Module):
 
         self.post = config.placement == "post"
         self.parallel = config.placement in ("parallel", "parallel_two")
-        self.post = config.placement == "post"
         self.residual_scale = config.residual_scale
         self.attention_norm = norm("attention_norm")
         self.attention = (Attention if config.attention.latent is None else LatentAttention)(config, layer)
@@ -36,18 +35,23 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
         """(batch, tokens, hidden_size) -> the same."""
-        if self.post:
-            x = _apply(self.attention_output_norm, self._add(x, self.attention(x, rotary, attend)))
-            return _apply(self.mlp_output_norm, self._add(x, self.mlp(x)))
-        normed = _apply(self.attention_norm, x)
-        mixed = self.attention(normed, rotary, attend)
         if self.parallel:
+            normed = _apply(self.attention_norm, x)
             wide = normed if self.mlp_norm is None else self.mlp_norm(x)
-            return self._add(x, mixed + self.mlp(wide))
+            return self._add(x, self.attention(normed, rotary, attend) + self.mlp(wide))
+        return self.transform(self.attend(x, rotary, attend))
+
+    def attend(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
+        """The first half of a block that is not parallel: x with what attention adds."""
+        mixed = self.attention(_apply(self.attention_norm, x), rotary, attend)
         if self.post:
-            x = _apply(self.attention_output_norm, self._add(x, mixed))
+            return _apply(self.attention_output_norm, self._add(x, mixed))
+        return self._add(x, _apply(self.attention_output_norm, mixed))
+
+    def transform(self, x: Tensor) -> Tensor:
+        """The second half: x with what the MLP adds."""
+        if self.post:
             return _apply(self.mlp_output_norm, self._add(x, self.mlp(x)))
-        x = self._add(x, _apply(self.attention_output_norm, mixed))
         return self._add(x, _apply(self.mlp_output_norm, self.mlp(_apply(self.mlp_norm, x))))
 
     def _add(self, x: Tensor, branch: Tensor) -> Tensor:
