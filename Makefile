@@ -17,7 +17,7 @@ FIND_COMPILER = if [ -z "$$CC" ]; then for name in cc gcc clang; do \
   if command -v $$name >/dev/null 2>&1; then CC=$$name; export CC; break; fi; done; fi;
 SOURCES = pyproject.toml $(wildcard setup.py src/octavo/nn/kernels/*.c src/octavo/nn/kernels/*.h)
 
-.PHONY: run test test-all check bench clean
+.PHONY: run test test-all check bench bench-kernels clean
 .DEFAULT_GOAL = run
 
 run: $(VENV)/.ready-run
@@ -40,7 +40,13 @@ check: $(VENV)/.ready-dev
 # llama.cpp is built the first time (ten minutes); where it cannot be, the other peers are measured.
 bench: $(VENV)/.ready-test
 	@$(BIN)/python benchmarks/llama_cpp.py || echo "octavo: going on without llama.cpp" >&2
-	@for claim in decode cold_start latency training loading memory_wall; do \
+	@for claim in decode cold_start engine_overhead latency training from_pretrained memory_wall; do \
+	  echo "== benchmarks/$$claim.py"; $(BIN)/python benchmarks/$$claim.py || exit 1; done
+
+# The kernels alone, on the shapes of three models, beside llama.cpp and the memory bandwidth of the same minutes.
+bench-kernels: $(VENV)/.ready-test
+	@$(BIN)/python benchmarks/llama_cpp.py || echo "octavo: going on without llama.cpp" >&2
+	@for claim in kernels loading; do \
 	  echo "== benchmarks/$$claim.py"; $(BIN)/python benchmarks/$$claim.py || exit 1; done
 
 clean:

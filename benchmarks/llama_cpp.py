@@ -28,7 +28,7 @@ OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_SERVER=OFF",
     "-DLLAMA_BUILD_TESTS=OFF",
     # GCC 12 takes the 64 bytes that configure AMX tiles for dead stores, as its intrinsic does not say they are read.
-    "-DCMAKE_CXX_FLAGS=-fno-tree-dse",
+    "-DCMAKE_CXX_FLAGS=-fno-tree-dse -fno-dse",
 )  # fmt: skip
 STEPS_SOURCE = Path(__file__).with_name("llama_steps.c")
 

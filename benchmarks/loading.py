@@ -1,11 +1,10 @@
-"""Claim: a checkpoint is at hand sooner, and in less memory, than through `from_pretrained` of transformers.
+"""Claim: a model of the 1.1 B shape is there again in under a second and holds at most 1.15 times its packed size.
 
-A folder in the shape of Qwen2.5-0.5B with random bfloat16 weights (494 million, 0.99 GB), loaded up to the first
-token's logits, so that a lazy map pays for its pages: each loader in a process of its own, after its imports, taking
-turns. One type on both sides: float32 and bfloat16 in torch; and our kernels, once packing the weights and once mapping
-what they packed. Printed: medians, and the median ratio to transformers of neighbouring runs with its range.
+Octavo's first load (packing, and writing the packed file behind) and later ones (mapping it), llama.cpp on the same
+file, and transformers.from_pretrained on the same weights in bfloat16. Each load is a process of its own, the sides
+take turns, and the file is in the page cache for all. Seconds are of loading alone, without a program's start.
 
-    python benchmarks/loading.py [--rounds 5] [--folder FOLDER] [--json]
+    python benchmarks/loading.py [--shape 1.1b] [--encoding q4_0] [--rounds 5] [--llama-cpp FOLDER]
 """
 
 from __future__ import annotations
@@ -18,133 +17,117 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from octavo.models.catalogue.named import named_models
-from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
-from octavo.models.runner import Row
-from octavo.models.saving import save_checkpoint
-from octavo.models.sizing.described import describe_named
-from octavo.models.tensors import StoredTensor
-from octavo.nn.shapes import parameter_shapes
-
-SHAPE = "qwen2.5-0.5b"
-PEERS = {
-    "octavo torch float32": "transformers float32",
-    "octavo torch bfloat16": "transformers bfloat16",
-    "octavo kernels, packing": "transformers bfloat16",
-    "octavo kernels, packed": "transformers bfloat16",
-}
-Load = Callable[[Path], Callable[[], object]]
+import llama_cpp
+import shapes
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="where the checkpoint is kept; default: a temporary folder")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        child(arguments.child, arguments.folder)
+    """Measure and print; with --worker, be one load."""
+    arguments = _arguments()
+    if arguments.worker:
+        workers = {"octavo": octavo_load, "transformers": transformers_load}
+        print(json.dumps(workers[arguments.worker](arguments.model)))
         return
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.folder or Path(temporary) / SHAPE
-        if not (folder / "config.json").is_file():
-            write_checkpoint(folder)
-        names = [*dict.fromkeys(PEERS.values()), *PEERS]
-        runs = [{name: measured(name, folder, Path(temporary)) for name in names} for _ in range(arguments.rounds + 1)]
-    report(runs[1:], as_json=arguments.json)  # the first fills the file cache
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model.gguf"
+        shapes.write_shape(model, arguments.shape, arguments.encoding)
+        sides = {"first load": [], "second load": []}  # type: dict[str, list[dict[str, float]]]
+        expanded = Path(folder) / "expanded"
+        if find_spec("torch") and find_spec("transformers") and not arguments.without_transformers:
+            command = [sys.executable, str(Path(__file__).with_name("decode.py")), "--worker=expand"]
+            subprocess.run([*command, f"--model={model}", f"--into={expanded}"], check=True)
+            sides["transformers bf16"] = []
+        steps = llama_cpp.steps(arguments.llama_cpp)
+        if steps is not None:
+            sides["llama.cpp"] = []
+        for round_number in range(arguments.rounds):
+            home = Path(folder) / f"home{round_number}"
+            for side, found in sides.items():
+                if side == "llama.cpp":
+                    output = run([str(steps), str(model), "2", "2"], home)
+                    found.append({"load": output["load"], "peak": output["peak"]})
+                    continue
+                worker, source = ("transformers", expanded) if "transformers" in side else ("octavo", model)
+                found.append(run([sys.executable, __file__, "--worker", worker, "--model", str(source)], home))
+        report(sides, arguments)
 
 
-def write_checkpoint(folder: Path) -> None:
-    """Random weights of the shape, in bfloat16."""
-    generator = np.random.default_rng(0)
-    model = describe_named(SHAPE)
-    tensors = {}
-    for name, shape in parameter_shapes(model.config).items():
-        values = generator.standard_normal(shape, np.float32) * np.float32(0.02)
-        tensors[name] = StoredTensor.from_bits("bf16", (values.view(np.uint32) >> 16).astype(np.uint16))
-    save_checkpoint(folder, model.config, model.family, tensors, None, GenerationDefaults((2,)))
-    raw = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**named_models()[SHAPE].config, **raw, "dtype": "bfloat16"}))
+def run(command: list[str], home: Path) -> dict[str, Any]:
+    """A load in a process of its own; its JSON, with the peak of its resident memory in bytes."""
+    environment = {**os.environ, "OCTAVO_HOME": str(home)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, f"failed: {' '.join(command)}"
+    return {**json.loads(output.splitlines()[-1]), "peak": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)}
 
 
-def measured(name: str, folder: Path, home: Path) -> tuple[float, float]:
-    """Seconds and peak megabytes of one loader in a new process; `packing` finds no packed weights."""
-    packed = home / "packed"
-    environment = {**os.environ, "OCTAVO_HOME": str(packed if name.endswith("packed") else home / os.urandom(4).hex())}
-    if name.endswith("packed") and not packed.is_dir():
-        subprocess.run(_command(name, folder), env=environment, check=True, capture_output=True)
-    answer = subprocess.run(_command(name, folder), env=environment, check=True, capture_output=True, text=True).stdout
-    seconds, peak = json.loads(answer.splitlines()[-1])
-    return seconds, peak
+def report(sides: dict[str, list[dict[str, float]]], arguments: argparse.Namespace) -> None:
+    """Medians with their range, and ratios to the second load."""
+    print(f"{arguments.shape} shape in {arguments.encoding}, load {os.getloadavg()[0]:.1f}")
+    ours = statistics.median(result["load"] for result in sides["second load"])
+    for side, results in sides.items():
+        seconds = sorted(result["load"] for result in results)
+        middle = statistics.median(seconds)
+        peak = statistics.median(result["peak"] for result in results) / 1e6
+        spread = f"{seconds[0]:.3f} to {seconds[-1]:.3f}"
+        print(f"  {side}: {middle:.3f} s ({spread}), {middle / ours:.1f} x the second load, peak {peak:.0f} MB")
+        if "packed" in results[0]:
+            shares = [f"{result['resident'] / result['packed']:.2f}" for result in results]
+            print(
+                f"    resident after it, over {results[0]['packed'] / 1e6:.0f} MB of packed weights: {' '.join(shares)}"
+            )
+    if "llama.cpp" not in sides:
+        print("  llama.cpp is not installed, so it is left out; python benchmarks/llama_cpp.py")
 
 
-def _command(name: str, folder: Path) -> list[str]:
-    return [sys.executable, __file__, "--child", name, "--folder", str(folder)]
+def octavo_load(model: Path) -> dict[str, float]:
+    """Through the way that every command takes, and one token to show that it runs."""
+    import numpy as np
 
+    from octavo.models.checkpoint import open_checkpoint
+    from octavo.models.loading import make_runner
+    from octavo.models.packing.cache import pack_cache
+    from octavo.models.runner import Row
 
-def child(name: str, folder: Path) -> None:
-    """Import, then load and run one token."""
-    load = prepared(name)
     start = time.perf_counter()
-    run = load(folder)
-    run()
-    seconds = time.perf_counter() - start
-    status = Path("/proc/self/status").read_text()
-    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    print(json.dumps([seconds, peak * 1024 / 1e6]))
+    checkpoint = open_checkpoint(model)
+    runner = make_runner(checkpoint, num_blocks=64)
+    load = time.perf_counter() - start
+    runner.step([Row(np.array([1], np.int32), 0, range(64), 0)])
+    pages = int(Path("/proc/self/statm").read_text().split()[1]) if sys.platform == "linux" else 0
+    runner.close()
+    cache = pack_cache(checkpoint)
+    assert cache is not None, "the packed file is turned off"
+    return {"load": load, "resident": pages * os.sysconf("SC_PAGE_SIZE"), "packed": cache.path.stat().st_size}
 
 
-def prepared(name: str) -> Load:
-    """A loader with its libraries imported."""
-    if "kernels" in name:
-        from octavo.models.loading import make_runner
-
-        return lambda folder: _step(make_runner(open_checkpoint(folder), runner="kernels", num_blocks=1))
+def transformers_load(model: Path) -> dict[str, float]:
+    """The peer, which maps its bfloat16 weights."""
     import torch
-
-    dtype = getattr(torch, name.split()[-1])
-    if name.startswith("octavo"):
-        from octavo.models.transformer import TorchRunner
-
-        return lambda folder: _step(TorchRunner(open_checkpoint(folder), num_blocks=1, dtype=dtype))
     from transformers import AutoModelForCausalLM
-    from transformers.models.qwen2 import modeling_qwen2  # noqa: F401  imported here, as ours are
 
-    def load(folder: Path) -> Callable[[], object]:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-        return lambda: model(torch.tensor([[1]]))
-
-    return load
+    start = time.perf_counter()
+    AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+    return {"load": time.perf_counter() - start}
 
 
-def _step(runner: object) -> Callable[[], object]:
-    return lambda: runner.step([Row(np.array([1], np.int32), 0, [0], 0)])  # type: ignore[attr-defined]
-
-
-def report(runs: list[dict[str, tuple[float, float]]], *, as_json: bool) -> None:
-    """Medians, and ratios of neighbours."""
-    found = {}
-    for name in runs[0]:
-        seconds, peak = (statistics.median(run[name][at] for run in runs) for at in (0, 1))
-        found[name] = {"seconds": seconds, "peak_mb": peak}
-        line = f"{name:<26} {seconds:6.2f} s  {peak:6.0f} MB"
-        if name in PEERS:
-            for at, key in ((0, "time"), (1, "memory")):
-                ratios = sorted(run[name][at] / run[PEERS[name]][at] for run in runs)
-                found[name][key] = statistics.median(ratios)
-                line += f"  {key} {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-            line += f"  of {PEERS[name]}"
-        if not as_json:
-            print(line)
-    if as_json:
-        print(json.dumps(found))
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=shapes.SHAPES, default="1.1b")
+    parser.add_argument("--encoding", choices=shapes.SCALES, default="q4_0")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--without-transformers", action="store_true")
+    parser.add_argument("--llama-cpp", type=Path, default=llama_cpp.default_folder(), help="folder of its build")
+    parser.add_argument("--worker", choices=("octavo", "transformers"), help=argparse.SUPPRESS)
+    parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -28,10 +28,15 @@ COMMANDS = (
     "show",
     "rm",
     "doctor",
+    "embed",
+    "rerank",
     "fit",
     "models",
     "verify",
     "inspect",
+    "ask",
+    "search",
+    "index",
 )
 OCTAVO = [sys.executable, "-m", "octavo"]
 

@@ -213,6 +213,24 @@ def test_noise_writes_a_text_of_a_recursive_grammar(noise: LocalModel, seed: int
         assert made.finished.reason == "length" and set(made.text) <= set("0123456789+()")
 
 
+def test_a_constraint_is_compiled_once_and_its_matchers_are_independent(
+    stories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = open_checkpoint(stories).tokenizer()
+    compiler = Compiler(tokenizer, 512, [2])
+    compiled = []
+    original = Compiler._compiled
+    monkeypatch.setattr(Compiler, "_compiled", lambda self, *rest: compiled.append(rest) or original(self, *rest))
+    first = compiler.compile(Choice(("yes", "no")), [2])
+    beginning = first.allowed()
+    first.accept(int(np.flatnonzero(beginning)[0]))
+    second = compiler.compile(Choice(("yes", "no")), [2])
+    assert len(compiled) == 1
+    assert np.array_equal(second.allowed(), beginning) and not np.array_equal(first.allowed(), beginning)
+    assert not np.array_equal(compiler.compile(Choice(("no", "yes!")), [2]).allowed(), first.allowed())
+    assert len(compiled) == 2
+
+
 def test_what_max_tokens_cuts_is_said_to_be_cut(noise: LocalModel) -> None:
     whole = answer(noise, JsonSchema(PERSON), 3)
     count = whole.finished.completion_tokens

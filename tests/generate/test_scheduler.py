@@ -32,14 +32,18 @@ TOKENIZER = Tokenizer(LETTERS, named={})
 
 
 class MemoryRunner:
-    """Keeps token ids where keys and values would be, and computes its logits from all that it finds there."""
+    """Keeps token ids where keys and values would be, and computes its logits from all that it finds there.
+
+    window: it sees no more than the last so many.
+    """
 
     name = "memory"
     max_tokens = 24
     weights = 0
 
-    def __init__(self, num_blocks: int) -> None:
+    def __init__(self, num_blocks: int, window: int = 1 << 20) -> None:
         self.num_blocks = num_blocks
+        self.window = window
         self.memory = np.full(num_blocks * BLOCK_SIZE, -1)
         self.computed = 0
 
@@ -48,13 +52,15 @@ class MemoryRunner:
         slots = [self._slots(row) for row in rows]
         for at, own in enumerate(slots):
             written = {slot for i, row in enumerate(rows) if i != at for slot in slots[i][row.start :]}
-            assert not written & set(own), "a row writes what another reads"
+            seen = own[max(0, rows[at].start + 1 - self.window) :]
+            assert not written & set(seen), "a row writes what another reads"
         logits = []
         for row, own in zip(rows, slots, strict=True):
             self.computed += len(row.tokens)
             self.memory[own[row.start :]] = row.tokens + 1000 * self.weights
             for last in range(row.start + row.logits_from, row.start + len(row.tokens)):
-                logits.append(self.logits(self.memory[own[: last + 1]]))
+                seen = own[max(0, last + 1 - self.window) : last + 1]
+                logits.append(self.logits(self.memory[seen]))
         return StepOutput(np.array(logits, np.float32).reshape(-1, VOCAB))
 
     def logits(self, seen: np.ndarray) -> np.ndarray:
@@ -95,9 +101,9 @@ def run(scheduler: Scheduler, *tasks: Completion, steps: int = 2000) -> None:
     raise AssertionError("the tasks do not end")
 
 
-def alone(request: Request) -> list[Event]:
+def alone(request: Request, window: int = 1 << 20) -> list[Event]:
     """What a request gives on a runner of its own."""
-    task, scheduler = completion(request), Scheduler(MemoryRunner(64), max_running=1)
+    task, scheduler = completion(request), Scheduler(MemoryRunner(64, window), max_running=1)
     scheduler.add(task)
     run(scheduler, task)
     return drained(task)
@@ -166,10 +172,12 @@ class Serving(RuleBasedStateMachine):
     """Requests of all kinds on memory for two or three of them."""
 
     proposer: Proposer | None = None
+    window = 1 << 20
 
     def __init__(self) -> None:
         super().__init__()
-        self.scheduler = Scheduler(MemoryRunner(10), max_running=6, proposer=self.proposer)
+        runner = MemoryRunner(10, self.window)
+        self.scheduler = Scheduler(runner, max_running=6, proposer=self.proposer, window=self.window)
         self.asked: list[Asked] = []
 
     @rule(request=REQUESTS, n=st.integers(1, 3))
@@ -205,7 +213,7 @@ class Serving(RuleBasedStateMachine):
         self.no_block_is_lost_and_what_was_said_is_right()
         assert self.scheduler.num_tasks == 0 and self.scheduler.pool.available == 10
         for asked in self.asked:
-            expected, events = alone(asked.request), asked.events
+            expected, events = alone(asked.request, self.window), asked.events
             assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
             if events[-1].reason == "cancelled":
                 assert asked.task.cancelled
@@ -230,14 +238,29 @@ class Copying(Serving):
         super().__init__()
 
 
-for machine in (Serving, Guessing, Copying):
+class Sliding(Serving):
+    """The same with a model that sees the last 20 positions, so that the memory behind them is used again."""
+
+    window = 20
+
+
+for machine in (Serving, Guessing, Copying, Sliding):
     machine.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
 TestServing, TestGuessing, TestCopying = Serving.TestCase, Guessing.TestCase, Copying.TestCase
+TestSliding = Sliding.TestCase
 
 
 def without_guesses(event: Event) -> Event:
     assert isinstance(event, Finished) and 0 <= event.accepted_tokens <= event.drafted_tokens
     return dataclasses.replace(event, drafted_tokens=0, accepted_tokens=0)
+
+
+def test_a_model_that_sees_a_window_needs_memory_for_little_more() -> None:
+    scheduler = Scheduler(MemoryRunner(5, 20), max_running=1, window=20)
+    request = greedy([1, 2] * 100, 100)
+    scheduler.add(task := completion(request))
+    run(scheduler, task)
+    assert said(drained(task)) == said(alone(request, 20))
 
 
 def test_right_guesses_need_fewer_steps() -> None:

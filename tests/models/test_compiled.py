@@ -87,6 +87,17 @@ CONFIGS = {
     "a rotary for each layer": replace(
         LLAMA, num_layers=4, rope_layers=(RopeConfig(1e4, 16), None, RopeConfig(50.0, 8), RopeConfig(1e4, 16))
     ),
+    "sinks": replace(LLAMA, attention=replace(LLAMA.attention, sinks=True), windows=(9, None)),
+    "a cut of q, k and v": replace(LLAMA, attention=replace(LLAMA.attention, clip=0.9), embedding_norm=True),
+    "bare norms, after turning": replace(
+        LLAMA, norm=NormConfig("layer_bare", 1e-5), mlp=MlpConfig(96, "relu_squared", gated=False),
+        attention=AttentionConfig(4, 2, 16, qk_norm="head", qk_norm_after_rope=True),
+    ),
+    "alibi after the scale": replace(GPT2, attention=AttentionConfig(6, 3, 10, alibi=True, alibi_after_scale=True)),
+    "a limit of the gate": replace(LLAMA, mlp=MlpConfig(96, "quick_gelu", gated=True, limit=1.0)),
+    "groups of experts": replace(
+        LLAMA, moe=MoeConfig(8, 3, 32, True, 96, (True, True), "sigmoid", 2.5, False, True, True, 4, 2, 2)
+    ),
     "experts": replace(LLAMA, moe=MoeConfig(5, 2, 96, True, None, (True, True))),
     "experts in some layers, and one for all": replace(
         LLAMA, num_layers=3, moe=MoeConfig(6, 3, 32, False, 64, (False, True, True)), placement="sandwich"

@@ -41,14 +41,8 @@ CONFIG = TransformerConfig(
     rope=RopeConfig(1e4, 16),
     tie_embeddings=False,
 )
-REFUSED: dict[str, Any] = {
-    "attention.alibi_after_scale": True, "attention.qk_norm_after_rope": True, "attention.clip": 6.0,
-    "attention.sinks": True, "attention.latent": LatentConfig(16, None, 16), "mlp.limit": 7.0, "embedding_norm": True,
-    "moe.scoring": "sigmoid", "moe.scale": 2.5, "moe.shared_gate": False, "moe.bias": True, "moe.correction": True,
-    "moe.groups": 2, "moe.groups_kept": 2, "moe.group_top": 2,
-}  # fmt: skip
+REFUSED: dict[str, Any] = {"attention.latent": LatentConfig(16, None, 16)}
 """A value for each switch that the kernels do not know."""
-KINDS_ON_TORCH = {"layer_bare", "quick_gelu", "relu_squared"}
 WINDOWED = replace(CONFIG, windows=(8, 8))
 EXPERTS = replace(CONFIG, moe=MoeConfig(4, 2, 16, True, None, (True, True)))
 
@@ -91,7 +85,7 @@ def test_a_switch_without_kernels_is_refused_by_name(switch: str, monkeypatch: p
 def test_a_kind_without_kernels_is_refused_by_name() -> None:
     kinds = {"norm.kind": NormKind, "mlp.activation": Activation, "attention.qk_norm": QkNorm, "placement": Placement}
     for switch, taught in kinds.items():
-        for kind in {*get_args(taught)} - KINDS_ON_TORCH:
+        for kind in get_args(taught):
             refuse_unknown_switches(changed(CONFIG, switch, kind))
         with pytest.raises(UnsupportedError, match=f"{switch} 'later'"):
             refuse_unknown_switches(changed(CONFIG, switch, "later"))

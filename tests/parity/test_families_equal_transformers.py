@@ -190,25 +190,17 @@ def collect(part: Any, prefix: str, seen: dict[str, set[object]]) -> None:
             seen.setdefault(prefix + field.name, set()).add(value)
 
 
-NOT_ON_KERNELS = (
-    "bloom", "mpt", "olmo", "nemotron", "arcee", "hunyuan", "granitemoeshared", "deepseek", "glm4_moe", "dots1",
-    "opt-bare", "gpt_oss",
-)  # fmt: skip
-"""How names of variants begin that set a switch without kernels."""
-
-
 @every_variant
-def test_the_kernels_equal_the_peer_or_refuse_the_model(name: str, tiny: Tiny) -> None:
+def test_the_kernels_equal_the_peer_or_refuse_latent_attention(name: str, tiny: Tiny) -> None:
     folder, peer = tiny(name)
-    taught = not name.startswith(NOT_ON_KERNELS) or name.startswith(("olmo2", "olmo3", "olmoe"))
+    checkpoint = open_checkpoint(folder)
     try:
-        runner = CompiledRunner(open_checkpoint(folder), num_blocks=4, threads=1)
+        runner = CompiledRunner(checkpoint, num_blocks=4, threads=1)
     except MissingDependencyError as error:
         pytest.skip(str(error))
     except UnsupportedError:
-        assert not taught
+        assert checkpoint.config.attention.latent is not None
         return
-    assert taught
     tokens = ids(batch=1)
     logits = runner.step([Row(tokens[0].numpy().astype(np.int32), 0, range(4), 0)]).logits
     runner.close()

@@ -20,6 +20,8 @@ import typer
 from octavo.cli.bench import bench
 from octavo.cli.chat import chat
 from octavo.cli.doctor import doctor
+from octavo.cli.documents import ask, index, search
+from octavo.cli.embed import embed, rerank
 from octavo.cli.examining.catalogue import catalogue
 from octavo.cli.examining.fit import fit
 from octavo.cli.examining.inspect import inspect
@@ -71,6 +73,9 @@ app.command("run")(run)
 app.command("chat")(chat)
 app.command("serve")(serve)
 app.command("train")(train)
+app.command("ask")(ask)
+app.command("search")(search)
+app.command("index")(index)
 app.command("pull")(pull)
 app.command("list")(list_models)
 app.command("ls", hidden=True)(list_models)
@@ -84,6 +89,8 @@ app.command("ps")(ps)
 app.command("stop")(stop)
 app.command("feedback")(feedback)
 app.command("bench")(bench)
+app.command("embed")(embed)
+app.command("rerank")(rerank)
 app.command("doctor")(doctor)
 
 

@@ -48,6 +48,12 @@ def serve(
         str | None, typer.Option("--state", metavar="FILE", help="Where responses and conversations are kept.")
     ] = None,
     no_store: Annotated[bool, typer.Option("--no-store", help="Keep none.")] = False,
+    encoders: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--encoder", metavar="MODEL", help="Serve this embedder or reranker; default: MiniLM, if installed."
+        ),
+    ] = None,
     runner: given.Runner = None,
     context: given.Context = None,
     quantize: given.Quantize = None,
@@ -102,16 +108,18 @@ def serve(
         max_queue=max_queue,
         max_loaded=max_loaded,
         keep_alive=keep_alive,
+        encoders=tuple(map(given.obtain, encoders)) if encoders else _installed_encoder(),
         aliases=tuple(_alias(text) for text in model_alias or ()),
         state_path=None if no_store else Path(state) if state else state_dir() / "server.sqlite3",
         store=not no_store,
         access_log=access_log,
     )
     references = models or [DEFAULT_MODEL]
+    encoder_names = [name_for(reference) for reference in settings.encoders]
     on_demand = {name_for(reference): (partial(load_model, reference), reference) for reference in references}
     if len(on_demand) < len(references):
         raise OctavoError("two of these models have one name; serve one of them, or name one of the folders otherwise")
-    _check_aliases(settings.aliases, on_demand)
+    _check_aliases(settings.aliases, [*on_demand, *encoder_names])
     running: list[str] = []
 
     def load_first() -> Sequence[LanguageModel]:
@@ -123,6 +131,12 @@ def serve(
         typer.echo(_next_steps(address, names[0], running[0], settings.api_key is not None), err=True)
 
     run(load_first, settings, on_ready=announce, on_demand=on_demand)
+
+
+def _installed_encoder() -> tuple[str, ...]:
+    from octavo.models.sources import DEFAULT_ENCODER, installed
+
+    return (DEFAULT_ENCODER,) if any(model.name == DEFAULT_ENCODER for model in installed()) else ()
 
 
 def _alias(text: str) -> tuple[str, str]:

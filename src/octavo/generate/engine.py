@@ -22,11 +22,18 @@ CLOSED = "the model is closed; load it again"
 class Engine:
     """Runs tasks on a runner it owns. `submit`, `wake` and `refresh` may be called from any thread."""
 
-    def __init__(self, runner: Runner, *, max_running: int = 64, proposer: Proposer | None = None) -> None:
-        """proposer: closed with the runner."""
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        max_running: int = 64,
+        proposer: Proposer | None = None,
+        window: int | None = None,
+    ) -> None:
+        """proposer: closed with the runner. window: see `Scheduler`."""
         self.runner = runner
         self._proposer = proposer
-        self._scheduler = Scheduler(runner, max_running=max_running, proposer=proposer)
+        self._scheduler = Scheduler(runner, max_running=max_running, proposer=proposer, window=window)
         self._arrived: list[Task] = []
         self._errands: list[tuple[Callable[[], None], Future[None]]] = []
         self._changed = threading.Condition()

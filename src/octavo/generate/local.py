@@ -31,6 +31,9 @@ KV_BUDGET = 1 << 30
 DRAFT_TOKENS, MOST_DRAFT_TOKENS = 8, 64
 """Guesses a step where there is a proposer: what is usual, and the most."""
 
+LONGEST_STEP = 1024
+"""Positions that are held beside a window: more than any runner takes in one step."""
+
 CANCEL_SECONDS = 0.05
 """How often a scoring looks whether it is still wanted."""
 
@@ -64,7 +67,8 @@ def load(
         raise OctavoError(f"draft_tokens is {draft_tokens}; it must be from 1 to {MOST_DRAFT_TOKENS}")
     proposer = None if speculative is None else _proposer(speculative, checkpoint, runner)
     blocks = _num_blocks(checkpoint, context)
-    engine = Engine(make_runner(checkpoint, runner=runner, quantize=quantize, num_blocks=blocks), proposer=proposer)
+    made = make_runner(checkpoint, runner=runner, quantize=quantize, num_blocks=blocks)
+    engine = Engine(made, proposer=proposer, window=checkpoint.config.widest_window)
     return LocalModel(checkpoint, engine, context, draft_tokens=0 if proposer is None else draft_tokens)
 
 
@@ -92,10 +96,11 @@ def _same_vocabulary(one: Checkpoint, other: Checkpoint) -> bool:
 
 
 def _num_blocks(checkpoint: Checkpoint, context: int) -> int:
-    """Blocks for one full context, and for as many more as the budget holds, up to eight."""
+    """Blocks for one full context, or what of it is seen, and for as many more as the budget holds, up to eight."""
     attention = checkpoint.config.attention
     bytes_a_token = 4 * checkpoint.config.num_layers * attention.num_kv_heads * attention.head_dim
-    one = -(-context // BLOCK_SIZE)
+    window = checkpoint.config.widest_window
+    one = -(-(context if window is None else min(context, window + LONGEST_STEP)) // BLOCK_SIZE)
     return max(one, min(8 * one, KV_BUDGET // (bytes_a_token * BLOCK_SIZE)))
 
 

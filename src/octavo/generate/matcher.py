@@ -7,6 +7,7 @@ byte-fallback, with any set of end tokens; and its errors, which never raise, be
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -26,6 +27,8 @@ MOST_SECONDS: Final = 2.0
 STACK_BYTES: Final = 256 << 20
 """Of the thread that compiles: a chain of rules, as long as a grammar may be, is followed by recursion. Only the part
 that is used takes memory."""
+MOST_KEPT: Final = 64
+"""Compiled constraints."""
 DEAD_END: Final = "it leads to where no token of this model's vocabulary can go on"
 
 _starting = threading.Lock()
@@ -79,6 +82,8 @@ class Matcher:
 class Compiler:
     """Makes matchers for one model's tokenizer. Thread-safe; its vocabulary is laid out at the first use.
 
+    What was compiled lately is copied when it is asked for again: a schema mostly comes with many requests.
+
     vocab_size: the number of the model's logits, which may differ from the tokenizer's number of tokens.
     end_ids: tokens that end an answer; they are no text, whatever the tokenizer says.
     """
@@ -88,15 +93,32 @@ class Compiler:
         self._vocab_size = vocab_size
         self._no_text = {*tokenizer.special_ids, *end_ids}
         self._lock = threading.Lock()
+        self._lately: OrderedDict[str, LLMatcher] = OrderedDict()
 
     def compile(self, constraint: Constraint, ends: Iterable[int]) -> Matcher:
         """A matcher at the beginning of the text. ends: the tokens that may follow a complete one.
 
         Raises OctavoError for what is malformed, cannot be kept, allows nothing, or takes over MOST_SECONDS.
         """
+        key = repr(constraint)
         with self._lock:
             vocabulary = self._vocabulary
-        result: list[Matcher | Exception] = []
+            if key in self._lately:
+                self._lately.move_to_end(key)
+                return self._matcher(self._lately[key], constraint, ends)
+        automaton = self._automaton(vocabulary, constraint, ends)
+        with self._lock:
+            self._lately[key] = automaton
+            if len(self._lately) > MOST_KEPT:
+                self._lately.popitem(last=False)
+            return self._matcher(automaton, constraint, ends)
+
+    def _matcher(self, automaton: LLMatcher, constraint: Constraint, ends: Iterable[int]) -> Matcher:
+        return Matcher(automaton.deep_copy(), self._vocab_size, ends, constraint.param)
+
+    def _automaton(self, vocabulary: LLTokenizer, constraint: Constraint, ends: Iterable[int]) -> LLMatcher:
+        """Compile, in a thread of its own, so that it can be given up."""
+        result: list[LLMatcher | Exception] = []
 
         def work() -> None:
             try:
@@ -112,16 +134,15 @@ class Compiler:
             raise result[0]
         return result[0]
 
-    def _compiled(self, vocabulary: LLTokenizer, constraint: Constraint, ends: Iterable[int]) -> Matcher:
+    def _compiled(self, vocabulary: LLTokenizer, constraint: Constraint, ends: Iterable[int]) -> LLMatcher:
         from llguidance import LLMatcher, LLParserLimits
 
         limits = LLParserLimits(verbose_errors=False)  # verbose ones quote the whole grammar
         automaton = LLMatcher(vocabulary, constraint.grammar(), log_level=0, limits=limits)
         if automaton.is_error():  # it never raises
             raise refused(automaton.get_error(), constraint.param)
-        matcher = Matcher(automaton, self._vocab_size, ends, constraint.param)
-        matcher.allowed()  # an empty language shows here
-        return matcher
+        self._matcher(automaton, constraint, ends).allowed()  # an empty language shows here
+        return automaton
 
     @cached_property
     def _vocabulary(self) -> LLTokenizer:

@@ -30,7 +30,8 @@ class Branch:
     """One text that a task computes: its tokens, how many of them have keys and values, and the blocks of those.
 
     root: what the text begins with for the sharing of blocks; texts of different roots share none. draft: guesses at
-    the tokens that follow, to be checked in the next step.
+    the tokens that follow, to be checked in the next step. behind: so many of the first blocks are given back, because
+    no layer sees as far; their places in `blocks` stay.
     """
 
     tokens: list[int]
@@ -38,6 +39,7 @@ class Branch:
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
     draft: Draft = NO_DRAFT
+    behind: int = 0
 
     @property
     def pending(self) -> int:
@@ -112,12 +114,18 @@ Plan = list[tuple[_Place, Branch, int]]
 
 
 class Scheduler:
-    """Runs tasks on a runner, a step a call. Not thread-safe."""
+    """Runs tasks on a runner, a step a call. Not thread-safe.
 
-    def __init__(self, runner: Runner, *, max_running: int, proposer: Proposer | None = None) -> None:
+    window: how many positions the model sees at most, None for all; what lies behind is not kept.
+    """
+
+    def __init__(
+        self, runner: Runner, *, max_running: int, proposer: Proposer | None = None, window: int | None = None
+    ) -> None:
         self.pool = BlockPool(runner.num_blocks)
         self._runner = runner
         self._proposer = proposer
+        self._window = window
         self._pace = Pace()
         self._max_running = min(max_running, runner.max_tokens)
         self._arrivals = 0
@@ -163,7 +171,7 @@ class Scheduler:
 
     def check(self) -> None:
         """Assert that no block is lost."""
-        self.pool.check([branch.blocks for place in self._running for branch in place.task.branches])
+        self.pool.check([branch.blocks[branch.behind :] for place in self._running for branch in place.task.branches])
         assert not any(branch.blocks for place in self._waiting for branch in place.task.branches), "blocks in a queue"
 
     def _all(self) -> Iterator[_Place]:
@@ -277,6 +285,7 @@ class Scheduler:
             except Exception as error:  # its own; the others go on
                 task.fail(error)
         self.pool.remember(branch.tokens, branch.blocks, branch.computed, branch.root)
+        self._recycle(branch)
         if task.branches is not before:
             for old in before:
                 if old not in task.branches:
@@ -305,10 +314,19 @@ class Scheduler:
         self._waiting.append(place)
 
     def _free(self, branch: Branch) -> None:
-        self.pool.release(branch.blocks)
-        branch.blocks, branch.computed, branch.draft = [], 0, NO_DRAFT
+        self.pool.release(branch.blocks[branch.behind :])
+        branch.blocks, branch.computed, branch.draft, branch.behind = [], 0, NO_DRAFT, 0
         if self._proposer is not None:
             self._proposer.forget(branch)
+
+    def _recycle(self, branch: Branch) -> None:
+        """Give back the blocks that no later token sees, but for the last full one, which names those that follow."""
+        if self._window is None:
+            return
+        seen = max(0, branch.computed + 1 - self._window) // BLOCK_SIZE
+        behind = max(branch.behind, min(seen, branch.computed // BLOCK_SIZE - 1))
+        self.pool.release(branch.blocks[branch.behind : behind])
+        branch.behind = behind
 
     def _retire(self) -> None:
         """Free what finished tasks hold."""

@@ -19,12 +19,13 @@ from octavo.errors import FormatError
 from octavo.models.kernel_plan import plan
 from octavo.models.packing.cache import PackCache, PackedMatrix
 from octavo.models.packing.quantizing import Quantization
+from octavo.models.packing.taking import taken
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
-from octavo.nn.kernels.binding import CACHES, ENCODINGS, NORMS, VECTORS, choose_level
+from octavo.nn.kernels.binding import CACHES, NORMS, VECTORS, choose_level
 from octavo.nn.kernels.handle import KernelModel
-from octavo.nn.shapes import parameter_shapes
+from octavo.nn.shapes import block_norms, parameter_shapes, qk_norm_widths
 
 TABLES = {"embed_tokens": "embed", "embed_positions": "positions", "lm_head": "head"}
 """Canonical name -> the kernels' slot, outside of blocks."""
@@ -139,7 +140,22 @@ class CompiledRunner:
                 self._set_matrix(name, int(block or 0), _slot(inside.removesuffix(".weight")))
             else:
                 self._set_vector(name, int(block or 0), *inside.rsplit(".", 1))
+        if self.config.norm.kind == "layer_bare":
+            self._set_bare_norms()
         self._checkpoint.release()
+
+    def _set_bare_norms(self) -> None:
+        """Norms without weights, for which the kernels have weights of one."""
+        config, ones = self.config, np.ones(self.config.hidden_size, np.float32)
+        for layer in range(config.num_layers):
+            for name in block_norms(config, layer):
+                self._model.set_norm(layer, name, ones, bias=False)
+            widths = {} if config.attention.qk_norm == "per_head" else qk_norm_widths(config.attention)
+            for name, width in widths.items():
+                self._model.set_norm(layer, f"attention.{name}", np.ones(width, np.float32), bias=False)
+        for name, there in (("embed_norm", config.has_embedding_norm), ("norm", config.placement != "post")):
+            if there:
+                self._model.set_norm(0, name, ones, bias=False)
 
     def _set_vector(self, name: str, layer: int, owner: str, leaf: str) -> None:
         values = np.ascontiguousarray(_take(self._checkpoint.tensors, name).dequantize())
@@ -149,7 +165,8 @@ class CompiledRunner:
         if owner not in NORMS:
             self._model.set_bias(layer, _slot(owner), values)
             return
-        if self.config.norm.offset and leaf == "weight":
+        per_head = owner.startswith("attention.") and self.config.attention.qk_norm == "per_head"
+        if self.config.norm.offset and leaf == "weight" and not per_head:
             values = values + np.float32(1)
         self._model.set_norm(layer, owner, values, bias=leaf == "bias")
 
@@ -165,7 +182,7 @@ class CompiledRunner:
             self._slots[name] = layer, slot, packed.encoding
             self._model.use_matrix(layer, slot, packed.encoding, packed.rows, packed.columns, packed.data)
             return
-        tensor = _expanded(_take(self._checkpoint.tensors, name))
+        tensor = taken(_take(self._checkpoint.tensors, name))
         rows, columns = tensor.shape
         encoding: str = tensor.encoding
         data = tensor.data
@@ -215,14 +232,6 @@ def _take(tensors: Mapping[str, StoredTensor], name: str) -> StoredTensor:
         return tensors[name]
     except KeyError:
         raise FormatError(f"the checkpoint has no tensor {name!r}; fetch or convert the model again") from None
-
-
-def _expanded(tensor: StoredTensor) -> StoredTensor:
-    """The tensor itself where its encoding has a kernel; f16 as f32."""
-    if tensor.encoding in ENCODINGS:
-        return tensor
-    assert tensor.encoding == "f16", f"{tensor.encoding} has no kernel"
-    return StoredTensor.from_array(tensor.dequantize())
 
 
 def _check_row(row: Row, count: int, blocks: int) -> None:

@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import UnsupportedError
-from octavo.nn.config import MoeConfig, RopeConfig, TransformerConfig
+from octavo.nn.config import AttentionConfig, MoeConfig, RopeConfig, TransformerConfig
 from octavo.nn.frequencies import alibi_slopes, at_length, inverse_frequencies
 from octavo.nn.kernels.binding import MAX_HEAD_DIM, QK_NORMS
 from octavo.nn.kernels.handle import Layer, Rotary
 
-ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
-NORM_KINDS = {"rms": 0, "layer": 1, "layer_without_bias": 1}
+ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3, "quick_gelu": 4, "relu_squared": 5}
+NORM_KINDS = {"rms": 0, "layer": 1, "layer_without_bias": 1, "layer_bare": 1}
+SCORES = {"softmax": 0, "sigmoid": 1}
+MAX_GROUPS, MAX_GROUP_TOP = 64, 16
 PLACEMENTS = ("pre", "post", "output", "sandwich", "parallel", "parallel_two")
 ROPE_SWITCHES = dict.fromkeys(
     ("theta", "rotary_dim", "freq_factors", "attention_factor", "original_length", "long_factors", "ntk_factor")
@@ -29,21 +31,26 @@ SWITCHES: Mapping[str, Mapping[str, Container[object] | None]] = {
         **dict.fromkeys(
             ("vocab_size", "hidden_size", "num_layers", "context_length", "norm", "attention", "mlp", "rope",
              "rope_layers", "tie_embeddings", "windows", "head_bias", "embedding_scale", "residual_scale",
-             "logit_scale", "logit_softcap", "moe")
+             "logit_scale", "logit_softcap", "moe", "embedding_norm")
         ),
         "placement": PLACEMENTS,
     },
     "norm.": {"kind": NORM_KINDS, **dict.fromkeys(("eps", "offset", "round_last"))},
     "attention.": {
         **dict.fromkeys(
-            ("num_heads", "num_kv_heads", "head_dim", "qkv_bias", "output_bias", "scale", "softcap", "alibi")
+            ("num_heads", "num_kv_heads", "head_dim", "qkv_bias", "output_bias", "scale", "softcap", "alibi",
+             "qk_norm_after_rope", "alibi_after_scale", "clip", "sinks")
         ),
         "qk_norm": QK_NORMS,
     },
-    "mlp.": {"intermediate_size": None, "activation": ACTIVATIONS, "gated": None, "bias": None},
-    "moe.": dict.fromkeys(
-        ("num_experts", "experts_per_token", "intermediate_size", "normalise", "shared_size", "layers")
-    ),
+    "mlp.": {"intermediate_size": None, "activation": ACTIVATIONS, "gated": None, "bias": None, "limit": None},
+    "moe.": {
+        **dict.fromkeys(
+            ("num_experts", "experts_per_token", "intermediate_size", "normalise", "shared_size", "layers", "scale",
+             "shared_gate", "bias", "correction", "groups", "groups_kept", "group_top")
+        ),
+        "scoring": SCORES,
+    },
     "rope.": ROPE_SWITCHES,
     "rope_layers.": ROPE_SWITCHES,
 }  # fmt: skip
@@ -74,7 +81,7 @@ def plan(config: TransformerConfig, length: int) -> Plan:
     _refuse_unknown_shapes(config)
     ropes = list(dict.fromkeys(rope for rope in map(config.rope_of, range(config.num_layers)) if rope is not None))
     layers = tuple(_layer(config, layer, ropes) for layer in range(config.num_layers))
-    slopes = _slopes(config.attention.num_heads) if config.attention.alibi else None
+    slopes = _slopes(config.attention) if config.attention.alibi else None
     moe = None if config.moe is None else _moe(config.moe)
     return Plan(_shape(config), moe, layers, tuple(_rotary(at_length(rope, length)) for rope in ropes), slopes)
 
@@ -94,10 +101,14 @@ def _shape(config: TransformerConfig) -> dict[str, float]:
         "norm_kind": NORM_KINDS[config.norm.kind],
         "norm_eps": config.norm.eps,
         "qk_norm": QK_NORMS[attention.qk_norm],
+        "qk_norm_after": attention.qk_norm_after_rope,
+        "alibi_after": attention.alibi_after_scale,
         "parallel": config.placement in ("parallel", "parallel_two"),
         "post": config.placement == "post",
         "attention_scale": attention.scale or attention.head_dim**-0.5,
         "attention_softcap": attention.softcap or 0,
+        "attention_clip": attention.clip or 0,
+        "mlp_limit": config.mlp.limit or 0,
         "embedding_scale": config.embedding_scale,
         "residual_scale": config.residual_scale,
         "logit_scale": config.logit_scale,
@@ -111,10 +122,13 @@ def _moe(moe: MoeConfig) -> dict[str, float]:
         "experts_per_token": moe.experts_per_token,
         "expert_size": moe.intermediate_size,
         "shared_size": moe.shared_size or 0,
-        "shared_gated": moe.shared_size is not None,
+        "shared_gated": moe.shared_size is not None and moe.shared_gate,
+        "sigmoid": SCORES[moe.scoring],
         "normalise": moe.normalise,
-        "groups": 1,
-        "scale": 1.0,
+        "groups": moe.groups,
+        "groups_kept": moe.groups_kept,
+        "group_top": moe.group_top,
+        "scale": moe.scale,
     }
 
 
@@ -127,9 +141,12 @@ def _rotary(rope: RopeConfig) -> Rotary:
     return Rotary(np.ascontiguousarray(inverse_frequencies(rope), np.float64), rope.attention_factor)
 
 
-def _slopes(heads: int) -> NDArray[np.float32]:
-    """Rounded to bfloat16, as Falcon was trained."""
-    bits = np.asarray(alibi_slopes(heads), np.float32).view(np.uint32)
+def _slopes(attention: AttentionConfig) -> NDArray[np.float32]:
+    """Before the scale they are rounded to bfloat16, as Falcon was trained."""
+    slopes = np.asarray(alibi_slopes(attention.num_heads), np.float32)
+    if attention.alibi_after_scale:
+        return slopes
+    bits = slopes.view(np.uint32)
     rounded: NDArray[np.float32] = ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
     return rounded
 
@@ -140,13 +157,23 @@ def _refuse_unknown_shapes(config: TransformerConfig) -> None:
         raise UnsupportedError(f"the kernels know heads of up to {MAX_HEAD_DIM} features, not {attention.head_dim}")
     if attention.num_heads % attention.num_kv_heads:
         raise UnsupportedError(f"{attention.num_heads} heads cannot share {attention.num_kv_heads} KV heads evenly")
-    if config.moe is not None and config.moe.experts_per_token > config.moe.num_experts:
-        raise UnsupportedError(
-            f"a token cannot go to {config.moe.experts_per_token} of {config.moe.num_experts} experts"
-        )
+    if config.moe is not None:
+        _refuse_unknown_experts(config.moe)
     for rope in filter(None, (config.rope, *config.rope_layers)):
         if rope.rotary_dim % 2 or rope.rotary_dim > attention.head_dim:
             raise UnsupportedError(f"rotary_dim {rope.rotary_dim} is odd or wider than a head of {attention.head_dim}")
+
+
+def _refuse_unknown_experts(moe: MoeConfig) -> None:
+    if moe.experts_per_token > moe.num_experts:
+        raise UnsupportedError(f"a token cannot go to {moe.experts_per_token} of {moe.num_experts} experts")
+    size, rest = divmod(moe.num_experts, moe.groups)
+    if rest or moe.groups > MAX_GROUPS or not 1 <= moe.groups_kept <= moe.groups:
+        raise UnsupportedError(
+            f"{moe.groups_kept} of {moe.groups} groups of {moe.num_experts} experts are no choice that the kernels know"
+        )
+    if moe.groups > 1 and not 1 <= moe.group_top <= min(size, MAX_GROUP_TOP):
+        raise UnsupportedError(f"groups of {size} experts cannot be ranked by their best {moe.group_top}")
 
 
 def refuse_unknown_switches(config: TransformerConfig) -> None:

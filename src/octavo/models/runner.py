@@ -24,7 +24,8 @@ class Row:
     """Tokens to run for one sequence.
 
     tokens: (n,) int32, n >= 1, at positions start .. start + n - 1; keys and values of all positions before `start` are
-    already in the row's blocks. blocks: block ids, position p lives in blocks[p // BLOCK_SIZE]; enough of them.
+    already in the row's blocks. blocks: block ids, position p lives in blocks[p // BLOCK_SIZE]; enough of them. Of
+    positions that no layer of the model sees any more the ids mean nothing.
     logits_from: logits are wanted for tokens[logits_from:]; n - 1 is the last only, n is none.
     """
 

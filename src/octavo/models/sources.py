@@ -19,10 +19,10 @@ from typing import Final, Literal
 
 from octavo import settings
 from octavo.errors import FormatError, ModelNotFoundError, OctavoError, UnsupportedError, nearest
-from octavo.models.fetching.known import DEFAULT_MODEL, KNOWN, KnownModel, Wheel, check_accepted
+from octavo.models.fetching.known import DEFAULT_ENCODER, DEFAULT_MODEL, KNOWN, KnownModel, Wheel, check_accepted
 from octavo.progress import say
 
-__all__ = ["DEFAULT_MODEL", "KNOWN", "InstalledModel", "KnownModel", "Reference"]
+__all__ = ["DEFAULT_ENCODER", "DEFAULT_MODEL", "KNOWN", "InstalledModel", "KnownModel", "Reference"]
 
 RECORD: Final = "octavo.json"
 

@@ -252,6 +252,12 @@ class TransformerConfig:
         """The experts of a block; None: it has a plain MLP."""
         return self.moe if self.moe is not None and self.moe.layers[layer] else None
 
+    @property
+    def widest_window(self) -> int | None:
+        """How many positions any block sees at most; None: some block sees all."""
+        widths = [width for width in self.windows if width is not None]
+        return max(widths) if widths and len(widths) == self.num_layers else None
+
     def window_of(self, layer: int) -> int | None:
         """How many positions a block sees; None: all."""
         return self.windows[layer] if self.windows else None

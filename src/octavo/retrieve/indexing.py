@@ -96,7 +96,7 @@ class _Indexing:
         started = time.monotonic()
         files = self._files()
         fresh = {name: print_ for name, print_ in files.items() if not self._is_stored(name, print_)}
-        with track(len(fresh), "Indexing", unit="files", show=show) as work:
+        with track(sum(map(self._size, fresh)), "Indexing", unit="B", show=show) as work:
             indexed = self._index(fresh, work)
         gone = [name for name in self._before if name not in files or (name in fresh and name not in indexed)]
         self._store.delete(gone)
@@ -140,11 +140,11 @@ class _Indexing:
         indexed = set()
         with Reader() as reader:
             for batch in self._batches(fresh, reader, work):
-                for pending, vectors in zip(batch, self._embed(batch), strict=True):
+                for pending, vectors in zip(batch, self._embed(batch, work), strict=True):
                     self._store.put(pending.source, pending.places, vectors)
                     indexed.add(pending.source.name)
                     self._passages += len(pending.places)
-                work.advance(len(batch), note=f"{self._passages:,} passages")
+                work.advance(0, note=f"{self._passages:,} passages")
         return indexed
 
     def _batches(self, fresh: dict[str, str], reader: Reader, work: Track) -> Iterator[list[_Pending]]:
@@ -154,7 +154,7 @@ class _Indexing:
                 document = reader.read(self._folder / name)
             except OctavoError as error:
                 self._skipped.append(Skipped(name, str(error).removeprefix(f"{self._folder / name} ")))
-                work.advance(1)
+                work.advance(self._size(name))
                 continue
             self._notes += [f"{name}: {warning}" for warning in document.warnings]
             batch.append(self._prepare(name, fingerprint, document))
@@ -176,22 +176,30 @@ class _Indexing:
             self._notes.append(f"{name}: the encoder does not know its words, so it is searched by words alone")
         return _Pending(Source(name, document.text, fingerprint, _metadata(name, document)), places, texts, known)
 
-    def _embed(self, batch: Sequence[_Pending]) -> list[Vectors | None]:
+    def _embed(self, batch: Sequence[_Pending], work: Track) -> list[Vectors | None]:
         """Vectors of each document of a batch: (passages, dimensions), zeros where the encoder does not know it."""
-        if self._encoder is None:
-            return [None] * len(batch)
+        size = sum(self._size(pending.source.name) for pending in batch)
         texts = [text for pending in batch if pending.known for text in pending.texts]
-        made = self._encoder.embed(texts, kind="passage") if texts else None
-        vectors: list[Vectors | None] = []
-        position = 0
-        for pending in batch:
-            count = len(pending.texts)
-            if pending.known and made is not None:
-                vectors.append(np.asarray(made[position : position + count], dtype=np.float32))
-                position += count
-            else:
-                vectors.append(np.zeros((count, self._encoder.dimensions), dtype=np.float32))
-        return vectors
+        if self._encoder is None:
+            work.advance(size)
+            return [None] * len(batch)
+        made = [np.zeros((0, self._encoder.dimensions), dtype=np.float32)]
+        for start in range(0, len(texts), BATCH):
+            made.append(self._encoder.embed(texts[start : start + BATCH], kind="passage"))
+            work.advance(size * len(made[-1]) / len(texts))
+        if not texts:
+            work.advance(size)
+        known = iter(np.concatenate(made))
+        unknown = np.zeros(self._encoder.dimensions, dtype=np.float32)
+        rows = [[next(known) if pending.known else unknown for _ in pending.texts] for pending in batch]
+        return [np.array(found, dtype=np.float32).reshape(len(found), -1) if found else made[0] for found in rows]
+
+    def _size(self, name: str) -> int:
+        """Bytes of a file; 0 for one that has just gone."""
+        try:
+            return (self._folder / name).stat().st_size
+        except OSError:
+            return 0
 
 
 def _context(title: str, headings: Sequence[str]) -> str:

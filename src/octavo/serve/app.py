@@ -17,9 +17,11 @@ from octavo.serve.api import (
     completions,
     conversations,
     decisions,
+    embeddings,
     feedback,
     models,
     ollama,
+    rerank,
     responses,
     stored,
     tokens,
@@ -32,7 +34,8 @@ from octavo.serve.metrics import CONTENT_TYPE
 from octavo.serve.serving import Serving
 
 APIS = (
-    models, chat, completions, responses, conversations, stored, decisions, feedback, ollama, tokens, unbuilt,
+    models, chat, completions, responses, conversations, stored, decisions, feedback, ollama, tokens,
+    embeddings, rerank, unbuilt,
 )  # fmt: skip
 """Each an API family; what is not built comes last."""
 

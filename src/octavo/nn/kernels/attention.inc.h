@@ -158,9 +158,10 @@ INLINE vec exp2_or_zero(vec x) {  // x <= 0; exactly 0 below 2^-100, masked posi
 // The weights of query i, not yet divided by their sum; returns 1 / sum. A sink takes a share that goes to no value.
 INLINE float softmax_of(attention_tile *tile, int i, int begin, int end, vec largest, const cache_kind kind) {
     float *scores = tile->scores + (size_t)i * tile->score_stride, most = max_lanes(largest);
-    if (tile->sink[i] > most) most = tile->sink[i];
+    if (tile->sinks && tile->sink[i] > most) most = tile->sink[i];
     const vec shift = splat(most);
-    vec sum = mask_after(exp2_or_zero(sub(splat(tile->sink[i]), shift)), 0, 0.0f);
+    vec sum = splat(0.0f);
+    if (tile->sinks) sum = mask_after(exp2_or_zero(sub(splat(tile->sink[i]), shift)), 0, 0.0f);
     for (int b = begin; b < end; b++) {
         vec e = exp2_or_zero(sub(load(scores + (size_t)b * BLOCK), shift));
         sum = add(sum, e);

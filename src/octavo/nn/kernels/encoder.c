@@ -204,6 +204,7 @@ static void add_and_normalize(const encoder *e, workspace *w, const norm *n, int
 // One text's heads: keys and values into the thread's blocks, then each query over all of them, back into its place.
 static void attend_text(const encoder *e, workspace *w, size_t first, int tokens) {
     const int dim = e->shape.head_dim;
+    const cache_kind kind = e->shape.exact ? CACHE_F32 : CACHE_BF16;
     for (int h = 0; h < e->shape.num_heads; h++) {
         uint8_t *cache = w->cache + (size_t)h * e->head_bytes;
         float *q = w->q + first * (size_t)e->width + (size_t)h * dim;
@@ -211,9 +212,9 @@ static void attend_text(const encoder *e, workspace *w, size_t first, int tokens
         const float *v = w->v + first * (size_t)e->width + (size_t)h * dim;
         for (int t = 0; t < tokens; t++)
             e->level->store(cache + (size_t)(t / BLOCK) * e->block_bytes, k + (size_t)t * e->width,
-                            v + (size_t)t * e->width, t % BLOCK, dim, e->padded_dim, e->shape.exact);
+                            v + (size_t)t * e->width, t % BLOCK, dim, e->padded_dim, kind);
         for (int t = 0; t < tokens;) {
-            attention_tile tile = {.head_dim = dim, .padded_dim = e->padded_dim, .f32 = e->shape.exact,
+            attention_tile tile = {.head_dim = dim, .padded_dim = e->padded_dim, .kind = kind,
                                    .scale = 1.0f / sqrtf((float)dim), .cache = cache, .block_bytes = e->block_bytes,
                                    .blocks = e->blocks, .scores = w->scores, .score_stride = e->score_stride};
             for (; t < tokens && tile.count < MAX_QUERIES; t++, tile.count++) {

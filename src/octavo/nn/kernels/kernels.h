@@ -93,13 +93,14 @@ INLINE size_t head_bytes_of(cache_kind kind, int padded_dim) {  // keys and valu
 typedef struct { norm_kind kind; float eps; const float *weight, *bias; } norm;
 
 typedef struct {  // up to MAX_QUERIES queries that share one KV head of one row
-    int count, head_dim, padded_dim, alibi_after;  // alibi_after: slopes are added to scaled scores, not before
+    int count, head_dim, padded_dim;
+    int alibi_after, sinks;  // slopes are added to scaled scores, not before; there are sinks
     cache_kind kind;
     float scale;
     float softcap;          // of the scores, or 0
     const float *query[MAX_QUERIES];
     float *out[MAX_QUERIES];
-    float slope[MAX_QUERIES], sink[MAX_QUERIES];  // of ALiBi, or 0; the score of seeing nothing, or far below all
+    float slope[MAX_QUERIES], sink[MAX_QUERIES];  // of ALiBi, or 0; the score of seeing nothing
     int position[MAX_QUERIES], first[MAX_QUERIES];  // the last and the first position that a query sees
     const uint8_t *cache;   // this layer's and head's keys and values in block 0; block b lies b * block_bytes further
     size_t block_bytes;

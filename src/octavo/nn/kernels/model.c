@@ -115,6 +115,7 @@ static int describe(model *m, const layer_shape *layers, const rotary_shape *rot
     for (int i = 0; i < s->num_layers; i++) {
         m->layers[i].shape = layers[i];
         for (int slot = 0; slot < NORMS_OF_LAYER; slot++) m->layers[i].norms[slot] = m->final_norm;
+        if (s->qk_norm == QK_PER_HEAD) m->layers[i].norms[Q_NORM].kind = m->layers[i].norms[K_NORM].kind = NORM_LAYER;
     }
     for (int i = 0; i < s->num_rotaries; i++)
         if (!take_rotary(m, &m->rotaries[i], &rotaries[i])) return 0;

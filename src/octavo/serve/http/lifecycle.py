@@ -78,6 +78,7 @@ class Server(uvicorn.Server):
             for task in tasks:
                 task.cancel()
             self.serving.models.close()
+            self.serving.encoders.close()
             self.serving.state.close()
         if self.failure is not None:
             raise self.failure

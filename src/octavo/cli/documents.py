@@ -1,0 +1,291 @@
+"""`octavo index | search | ask`: a folder of documents, found and quoted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from octavo.cli import arguments as given
+from octavo.models.sources import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from octavo.generate.lm import LanguageModel
+    from octavo.retrieve.grounded import GroundedAnswer
+    from octavo.retrieve.indexing import Report
+    from octavo.retrieve.library import Library
+    from octavo.retrieve.search import TextEncoder
+    from octavo.retrieve.stores.store import Hit, Place
+
+NEAREST, SHOWN = 3, 300
+"""Passages that are shown where there is no answer, and characters of each."""
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The documents: a folder with all below it.")]
+Index = Annotated[str | None, typer.Option("--index", metavar="FILE", help="Keep the index here, not in the cache.")]
+Encoder = Annotated[
+    str | None, typer.Option("--encoder", metavar="MODEL", help="Finds by meaning; none: by words alone.")
+]
+Rebuild = Annotated[bool, typer.Option("--rebuild", help="Index anew, with the options given now.")]
+Chunk = Annotated[int | None, typer.Option("--chunk", metavar="N", help="Characters of a passage; default 1000.")]
+Overlap = Annotated[int | None, typer.Option("--overlap", metavar="N", help="Characters it shares with the next; 100.")]
+Count = Annotated[int, typer.Option("--passages", "-k", metavar="N", help="How many passages.")]
+Mode = Annotated[
+    Literal["hybrid", "rrf", "words", "vectors"] | None,
+    typer.Option("--mode", help="How to search; default: both ways where there is an encoder."),
+]
+Where = Annotated[
+    list[str] | None, typer.Option("--where", metavar="KEY=VALUE", help="Only such documents: type=pdf, year>=2020.")
+]
+
+
+def index(
+    folder: Folder,
+    encoder: Encoder = None,
+    rebuild: Rebuild = False,
+    chunk: Chunk = None,
+    overlap: Overlap = None,
+    index: Index = None,
+    snapshot: Annotated[
+        str | None, typer.Option("--snapshot", metavar="FILE", help="Then copy the index to FILE.")
+    ] = None,
+    as_json: given.AsJson = False,
+) -> None:
+    """Index a folder of documents: the first time all of it, then what changed.
+
+    A file that cannot be read is named on stderr, and the rest is indexed. The
+    index lies in the cache folder; nothing is written among the documents.
+
+    Examples:
+
+      octavo index docs/
+
+      octavo index papers/ --chunk 800 --overlap 80 --rebuild
+
+      octavo index papers/ --encoder none --snapshot papers.sqlite3
+    """
+    with _library(folder, encoder, rebuild, index) as library:
+        report = _update(library, chunk, overlap)
+        if snapshot is not None:
+            library.store.snapshot(Path(snapshot))
+        if as_json:
+            typer.echo(json.dumps(_described(library, report), ensure_ascii=False))
+        else:
+            typer.echo(_summary(library, report))
+
+
+def search(
+    folder: Folder,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to find, in plain words.")],
+    count: Count = 5,
+    mode: Mode = None,
+    where: Where = None,
+    encoder: Encoder = None,
+    rebuild: Rebuild = False,
+    index: Index = None,
+    as_json: given.AsJson = False,
+) -> None:
+    """Find the passages of a folder that fit a question best, after indexing what changed.
+
+    Every word counts and none is an operator; rarer words count more.
+
+    Examples:
+
+      octavo search docs/ "how is a model pulled"
+
+      octavo search papers/ "late interaction" --where type=pdf -k 3 --json
+    """
+    with _library(folder, encoder, rebuild, index) as library:
+        _update(library, None, None)
+        hits = library.search.find(query, count, mode=mode, where=_filter(where))
+        if as_json:
+            typer.echo(json.dumps([_row(hit) for hit in hits], ensure_ascii=False))
+        else:
+            _print_hits(hits)
+
+
+def ask(
+    folder: Folder,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What the documents are to answer.")],
+    model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help=given.MODEL_HELP)] = DEFAULT_MODEL,
+    url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Ask the model of this server.")] = None,
+    api_key_file: Annotated[
+        str | None, typer.Option("--api-key-file", metavar="FILE", help="The server's key; else OCTAVO_API_KEY.")
+    ] = None,
+    count: Count = 4,
+    mode: Mode = None,
+    where: Where = None,
+    encoder: Encoder = None,
+    chunk: Chunk = None,
+    overlap: Overlap = None,
+    rebuild: Rebuild = False,
+    index: Index = None,
+    as_json: given.AsJson = False,
+) -> None:
+    """Answer a question from a folder's documents, each sentence with what it rests on.
+
+    A sentence that no passage supports is left out. Where none is left, the answer
+    says that the documents do not answer, and the nearest passages are shown.
+
+    Examples:
+
+      octavo ask docs/ "How is a model pulled?"
+
+      octavo ask papers/ "What does the third chapter prove?" --where type=pdf --json
+
+      octavo ask docs/ "Who wrote this?" --url http://127.0.0.1:8000/v1
+    """
+    from octavo.retrieve.grounded import answer
+
+    with _library(folder, encoder, rebuild, index) as library:
+        _update(library, chunk, overlap)
+        hits = library.search.find(question, count, mode=mode, where=_filter(where))
+    loaded = _load_model(model, url, api_key_file)
+    try:
+        answered = answer(loaded, question, hits)
+    finally:
+        loaded.close()
+    if as_json:
+        typer.echo(json.dumps(_answer_row(answered, hits), ensure_ascii=False))
+    else:
+        _print_answer(answered, hits)
+
+
+@contextmanager
+def _library(folder: Path, encoder: str | None, rebuild: bool, index: str | None) -> Iterator[Library]:
+    from octavo.retrieve.library import open_library
+
+    library = open_library(folder, _load_encoder, index=index, encoder=encoder, rebuild=rebuild)
+    if library.note:
+        _tell(library.note)
+    try:
+        yield library
+    finally:
+        library.close()
+
+
+def _load_encoder(reference: str) -> TextEncoder:
+    from octavo.generate.embed import Embedder
+
+    return Embedder.load(given.obtain(reference))
+
+
+def _load_model(model: str, url: str | None, api_key_file: str | None) -> LanguageModel:
+    if url is not None:
+        from octavo.generate.remote import RemoteModel
+
+        return RemoteModel(url, None if model == DEFAULT_MODEL else model, api_key=given.api_key(api_key_file))
+    from octavo.generate.local import load
+
+    return load(given.obtain(model))
+
+
+def _update(library: Library, chunk: int | None, overlap: int | None) -> Report:
+    """Index what changed; tell what was left out."""
+    report = library.update(chunk, overlap)
+    for skipped in report.skipped:
+        _tell(f"left out {skipped}")
+    for note in report.notes:
+        _tell(note)
+    return report
+
+
+def _summary(library: Library, report: Report) -> str:
+    listing = library.store.listing()
+    passages = sum(entry.passages for entry in listing.values())
+    changes = f"{report.added} added, {report.changed} changed, {report.removed} removed, {report.unchanged} as before"
+    return (
+        f"{len(listing)} documents, {passages:,} passages ({changes}; {len(report.skipped)} left out) "
+        f"in {report.seconds:.1f} s, in {library.place}"
+    )
+
+
+def _described(library: Library, report: Report) -> dict[str, Any]:
+    return {
+        **asdict(report),
+        "index": str(library.place),
+        "encoder": None if library.store.space is None else library.store.space.encoder,
+        "documents": {
+            name: {"sha256": entry.sha256, "passages": entry.passages, "metadata": dict(entry.metadata)}
+            for name, entry in library.store.listing().items()
+        },
+    }
+
+
+def _row(hit: Hit) -> dict[str, Any]:
+    """A hit as JSON: a citation, its text and its score."""
+    passage = hit.passage
+    return {
+        "document": passage.document,
+        "sha256": passage.sha256,
+        "start": passage.place.start,
+        "end": passage.place.end,
+        "page": passage.place.page,
+        "line": passage.place.line,
+        "context": passage.place.context,
+        "score": hit.score,
+        "text": passage.text,
+    }
+
+
+def _print_hits(hits: list[Hit]) -> None:
+    if not hits:
+        _tell("nothing was found; try other words")
+    for number, hit in enumerate(hits, 1):
+        passage = hit.passage
+        typer.echo(f"{number}. {_where(passage.document, passage.place)}")
+        typer.echo(f"{_quoted(passage.text.strip())}\n")
+
+
+def _answer_row(answered: GroundedAnswer, hits: list[Hit]) -> dict[str, Any]:
+    """An answer as JSON, with the passages that were found."""
+    return {
+        "answer": answered.text,
+        "answered": answered.answered,
+        "citations": [asdict(citation) for citation in answered.citations],
+        "unsupported": list(answered.unsupported),
+        "passages": [_row(hit) for hit in hits],
+        "left_out": answered.left_out,
+    }
+
+
+def _print_answer(answered: GroundedAnswer, hits: list[Hit]) -> None:
+    from octavo.retrieve.stores.store import Place
+
+    typer.echo(answered.text)
+    for citation in answered.citations:
+        place = Place(citation.start, citation.end, citation.page, citation.line)
+        typer.echo(f"\n[{citation.number}] {_where(citation.document, place)}\n{_quoted(citation.text)}")
+    if not answered.answered and hits:
+        typer.echo("\nThe nearest passages:")
+        for hit in hits[:NEAREST]:
+            text = hit.passage.text.strip()
+            shown = text if len(text) <= SHOWN else f"{text[:SHOWN]} …"
+            typer.echo(f"\n{_where(hit.passage.document, hit.passage.place)}\n{_quoted(shown)}")
+    if answered.left_out:
+        _tell(f"{answered.left_out} passages did not fit the model's context and were left out")
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
+
+
+def _where(document: str, place: Place) -> str:
+    """Where a passage begins, as people say it, and its characters."""
+    page = "" if place.page is None else f", page {place.page}"
+    line = "" if place.line is None or place.page is not None else f", line {place.line}"
+    return f"{document}{page}{line} ({place.start}-{place.end})"
+
+
+def _filter(conditions: list[str] | None) -> Any:
+    from octavo.retrieve.filters import Compound, read_condition
+
+    return Compound("and", tuple(read_condition(text) for text in conditions)) if conditions else None
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"octavo: {line}\n")

@@ -1,0 +1,89 @@
+"""`octavo embed` and `octavo rerank`: texts to vectors, and passages by how well they answer a query."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from octavo.cli import arguments as given
+
+Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; none: a line of stdin each.")]
+Passages = Annotated[list[str] | None, typer.Argument(metavar="[PASSAGE]...", help="None: a line of stdin each.")]
+Weights = Annotated[
+    Literal["f32", "bf16", "int8"] | None, typer.Option("--weights", help="Numbers of the matrices; default: bf16.")
+]
+
+
+def embed(
+    model: given.Model,
+    texts: Texts = None,
+    kind: Annotated[
+        Literal["query", "passage", "plain"], typer.Option("--kind", help="Whose prompt stands before each text.")
+    ] = "plain",
+    weights: Weights = None,
+    runner: given.Runner = None,
+    as_json: given.AsJson = False,
+) -> None:
+    """Turn texts into vectors, or show how alike they are.
+
+    On a terminal two texts or more are compared by the cosine of their vectors;
+    --json prints the vectors, one a line.
+
+    Examples:
+
+      octavo embed all-minilm-l6-v2 "a cat" "a kitten" "a stock"
+
+      octavo embed all-minilm-l6-v2 --json < sentences.txt
+    """
+    from octavo.generate.embed import Embedder, normalized
+
+    lines = _given(texts)
+    with Embedder.load(given.obtain(model), runner=runner, weights=weights) as embedder:
+        vectors = embedder.embed(lines, kind=kind)
+        unknown = embedder.unknown_fraction(lines)
+    if unknown > 0.3:
+        typer.echo(f"{unknown:.0%} of the tokens are unknown to this encoder; its vectors say little", err=True)
+    if as_json:
+        for text, vector in zip(lines, vectors, strict=True):
+            typer.echo(json.dumps({"text": text, "embedding": [float(value) for value in vector]}, ensure_ascii=False))
+        return
+    typer.echo(f"{len(lines)} vectors of {vectors.shape[1]} numbers; --json prints them")
+    for text, cosines in zip(lines, normalized(vectors) @ normalized(vectors).T, strict=True):
+        typer.echo(" ".join(f"{value:5.2f}" for value in cosines) + f"  {text[:60]}")
+
+
+def rerank(
+    model: given.Model,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="The question.")],
+    passages: Passages = None,
+    top: Annotated[int | None, typer.Option("--top", "-k", metavar="N", min=1, help="Only the N best.")] = None,
+    weights: Weights = None,
+    runner: given.Runner = None,
+    as_json: given.AsJson = False,
+) -> None:
+    """Order passages by how well they answer a query, with a cross-encoder.
+
+    Examples:
+
+      octavo rerank ./my-cross-encoder "capital of France" "Paris is." "Rome is."
+    """
+    from octavo.generate.rerank import Reranker
+
+    lines = _given(passages)
+    with Reranker.load(given.obtain(model), runner=runner, weights=weights) as reranker:
+        places = reranker.rank(query, lines, top=top)
+    for place in places:
+        found = {"index": place.index, "score": place.score, "passage": lines[place.index]}
+        typer.echo(json.dumps(found, ensure_ascii=False) if as_json else f"{place.score:8.3f}  {lines[place.index]}")
+
+
+def _given(texts: list[str] | None) -> list[str]:
+    from octavo.errors import OctavoError
+
+    lines = texts or [line.rstrip("\n") for line in ([] if sys.stdin.isatty() else sys.stdin)]
+    if not lines:
+        raise OctavoError("there is no text; give some after the model, or a file on stdin")
+    return lines

@@ -1,0 +1,77 @@
+"""An encoder's head in numpy, so that scores of texts, tokens and spans need no torch; nn/head.py is the reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo.errors import UnsupportedError
+from octavo.models.checkpoint import Checkpoint
+from octavo.models.encoders.runner import Floats
+from octavo.nn.config import HeadActivation, NormConfig
+
+ERF = np.frompyfunc(math.erf, 1, 1)
+ACTIVATIONS: Mapping[HeadActivation, Callable[[Floats], Floats]] = {
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu": lambda x: 0.5 * x * (1 + ERF(x / math.sqrt(2)).astype(np.float32)),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+}
+
+
+class EncoderHead:
+    """config: its HeadConfig. Raises UnsupportedError for a checkpoint without a head."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        head = checkpoint.config.head
+        if head is None:
+            raise UnsupportedError(
+                f"{checkpoint.name} has no head that scores; give a model for classification, answers or reranking"
+            )
+        self.config = head
+        self._norm_config = checkpoint.config.norm
+        masked = head.task == "masked_lm"
+        tied = masked and checkpoint.config.tie_embeddings
+        output = "embed_tokens" if tied else "lm_head" if masked else "head.output"
+        wanted = {"dense": "head.dense", "norm": "head.norm", "output": output}
+        self._parts = {
+            f"{part}.{leaf}": np.ascontiguousarray(checkpoint.tensors[f"{name}.{leaf}"].dequantize())
+            for part, name in wanted.items()
+            for leaf in ("weight", "bias")
+            if f"{name}.{leaf}" in checkpoint.tensors
+        }
+        if tied and "lm_head.bias" in checkpoint.tensors:
+            self._parts["output.bias"] = checkpoint.tensors["lm_head.bias"].dequantize()
+
+    def __call__(self, hidden: Floats, lengths: NDArray[np.intp]) -> Floats:
+        """Hidden states (tokens, hidden_size) of texts one after another, whose lengths are given, to scores.
+
+        (texts, labels) where whole texts are scored, else (tokens, labels).
+        """
+        x = hidden
+        if self.config.task == "sequence":
+            starts = np.cumsum(lengths) - lengths
+            mean = self.config.pooling == "mean"
+            x = hidden[starts]
+            if mean:
+                x = (np.add.reduceat(hidden, starts, axis=0) / lengths[:, None]).astype(np.float32)
+        if self.config.activation is not None:
+            x = ACTIVATIONS[self.config.activation](self._linear("dense", x))
+        if self.config.norm:
+            x = self._normalized(x, self._norm_config)
+        return self._linear("output", x).astype(np.float32)
+
+    def _linear(self, part: str, x: Floats) -> Floats:
+        y: Floats = x @ self._parts[f"{part}.weight"].T
+        return y if f"{part}.bias" not in self._parts else y + self._parts[f"{part}.bias"]
+
+    def _normalized(self, x: Floats, norm: NormConfig) -> Floats:
+        centred = x - x.mean(axis=1, keepdims=True)
+        y: Floats = (
+            centred / np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + norm.eps) * self._parts["norm.weight"]
+        )
+        return y if "norm.bias" not in self._parts else y + self._parts["norm.bias"]

@@ -1,0 +1,1 @@
+"""Embedders and rerankers that a server has beside its language models."""
