@@ -1,6 +1,6 @@
 """Every environment variable and folder that Octavo reads, in one place; nothing else reads `os.environ`.
 
-Variables: OCTAVO_HOME (moves all folders), OCTAVO_OFFLINE, OCTAVO_KERNELS (c|avx2|avx512|amx|torch), OCTAVO_THREADS,
+Variables: OCTAVO_HOME (moves all folders), OCTAVO_OFFLINE, OCTAVO_KERNELS (one of KERNEL_CHOICES), OCTAVO_THREADS,
 OCTAVO_PACK_CACHE (0: off), OCTAVO_KV_CACHE (int8), OCTAVO_API_KEY; and NO_COLOR and TERM, which all programs share.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from octavo.errors import OctavoError
 
-KERNEL_CHOICES = ("c", "avx2", "avx512", "amx", "torch")
+KERNEL_CHOICES = ("c", "neon", "avx2", "avxvnni", "avx512", "amx", "torch")
 
 
 def cache_dir() -> Path:

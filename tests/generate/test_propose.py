@@ -16,7 +16,7 @@ from octavo.generate.lm import Delta, Finished, Request, Sampling
 from octavo.generate.propose import Text
 from octavo.generate.propose.draft import DraftModelProposer
 from octavo.generate.propose.ngram import SIZES, NGramProposer
-from octavo.generate.propose.trust import PAUSE, VAIN, Trust
+from octavo.generate.propose.trust import VAIN, Trust
 from octavo.generate.sample import probabilities
 from octavo.generate.scheduler import Scheduler
 from octavo.generate.tasks.completion import Completion, Limits
@@ -140,14 +140,27 @@ def test_prompt_lookup_copies_what_followed_the_longest_and_latest_repetition(to
         assert list(draft.tokens) == expected
 
 
-def test_trust_grows_with_right_guesses_and_rests_after_wrong_ones() -> None:
+def test_trust_follows_right_guesses_and_rests_ever_longer_after_vain_ones() -> None:
     trust = Trust(16)
-    for expected in (4, 8, 16, 16):
-        assert trust.limit() == expected
-        trust.told(expected, expected)
+    assert trust.limit() == 16
     trust.told(16, 2)
-    assert trust.limit() == 3
-    for _ in range(VAIN):
-        trust.told(3, 0)
-    assert [trust.limit() for _ in range(PAUSE + 1)] == [0] * PAUSE + [1]
+    assert trust.limit() == 8
+    trust.told(8, 8)
+    assert trust.limit() == 16
+    for pause in (12, 24, 48, 96, 96):
+        for _ in range(VAIN):
+            trust.told(4, 0)
+        assert [trust.limit() for _ in range(pause + 1)] == [0] * pause + [1]
+    trust.told(1, 1)
+    assert trust.limit() == 2
     assert Trust(0).limit() == 0
+
+
+def test_guesses_that_are_always_wrong_cost_little() -> None:
+    trust, tried = Trust(8), 0
+    for _ in range(1000):
+        limit = trust.limit()
+        tried += limit
+        if limit:
+            trust.told(limit, 0)
+    assert tried < 60

@@ -194,7 +194,7 @@ def test_alibi_adds_a_slope_for_each_step_back_scaled_as_the_scores() -> None:
 
 def test_a_padded_mask_shows_true_earlier_keys_and_leaves_no_query_blind() -> None:
     mask = torch.tensor([[False, False, True, True]])
-    seen = visible(4, 4, 0, None, mask, mask.device)[0, 0]
+    seen = visible(4, 4, 0, Scoring(), mask, mask.device)[0, 0]
     assert seen.int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
 
 

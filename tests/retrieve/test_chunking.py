@@ -80,11 +80,27 @@ def test_chunks_measured_in_tokens_fit_and_lose_nothing(
 
 
 def test_token_windows_fill_their_size_and_overlap(byte_level: Tokenizer, shared: Path) -> None:
-    document = read(shared / "data/docs/rust-book-ch03-06.md")
+    document = markdown((shared / "data/docs/rust-book-ch03-06.md").read_text()[:40000])
     chunks = split(document, by="tokens", chunk_size=256, overlap=32, tokenizer=byte_level)
     sizes = [len(byte_level.encode(chunk.text, bos=False)) for chunk in chunks]
     assert max(sizes) <= 256 and sum(sizes[:-1]) / len(sizes[:-1]) > 240
     assert all(later.start < earlier.end for earlier, later in pairwise(chunks))
+
+
+@pytest.mark.parametrize("size", [2, 5, 16])
+def test_token_windows_without_overlap_share_no_character(byte_level: Tokenizer, size: int) -> None:
+    text = "支持中文。没有空格的长句子, and é 🦆."
+    chunks = split(markdown(text), by="tokens", chunk_size=size, overlap=0, tokenizer=byte_level)
+    assert all(earlier.end <= later.start for earlier, later in pairwise(chunks))
+    assert "".join(chunk.text for chunk in chunks).replace(" ", "") == text.replace(" ", "")
+
+
+def test_a_chunk_whose_first_word_costs_more_alone_still_fits(byte_level: Tokenizer, shared: Path) -> None:
+    document = markdown((shared / "data/docs/rust-book-ch03-06.md").read_text()[:20000])
+    ways: list[By] = ["recursive", "sentences"]
+    for by in ways:
+        chunks = split(document, by=by, chunk_size=12, overlap=0, tokenizer=byte_level)
+        assert max(len(byte_level.backend.encode(chunk.text).ids) for chunk in chunks) <= 12
 
 
 def test_a_section_that_fits_is_one_chunk_with_its_path() -> None:
@@ -107,8 +123,8 @@ def test_code_is_cut_at_its_functions() -> None:
 
 def test_real_markdown_keeps_its_fences_whole(shared: Path) -> None:
     document = read(shared / "data/docs/rust-book-ch03-06.md")
-    chunks = split(document, by="headings", chunk_size=2000, overlap=0)
-    fences = [span for span in document.spans if span.kind == "block" and span.end - span.start <= 2000]
+    chunks = split(document, by="headings", chunk_size=700, overlap=0)
+    fences = [span for span in document.spans if span.kind == "block" and span.end - span.start <= 700]
     torn = [span for span in fences if not any(c.start <= span.start and span.end <= c.end for c in chunks)]
     assert len(fences) > 100 and torn == []
 
@@ -165,7 +181,7 @@ def test_sentences_agree_with_pysbd_on_real_paragraphs(shared: Path) -> None:
 def test_what_cannot_be_done_is_refused_by_name() -> None:
     document = markdown("text")
     with pytest.raises(UnknownNameError, match="did you mean 'recursive'"):
-        split(document, by="recursiv")  # type: ignore[arg-type]
+        split(document, by="recursiv")
     with pytest.raises(OctavoError, match="needs a tokenizer"):
         split(document, by="tokens")
     with pytest.raises(OctavoError, match="overlap 1000"):

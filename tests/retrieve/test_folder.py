@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from octavo.errors import OctavoError
@@ -75,6 +75,7 @@ PATTERNS = st.tuples(
 ).map("".join)
 
 
+@example(["a.txt", "b", "a/c.md"], ["*", "!a.txt", "!a/"], ["c.md", "!c.md"])
 @settings(max_examples=60, deadline=None)
 @given(PATHS, st.lists(PATTERNS, max_size=5), st.lists(PATTERNS, max_size=2))
 def test_ignore_files_mean_what_git_says(

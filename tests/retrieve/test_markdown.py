@@ -32,6 +32,9 @@ Three
 
 - item
 ---
+
+Four
+----
 """
 
 
@@ -45,9 +48,14 @@ def test_sections_and_blocks_are_where_they_should_be(tmp_path: Path) -> None:
     headings = [
         (span.label, span.level, text[span.start : span.end]) for span in document.spans if span.kind == "heading"
     ]
-    assert [(label, level) for label, level, _ in headings] == [("One bold", 1), ("Two code", 2), ("Three", 1)]
+    assert [(label, level) for label, level, _ in headings] == [
+        ("One bold", 1),
+        ("Two code", 2),
+        ("Three", 1),
+        ("Four", 2),
+    ]
     assert headings[0][2].startswith("# One") and headings[0][2].endswith("```\n\n")
-    assert headings[2][2].startswith("Three\n===") and headings[2][2].endswith("---\n")
+    assert headings[2][2].startswith("Three\n===") and headings[2][2].endswith("----\n")
     blocks = [text[span.start : span.end] for span in document.spans if span.kind == "block"]
     assert blocks == ["```python\n# not a heading\n```", "| a | b |\n|---|---|\n| 1 | 2 |"]
     assert document.headings_at(text.index("not a")) == ("One bold", "Two code")

@@ -27,13 +27,15 @@ BODY = (
     '<w:r><w:footnoteReference w:id="2"/></w:r></w:p>'
     + "<w:tbl><w:tr><w:tc>" + paragraph("a") + "</w:tc><w:tc>" + paragraph("b") + "</w:tc></w:tr>"
     "<w:tr><w:trPr><w:del/></w:trPr><w:tc>" + paragraph("gone") + "</w:tc></w:tr></w:tbl>"
+    + "<w:p><w:r><AlternateContent><Choice><w:txbxContent>" + paragraph("In a box") + "</w:txbxContent></Choice>"
+    "<Fallback><w:txbxContent>" + paragraph("In a box") + "</w:txbxContent></Fallback></AlternateContent></w:r></w:p>"
     + paragraph("Deep", '<w:outlineLvl w:val="2"/>')
 )  # fmt: skip
 
 
 def test_a_docx_gives_what_stands_after_tracked_changes(tmp_path: Path) -> None:
     document = read(make.make_docx(tmp_path / "a.docx", BODY))
-    assert document.text == "Head\n\nKept and inserted[^2]\n\na | b\n\nDeep\n\n[^2]: The note."
+    assert document.text == "Head\n\nKept and inserted[^2]\n\na | b\n\nIn a box\n\nDeep\n\n[^2]: The note."
     assert [(span.label, span.level) for span in document.spans if span.kind == "heading"] == [("Head", 2), ("Deep", 3)]
     assert document.headings_at(document.text.index("Deep")) == ("Head", "Deep")
     assert [document.text[span.start : span.end] for span in document.spans if span.kind == "block"] == ["a | b"]

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from octavo.retrieve.indexing import Report
     from octavo.retrieve.library import Library
     from octavo.retrieve.search import TextEncoder
-    from octavo.retrieve.stores.store import Hit, Place
+    from octavo.retrieve.stores.store import Hit, Place, Vectors
 
 NEAREST, SHOWN = 3, 300
 """Passages that are shown where there is no answer, and characters of each."""
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The documents: a folder with all below it.")]
-Index = Annotated[str | None, typer.Option("--index", metavar="FILE", help="Keep the index here, not in the cache.")]
+Index = Annotated[
+    str | None, typer.Option("--index", metavar="PLACE", help="A file or a postgresql:// address for the index.")
+]
 Encoder = Annotated[
     str | None, typer.Option("--encoder", metavar="MODEL", help="Finds by meaning; none: by words alone.")
 ]
@@ -71,7 +73,7 @@ def index(
     with _library(folder, encoder, rebuild, index) as library:
         report = _update(library, chunk, overlap)
         if snapshot is not None:
-            library.store.snapshot(Path(snapshot))
+            _copy(library, Path(snapshot))
         if as_json:
             typer.echo(json.dumps(_described(library, report), ensure_ascii=False))
         else:
@@ -84,6 +86,9 @@ def search(
     count: Count = 5,
     mode: Mode = None,
     where: Where = None,
+    hyde: Annotated[
+        str | None, typer.Option("--hyde", metavar="MODEL", help="Search with answers that this model makes up.")
+    ] = None,
     encoder: Encoder = None,
     rebuild: Rebuild = False,
     index: Index = None,
@@ -101,7 +106,12 @@ def search(
     """
     with _library(folder, encoder, rebuild, index) as library:
         _update(library, None, None)
-        hits = library.search.find(query, count, mode=mode, where=_filter(where))
+        if hyde is None:
+            hits = library.search.find(query, count, mode=mode, where=_filter(where))
+        else:
+            hits = library.search.find_with(
+                _made_up(library, query, hyde), query, count, mode or "hybrid", _filter(where)
+            )
         if as_json:
             typer.echo(json.dumps([_row(hit) for hit in hits], ensure_ascii=False))
         else:
@@ -174,6 +184,20 @@ def _load_encoder(reference: str) -> TextEncoder:
     return Embedder.load(given.obtain(reference))
 
 
+def _made_up(library: Library, query: str, model: str) -> Vectors:
+    """The vector that HyDE searches with."""
+    from octavo.errors import OctavoError
+    from octavo.retrieve.hyde import hyde_vector, hypothetical_passages
+
+    if library.encoder is None:
+        raise OctavoError("--hyde searches by meaning, and this index has words alone; make it with an encoder")
+    loaded = _load_model(model, None, None)
+    try:
+        return hyde_vector(library.encoder, query, hypothetical_passages(loaded, query))
+    finally:
+        loaded.close()
+
+
 def _load_model(model: str, url: str | None, api_key_file: str | None) -> LanguageModel:
     if url is not None:
         from octavo.generate.remote import RemoteModel
@@ -194,6 +218,15 @@ def _update(library: Library, chunk: int | None, overlap: int | None) -> Report:
     return report
 
 
+def _copy(library: Library, path: Path) -> None:
+    from octavo.errors import OctavoError
+    from octavo.retrieve.stores.sqlite import SqliteStore
+
+    if not isinstance(library.store, SqliteStore):
+        raise OctavoError("--snapshot copies an index that is a file; copy a database with its own pg_dump")
+    library.store.snapshot(path)
+
+
 def _summary(library: Library, report: Report) -> str:
     listing = library.store.listing()
     passages = sum(entry.passages for entry in listing.values())
@@ -207,7 +240,7 @@ def _summary(library: Library, report: Report) -> str:
 def _described(library: Library, report: Report) -> dict[str, Any]:
     return {
         **asdict(report),
-        "index": str(library.place),
+        "index": library.place,
         "encoder": None if library.store.space is None else library.store.space.encoder,
         "documents": {
             name: {"sha256": entry.sha256, "passages": entry.passages, "metadata": dict(entry.metadata)}

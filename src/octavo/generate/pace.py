@@ -13,7 +13,7 @@ SLOWEST = 3.0
 MARGIN = 0.8
 """Of that is aimed at, since the context grows and steps differ."""
 UNIT = 8
-"""Prompt tokens are taken in whole units where they are many: kernels work on so many at a time."""
+"""Prompt tokens are taken in whole units, at least one: kernels work on so many at a time."""
 FIRST = 16
 """Prompt tokens beside decoding before anything has been measured."""
 
@@ -35,9 +35,9 @@ class Pace:
             self._token.append(max(0.0, seconds - statistics.median(self._decoding)) / prompt)
 
     def beside(self) -> int:
-        """How many prompt tokens the next step may take beside decoding; at least one."""
+        """How many prompt tokens the next step may take beside decoding."""
         if not self._token:
             return FIRST
         room = (MARGIN * SLOWEST - 1) * statistics.median(self._decoding)
         most = min(2 * self._last, int(room / max(statistics.median(self._token), 1e-9)))
-        return most - most % UNIT if most >= UNIT else max(1, most)
+        return max(UNIT, most - most % UNIT)

@@ -32,6 +32,11 @@ def make_runner(
         raise UnsupportedError(
             f"{checkpoint.name} is an encoder ({checkpoint.family}), which writes no text; use `octavo embed`"
         )
+    if checkpoint.config.memory is not None:
+        raise UnsupportedError(
+            f"{checkpoint.name} is an encoder-decoder ({checkpoint.family}), which reads a source; "
+            "use octavo.generate.encoder_decoder.torch_seq2seq.Seq2Seq"
+        )
     if runner is None and settings.kernels() is not None:
         runner = "torch" if settings.kernels() == "torch" else "kernels"
     if runner == "torch":

@@ -21,8 +21,10 @@ from octavo.models.checkpoint import Checkpoint
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.models.tensors import StoredTensor
 from octavo.models.torch_tensors import SharedFiles, from_torch, to_torch
-from octavo.nn.block import Block
+from octavo.nn.attention import Attention
+from octavo.nn.block import Block, Memory
 from octavo.nn.config import TransformerConfig
+from octavo.nn.encoder_decoder.relative import RelativeBias
 from octavo.nn.head import Head, TiedOutput
 from octavo.nn.linear import Linear
 from octavo.nn.norms import make_norm
@@ -37,6 +39,8 @@ class Transformer(nn.Module):
     """A decoder or an encoder by its config, with fresh weights from `seed` (left unset on the meta device)."""
 
     embed_positions: nn.Embedding | None
+    relative_bias: RelativeBias | None
+    memory: Transformer | None
     embed_types: nn.Embedding | None
     embed_norm: nn.Module | None
     embed_projection: Linear | None
@@ -49,6 +53,11 @@ class Transformer(nn.Module):
         self.config = config
         self._ropes = [config.rope_of(layer) for layer in range(config.num_layers)]
         self._make_embeddings(config)
+        relative, heads = config.attention.relative, config.attention.num_heads
+        self.relative_bias = None if relative is None else RelativeBias(relative, heads, causal=config.encoder is None)
+        self.memory = None if config.memory is None else Transformer(config.memory, seed=seed)
+        if self.memory is not None:
+            self.memory.embed_tokens = self.embed_tokens
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_stored_blocks))
         self.norm = None if config.placement == "post" else make_norm(config.norm, config.hidden_size)
         self.head = None if config.head is None else Head(config, config.head)
@@ -113,6 +122,8 @@ class Transformer(nn.Module):
             x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype, device=x.device)
         if self.embed_types is not None:
             x = x + self.embed_types(torch.zeros_like(tokens) if types is None else types)
+        if self.config.sinusoidal:
+            x = x + sinusoids(positions, x.shape[-1]).type_as(x)
         if self.embed_positions is not None:
             x = x + self.embed_positions(positions + self.embed_positions.num_embeddings - self.config.context_length)
         x = x if self.embed_norm is None else self.embed_norm(x)
@@ -126,19 +137,32 @@ class Transformer(nn.Module):
         *,
         mask: Tensor | None = None,
         length: int | None = None,
+        memory: Sequence[Memory] = (),
     ) -> Tensor:
         """The blocks and the final norm. x: (batch, tokens, hidden_size) -> the same.
 
         cache: where keys and values are kept and read; None: the tokens are whole sequences, and each sees those before
         it. mask: (batch, tokens) bool, false at padding; only without a cache. length: as `rotary.cos_sin` has it.
+        memory: what `remember` gave.
         """
         turns = {rope: cos_sin(rope, positions, length) for rope in set(self._ropes) if rope is not None}
-        whole = partial(scaled_attention, mask=mask)
+        whole = partial(scaled_attention, mask=mask, bias=self._bias(x.shape[1]) if cache is None else None)
         for layer, rope in enumerate(self._ropes):
             block = self.blocks[layer % len(self.blocks)]
             attend = whole if cache is None else partial(cache.attend, layer)
-            x = block(x, None if rope is None else turns[rope], attend)
+            x = block(x, None if rope is None else turns[rope], attend, memory[layer] if memory else None)
         return x if self.norm is None else self.norm(x)
+
+    def remember(self, tokens: Tensor, mask: Tensor | None = None) -> list[Memory]:
+        """Encode a source for the blocks to read. tokens: (batch, tokens) -> each block's keys, values and the mask."""
+        assert self.memory is not None, "the model has an encoder"
+        encoded = self.memory(tokens, mask)
+        seen = None if mask is None else mask.bool()
+        readers = [block.get_submodule("cross_attention") for block in self.blocks]
+        return [(*reader.keys_values(encoded), seen) for reader in readers if isinstance(reader, Attention)]
+
+    def _bias(self, tokens: int) -> Tensor | None:
+        return None if self.relative_bias is None else self.relative_bias(tokens, tokens)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., hidden_size) -> (..., vocab_size)."""
@@ -156,12 +180,19 @@ class Transformer(nn.Module):
         x = hidden if self.head is None else self.head(hidden, mask)
         return self.logits(x) if self.config.has_logits else x
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None, types: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        types: Tensor | None = None,
+        memory: Sequence[Memory] = (),
+    ) -> Tensor:
         """tokens: (batch, tokens) -> `scores`; of a decoder logits (batch, tokens, vocab_size), each from the tokens up
         to its own.
 
         mask: (batch, tokens), false or 0 at padding, on either side; positions count the true tokens. types: as in
-        `embed`. Raises ContextLengthError for more tokens than the context holds.
+        `embed`. memory: what `remember` gave of the source, where the model has an encoder.
+        Raises ContextLengthError for more tokens than the context holds.
         """
         if tokens.shape[1] > self.config.context_length:
             raise ContextLengthError(
@@ -172,11 +203,19 @@ class Transformer(nn.Module):
         else:
             mask = mask.bool()
             positions = (mask.cumsum(1) - 1).clamp(min=0)
-        return self.scores(self.hidden(self.embed(tokens, positions, types), positions, mask=mask), mask)
+        x = self.hidden(self.embed(tokens, positions, types), positions, mask=mask, memory=memory)
+        return self.scores(x, mask)
 
     def stored_tensors(self) -> dict[str, StoredTensor]:
         """The parameters by canonical name, for saving; on the CPU they share memory with the model."""
         return {name: from_torch(parameter) for name, parameter in self.named_parameters()}
+
+
+def sinusoids(positions: Tensor, width: int) -> Tensor:
+    """(batch, tokens) -> (batch, tokens, width) fp32: sines of falling frequencies, then their cosines."""
+    steps = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
+    angles = positions[..., None].float() / 10000 ** (steps / width)
+    return torch.cat((angles.sin(), angles.cos()), dim=-1)
 
 
 def _output(config: TransformerConfig) -> Linear | TiedOutput | None:

@@ -20,7 +20,7 @@ from octavo.nn.config import TransformerConfig
 from octavo.nn.linear import Linear
 from octavo.nn.norms import HeadNorm, LayerNorm, RmsNorm, make_norm
 from octavo.nn.rotary import rotate
-from octavo.nn.scoring import Scoring
+from octavo.nn.scoring import Scoring, cross_attention
 from octavo.nn.shapes import LATENT_NORM_EPS, qk_norm_widths
 
 
@@ -58,18 +58,31 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
         """x: (batch, tokens, hidden_size) -> the same. rotary: cos and sin of the positions, None without rotary."""
-        q, k, v = self.q(x), self.k(x), self.v(x)
-        if self.clip is not None:
-            q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
-        before = None if self.norm_after_rope else (self.q_norm, self.k_norm)
-        q, k, v = self._heads(q, before and before[0]), self._heads(k, before and before[1]), self._heads(v)
+        q, (k, v) = self._queries(x), self.keys_values(x)
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         if self.norm_after_rope and self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         scoring = self.scoring if self.sinks is None else replace(self.scoring, sinks=self.sinks)
-        mixed = attend(q, k, v, scoring).transpose(1, 2).flatten(2)  # (batch, tokens, heads * head_dim)
-        return self.o(mixed)  # type: ignore[no-any-return]
+        return self._output(attend(q, k, v, scoring))
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: (batch, tokens, hidden_size) -> its keys and values, (batch, kv_heads, tokens, head_dim)."""
+        norm = None if self.norm_after_rope else self.k_norm
+        return self._heads(self._clipped(self.k(x)), norm), self._heads(self._clipped(self.v(x)))
+
+    def read(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Cross-attention to keys and values of other tokens. mask: (batch, keys) bool, false at padding."""
+        return self._output(cross_attention(self._queries(x), k, v, self.scoring.scale, mask))
+
+    def _queries(self, x: Tensor) -> Tensor:
+        return self._heads(self._clipped(self.q(x)), None if self.norm_after_rope else self.q_norm)
+
+    def _clipped(self, x: Tensor) -> Tensor:
+        return x if self.clip is None else x.clamp(-self.clip, self.clip)
+
+    def _output(self, mixed: Tensor) -> Tensor:
+        return self.o(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _heads(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
         """(batch, tokens, n * head_dim) -> (batch, n, tokens, head_dim), normalised before or after the split."""

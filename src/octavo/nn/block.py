@@ -1,4 +1,7 @@
-"""One block: attention and MLP, each adding to x; where the norms stand is a switch (`placement`)."""
+"""One block: attention and MLP, each adding to x, and between them cross-attention where the model reads a memory.
+
+Where the norms stand is a switch (`placement`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from octavo.nn.mlp import Mlp
 from octavo.nn.moe import Moe
 from octavo.nn.norms import make_norm
 from octavo.nn.shapes import block_norms
+
+Memory = tuple[Tensor, Tensor, Tensor | None]
+"""What a block reads of an encoder's output: keys and values, (batch, kv_heads, tokens, head_dim), and a mask."""
 
 
 class Block(nn.Module):
@@ -28,31 +34,43 @@ class Block(nn.Module):
         self.attention_norm = norm("attention_norm")
         self.attention = (Attention if config.attention.latent is None else LatentAttention)(config, layer)
         self.attention_output_norm = norm("attention_output_norm")
+        self.cross_attention_norm = norm("cross_attention_norm")
+        self.cross_attention = None if config.memory is None else Attention(config, layer)
+        self.cross_attention_output_norm = norm("cross_attention_output_norm")
         self.mlp_norm = norm("mlp_norm")
         moe = config.moe_of(layer)
         self.mlp = Mlp(config.mlp, width) if moe is None else Moe(moe, config.mlp, width)
         self.mlp_output_norm = norm("mlp_output_norm")
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
-        """(batch, tokens, hidden_size) -> the same."""
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend, memory: Memory | None = None
+    ) -> Tensor:
+        """(batch, tokens, hidden_size) -> the same. memory: given where the model has one."""
         if self.parallel:
             normed = _apply(self.attention_norm, x)
             wide = normed if self.mlp_norm is None else self.mlp_norm(x)
             return self._add(x, self.attention(normed, rotary, attend) + self.mlp(wide))
-        return self.transform(self.attend(x, rotary, attend))
+        return self.transform(self._read(self.attend(x, rotary, attend), memory))
 
     def attend(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
-        """The first half of a block that is not parallel: x with what attention adds."""
+        """The first part of a block that is not parallel: x with what attention adds."""
         mixed = self.attention(_apply(self.attention_norm, x), rotary, attend)
         if self.post:
             return _apply(self.attention_output_norm, self._add(x, mixed))
         return self._add(x, _apply(self.attention_output_norm, mixed))
 
     def transform(self, x: Tensor) -> Tensor:
-        """The second half: x with what the MLP adds."""
+        """The last part: x with what the MLP adds."""
         if self.post:
             return _apply(self.mlp_output_norm, self._add(x, self.mlp(x)))
         return self._add(x, _apply(self.mlp_output_norm, self.mlp(_apply(self.mlp_norm, x))))
+
+    def _read(self, x: Tensor, memory: Memory | None) -> Tensor:
+        if self.cross_attention is None:
+            return x
+        assert memory is not None, "the model reads a memory"
+        read = self.cross_attention.read(_apply(self.cross_attention_norm, x), *memory)
+        return _apply(self.cross_attention_output_norm, self._add(x, read))
 
     def _add(self, x: Tensor, branch: Tensor) -> Tensor:
         return x + branch if self.residual_scale == 1 else x + branch * self.residual_scale

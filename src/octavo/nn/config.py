@@ -51,6 +51,18 @@ class RopeConfig:
 
 
 @dataclass(frozen=True)
+class RelativeConfig:
+    """A learned bias of the scores by the distance from query to key (Raffel et al. 2019, arXiv 1910.10683).
+
+    Half of the buckets are a distance each, the others widen up to max_distance; an encoder has half of them for each
+    side. One table serves all blocks.
+    """
+
+    buckets: int
+    max_distance: int
+
+
+@dataclass(frozen=True)
 class LatentConfig:
     """Multi-head latent attention (DeepSeek-AI 2024, arXiv 2405.04434): keys and values are made of a small vector.
 
@@ -72,7 +84,8 @@ class AttentionConfig:
     softcap * tanh(score / softcap). qk_norm: q and k are normalised before they turn, or after: head, each head with
     one weight for all; per_head, each head with its own; full, all heads as one vector. alibi: each head adds its slope
     times the key's position to the scores, before they are scaled, or after. clip: q, k and v are cut to -clip .. clip.
-    sinks: each head has a learned score of seeing nothing, which takes its share of the softmax.
+    sinks: each head has a learned score of seeing nothing, which takes its share of the softmax. relative: what is
+    added by distance; cross-attention has none.
     """
 
     num_heads: int
@@ -85,6 +98,7 @@ class AttentionConfig:
     qk_norm: QkNorm | None = None
     qk_norm_after_rope: bool = False
     alibi: bool = False
+    relative: RelativeConfig | None = None
     alibi_after_scale: bool = False
     clip: float | None = None
     sinks: bool = False
@@ -172,7 +186,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """A decoder or an encoder. Without rotary embedding and ALiBi, positions are a learned table.
+    """A decoder or an encoder. Without rotary embedding, ALiBi, relative bias and sinusoids, positions are a table.
 
     placement of the norms: pre, before each sublayer; post, on each sum, and none at the end; output, on what a
     sublayer gives, before the sum; sandwich, both; parallel, attention and MLP both read one norm of x, and their
@@ -181,7 +195,10 @@ class TransformerConfig:
     encoder's as many on the other side), None for all; empty: all blocks see all. head_bias: of the logits, of a tied
     head too. embedding_scale: of the token embeddings, rounded to their type. embedding_norm: on a decoder's.
     residual_scale: of what a sublayer adds. logit_scale: of the logits; logit_softcap: they become
-    logit_softcap * tanh(logit / logit_softcap). encoder: None in a decoder.
+    logit_softcap * tanh(logit / logit_softcap). encoder: None in a decoder. sinusoidal: positions are sines, then
+    cosines, of falling frequencies, added to the embeddings (Vaswani et al. 2017, arXiv 1706.03762). memory: the
+    encoder whose output each block reads, by cross-attention between its own attention and its MLP; it embeds tokens by
+    the same table.
     """
 
     vocab_size: int
@@ -204,6 +221,8 @@ class TransformerConfig:
     logit_softcap: float | None = None
     moe: MoeConfig | None = None
     encoder: EncoderConfig | None = None
+    sinusoidal: bool = False
+    memory: TransformerConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("rope_layers", "windows"):
@@ -212,7 +231,7 @@ class TransformerConfig:
     @property
     def learned_positions(self) -> bool:
         """Whether positions are a table of embeddings."""
-        return self.rope is None and not self.attention.alibi
+        return self.rope is None and not self.attention.alibi and not self.attention.relative and not self.sinusoidal
 
     @property
     def embedding_size(self) -> int:

@@ -49,17 +49,25 @@ class Scoring:
 
 
 def scaled_attention(
-    q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, *, start: int = 0, first_key: int = 0, mask: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scoring: Scoring,
+    *,
+    start: int = 0,
+    first_key: int = 0,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Softmax(q k^T * scale) v over the keys that each query sees, a group of q's heads sharing each of k's and v's.
 
     q: (batch, heads, tokens, head_dim), at positions from `start` on; k, v: (batch, kv_heads, keys, ...), from
-    `first_key` on. mask: (batch, keys) bool, false at padding, which no query sees but itself. Returns q's shape, with
-    v's width.
+    `first_key` on. mask: (batch, keys) bool, false at padding, which no query sees but itself.
+    bias: (1, heads, tokens, keys), added to the scores. Returns q's shape, with v's width.
     """
     tokens, keys = q.shape[2], k.shape[2]
     gqa = q.shape[1] != k.shape[1]
-    plain = mask is None and not scoring.slopes and scoring.softcap is None and scoring.sinks is None
+    plain = mask is None and bias is None and not scoring.slopes and scoring.softcap is None and scoring.sinks is None
     if plain and scoring.first_seen(start + tokens - 1) <= first_key and (tokens == 1 or start == first_key):
         return functional.scaled_dot_product_attention(
             q, k, v, is_causal=scoring.causal and tokens > 1, enable_gqa=gqa, scale=scoring.scale
@@ -67,12 +75,19 @@ def scaled_attention(
     seen = visible(tokens, keys, start - first_key, scoring, mask, q.device)
     if scoring.softcap is not None:
         return _capped(q, k, v, scoring, seen)
-    bias = seen
     if scoring.slopes:
-        bias = _alibi(scoring, q, _key_positions(keys, first_key, mask, q.device)).masked_fill(~seen, -math.inf)
+        bias = _alibi(scoring, q, _key_positions(keys, first_key, mask, q.device))
+    bias = seen if bias is None else bias.masked_fill(~seen, -math.inf)
     if scoring.sinks is not None:
         k, v, bias = _with_sinks(k, v, bias, scoring.sinks)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=gqa, scale=scoring.scale)
+
+
+def cross_attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None, mask: Tensor | None) -> Tensor:
+    """Every query over all keys of other tokens. mask: (batch, keys) bool, false at padding; some key is none."""
+    seen = None if mask is None else mask[:, None, None, :]
+    gqa = q.shape[1] != k.shape[1]
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=gqa, scale=scale)
 
 
 def visible(tokens: int, keys: int, offset: int, scoring: Scoring, mask: Tensor | None, device: torch.device) -> Tensor:

@@ -15,6 +15,9 @@ LATENT_NORM_EPS = 1e-6
 def parameter_shapes(config: TransformerConfig) -> Shapes:
     """Canonical name -> shape of every parameter, in the order of computation; a tied head is not among them."""
     shapes = _embedding_shapes(config)
+    if config.memory is not None:
+        own = parameter_shapes(config.memory).items()
+        shapes.update({f"memory.{name}": shape for name, shape in own if name != "embed_tokens.weight"})
     for index in range(config.num_stored_blocks):
         shapes.update({f"blocks.{index}.{name}": shape for name, shape in _block_shapes(config, index).items()})
     if config.placement != "post":
@@ -41,6 +44,13 @@ def block_norms(config: TransformerConfig, layer: int) -> tuple[str, ...]:
 
 
 def _placed_norms(config: TransformerConfig) -> tuple[str, ...]:
+    norms = _own_norms(config)
+    if config.memory is None:
+        return norms
+    return (*norms[:-1], norms[0].replace("attention", "cross_attention"), norms[-1])
+
+
+def _own_norms(config: TransformerConfig) -> tuple[str, ...]:
     return {
         "pre": ("attention_norm", "mlp_norm"),
         "post": ("attention_output_norm", "mlp_output_norm"),
@@ -73,6 +83,8 @@ def _embedding_shapes(config: TransformerConfig) -> Shapes:
     shapes: Shapes = {"embed_tokens.weight": (config.vocab_size, width)}
     if config.learned_positions:
         shapes["embed_positions.weight"] = (config.num_positions, width)
+    if config.attention.relative is not None:
+        shapes["relative_bias.weight"] = (config.attention.relative.buckets, config.attention.num_heads)
     if encoder is not None and encoder.token_types:
         shapes["embed_types.weight"] = (encoder.token_types, width)
     if config.has_embedding_norm:
@@ -98,28 +110,29 @@ def _block_shapes(config: TransformerConfig, layer: int) -> Shapes:
     shapes: Shapes = {}
     moe = config.moe_of(layer)
     mlp = _mlp_shapes("mlp", config, config.mlp.intermediate_size) if moe is None else _moe_shapes(config, moe)
-    for part, sublayer in (("attention", _attention_shapes(config)), ("mlp", mlp)):
+    cross = {} if config.memory is None else {"cross_attention": _attention_shapes(config, "cross_attention")}
+    for part, sublayer in {"attention": _attention_shapes(config, "attention"), **cross, "mlp": mlp}.items():
         for name in (f"{part}_norm", "", f"{part}_output_norm"):
             shapes.update(sublayer if not name else _norm_shapes(name, config.norm, width) if name in norms else {})
     return shapes
 
 
-def _attention_shapes(config: TransformerConfig) -> Shapes:
+def _attention_shapes(config: TransformerConfig, part: str) -> Shapes:
     attention, width = config.attention, config.hidden_size
     if attention.latent is not None:
         return _latent_shapes(config, attention.latent)
     q_size, kv_size = attention.num_heads * attention.head_dim, attention.num_kv_heads * attention.head_dim
     shapes = {
-        **_linear_shapes("attention.q", q_size, width, attention.qkv_bias),
-        **_linear_shapes("attention.k", kv_size, width, attention.qkv_bias),
-        **_linear_shapes("attention.v", kv_size, width, attention.qkv_bias),
-        **_linear_shapes("attention.o", width, q_size, attention.output_bias),
+        **_linear_shapes(f"{part}.q", q_size, width, attention.qkv_bias),
+        **_linear_shapes(f"{part}.k", kv_size, width, attention.qkv_bias),
+        **_linear_shapes(f"{part}.v", kv_size, width, attention.qkv_bias),
+        **_linear_shapes(f"{part}.o", width, q_size, attention.output_bias),
     }
     if attention.sinks:
-        shapes["attention.sinks"] = (attention.num_heads,)
+        shapes[f"{part}.sinks"] = (attention.num_heads,)
     norm = replace(config.norm, kind="layer_without_bias") if attention.qk_norm == "per_head" else config.norm
     for name, size in qk_norm_widths(attention).items():
-        shapes.update(_norm_shapes(f"attention.{name}", norm, size))
+        shapes.update(_norm_shapes(f"{part}.{name}", norm, size))
     return shapes
 
 

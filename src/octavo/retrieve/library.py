@@ -1,7 +1,7 @@
 """A folder with its index: where the index lies, which encoder it was made with, and the search over both.
 
 The index of a folder is kept in the cache, under the folder's name and a hash of its path: documents may be on a disk
-that is only read, and an index among them would be a document itself. Another file may be named.
+that is only read, and an index among them would be a document itself. Another file, or a PostgreSQL, may be named.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from octavo import settings
 from octavo.errors import OctavoError
 from octavo.retrieve.indexing import Report, Splitting, index_folder
 from octavo.retrieve.search import Search, TextEncoder
+from octavo.retrieve.stores import postgres
 from octavo.retrieve.stores.sqlite import SqliteStore, is_index
-from octavo.retrieve.stores.store import VectorSpace
+from octavo.retrieve.stores.store import Store, VectorSpace
 
 DEFAULT_ENCODER = "all-minilm-l6-v2"
 NO_ENCODER = "none"
@@ -32,8 +34,8 @@ class Library:
     """
 
     folder: Path
-    place: Path
-    store: SqliteStore
+    place: str
+    store: Store
     encoder: TextEncoder | None
     note: str | None = None
 
@@ -47,8 +49,9 @@ class Library:
         before = json.loads(self.store.recall("splitting") or "{}")
         given = {"chunk_size": chunk_size, "overlap": overlap}
         splitting = Splitting(**{**before, **{name: value for name, value in given.items() if value is not None}})
+        report = index_folder(self.folder, self.store, self.encoder, splitting)
         self.store.remember("splitting", json.dumps(asdict(splitting)))
-        return index_folder(self.folder, self.store, self.encoder, splitting)
+        return report
 
     def close(self) -> None:
         """Close the index. Idempotent."""
@@ -60,25 +63,85 @@ def open_library(
 ) -> Library:
     """Open a folder's index, or make an empty one.
 
-    load: makes an encoder of a model reference. index: a file, None: the folder's own in the cache. encoder: a model
-    reference or `none`; None: the one that the index was made with, the default one for a new index. rebuild: drop what
-    is there. Raises OctavoError for an index that was made with another encoder than the one named.
+    load: makes an encoder of a model reference. index: a file, or a PostgreSQL address, where a folder has a schema of
+    its own; None: the folder's own file in the cache. encoder: a model reference or `none`; None: the one that the
+    index was made with, the default one for a new index. rebuild: drop what is there. Raises OctavoError for an index
+    that was made with another encoder than the one named.
     """
     if not folder.is_dir():
         raise OctavoError(f"there is no folder {folder}")
-    path = index_path(folder) if index is None else Path(index)
-    if rebuild and path.exists():
-        drop(path)
-    if path.exists():
-        return _open(folder, path, load, encoder)
-    return _make(folder, path, load, encoder)
+    home: Home = _Server(index, folder) if index and is_address(index) else _File(Path(index or index_path(folder)))
+    if rebuild and home.exists():
+        home.drop()
+    return (_open if home.exists() else _make)(folder, home, load, encoder)
+
+
+class Home(Protocol):
+    """Where an index is kept: a file, or a schema of a database."""
+
+    @property
+    def name(self) -> str: ...
+
+    def exists(self) -> bool: ...
+
+    def open(self, space: VectorSpace | None) -> Store: ...
+
+    def drop(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def open(self, space: VectorSpace | None) -> Store:
+        return SqliteStore(self.path, space)
+
+    def drop(self) -> None:
+        drop(self.path)
+
+
+@dataclass(frozen=True)
+class _Server:
+    address: str
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"schema {self._schema} of {self.address.rpartition('@')[2]}"
+
+    @property
+    def _schema(self) -> str:
+        return f"octavo_{_hash(self.folder)}"
+
+    def exists(self) -> bool:
+        return postgres.has_index(self.address, self._schema)
+
+    def open(self, space: VectorSpace | None) -> Store:
+        return postgres.PostgresStore(self.address, space, schema=self._schema)
+
+    def drop(self) -> None:
+        postgres.drop_index(self.address, self._schema)
+
+
+def is_address(index: str) -> bool:
+    """Whether an index is named by a server's address."""
+    return index.startswith(("postgresql://", "postgres://"))
 
 
 def index_path(folder: Path) -> Path:
     """Where a folder's index is kept when no other place is named."""
-    resolved = folder.resolve()
-    name = hashlib.sha256(str(resolved).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return settings.cache_dir() / "indexes" / f"{resolved.name}-{name}.sqlite3"
+    return settings.cache_dir() / "indexes" / f"{folder.resolve().name}-{_hash(folder)}.sqlite3"
+
+
+def _hash(folder: Path) -> str:
+    return hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def drop(path: Path) -> None:
@@ -89,8 +152,8 @@ def drop(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _open(folder: Path, path: Path, load: LoadEncoder, encoder: str | None) -> Library:
-    store = SqliteStore(path)
+def _open(folder: Path, home: Home, load: LoadEncoder, encoder: str | None) -> Library:
+    store = home.open(None)
     made_with = store.space.encoder if store.space else NO_ENCODER
     if encoder not in (None, made_with):
         store.close()
@@ -100,24 +163,26 @@ def _open(folder: Path, path: Path, load: LoadEncoder, encoder: str | None) -> L
         )
     if store.space is None:
         return Library(
-            folder, path, store, None, "the index was made without an encoder; --rebuild --encoder MODEL adds one"
+            folder, home.name, store, None, "the index was made without an encoder; --rebuild --encoder MODEL adds one"
         )
     try:
-        return Library(folder, path, store, load(made_with))
+        return Library(folder, home.name, store, load(made_with))
     except BaseException:
         store.close()
         raise
 
 
-def _make(folder: Path, path: Path, load: LoadEncoder, encoder: str | None) -> Library:
+def _make(folder: Path, home: Home, load: LoadEncoder, encoder: str | None) -> Library:
     if encoder == NO_ENCODER:
-        return Library(folder, path, SqliteStore(path), None)
+        return Library(folder, home.name, home.open(None), None)
     reference = encoder or DEFAULT_ENCODER
     try:
         loaded = load(reference)
     except OctavoError as error:
         if encoder is not None:
             raise
-        return Library(folder, path, SqliteStore(path), None, f"there is no search by meaning, only by words: {error}")
+        return Library(
+            folder, home.name, home.open(None), None, f"there is no search by meaning, only by words: {error}"
+        )
     space = VectorSpace(reference, loaded.dimensions)
-    return Library(folder, path, SqliteStore(path, space), loaded)
+    return Library(folder, home.name, home.open(space), loaded)

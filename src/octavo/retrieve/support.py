@@ -19,6 +19,8 @@ MOST_WORDS = 0.6
 LONGEST_QUOTE = 3
 """Sentences of a passage that are quoted together."""
 _SENTENCE = re.compile(r"\S.*?(?:[.!?][\"'”’)\]]*(?=\s|$)|[。！？]+[」』”]?|(?=\n\s*\n)|$)", re.DOTALL)
+_PARTICLES = re.compile("[的是了在和與与及什麼么甚嗎吗呢誰谁何哪幾几個个為为有這这那其之也於于而由以被將将曾]")
+"""Characters of Chinese that ask or join, and name nothing."""
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _NAME = re.compile(r"(?<!^)(?<![.!?:]\s)\b[A-Z][\w'’-]*|`[^`]+`")
 
@@ -88,9 +90,13 @@ def _holds_facts(sentence: str, text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def stems(text: str) -> frozenset[str]:
-    """The telling words of a text, without the endings of English plurals and verbs; pairs of Chinese characters."""
-    terms = words.query_terms(text)
-    return frozenset(_stem(term) for term in terms if term not in words.STOP_WORDS)
+    """The telling words of a text: English without the endings of plurals and verbs, Chinese as pairs of characters.
+
+    A pair that a particle is part of tells nothing, nor does a character that stands alone between particles.
+    """
+    terms = words.query_terms(_PARTICLES.sub(" ", text))
+    telling = [term for term in terms if term not in words.STOP_WORDS and not words.is_lone_character(term)]
+    return frozenset(_stem(term) for term in telling)
 
 
 def _stem(word: str) -> str:

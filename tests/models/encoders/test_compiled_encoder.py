@@ -61,7 +61,7 @@ def test_every_level_equals_torch(
     states = runner.encode(texts(checkpoint))
     runner.close()
     assert np.abs(states - expected).max() <= BOUNDS[weights]
-    assert "tiles" not in runner.name or (level is None and weights == "bf16")
+    assert runner.name == f"kernels {level or LEVELS[-1]} {weights}"
 
 
 @pytest.mark.parametrize("weights", BOUNDS)
@@ -104,7 +104,7 @@ def test_too_long_a_text_is_refused(checkpoint: Checkpoint) -> None:
 def test_wrong_arguments_never_reach_c() -> None:
     shape: dict[str, Any] = dict.fromkeys(("num_layers", "num_heads", "threads"), 1)
     shape |= {"head_dim": 32, "hidden_size": 32, "intermediate_size": 64, "activation": 1, "longest": 8}
-    model = KernelEncoder("c", **shape, tiles=0, exact=0, norm_eps=1e-5)
+    model = KernelEncoder("c", **shape, exact=0, norm_eps=1e-5)
     bias = np.zeros(32, np.float32)
     with pytest.raises(ValueError, match="layer 1 of 1"):
         model.set_norm(1, "embed_norm", bias, bias)

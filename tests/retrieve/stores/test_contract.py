@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import numpy as np
 import pytest
 
 from octavo.errors import OctavoError
+from octavo.retrieve.library import open_library
+from octavo.retrieve.search import TextEncoder
+from octavo.retrieve.stores.postgres import PostgresStore
 from octavo.retrieve.stores.sqlite import SqliteStore
 from octavo.retrieve.stores.store import Place, Source, Store, Vectors, VectorSpace
 
@@ -16,14 +20,28 @@ SPACE = VectorSpace("toy", 8)
 Open = Callable[[], Store]
 
 
-@pytest.fixture(params=["sqlite float32", "sqlite int8"])
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real server with pgvector, which the tests start."""
+    pgserver = pytest.importorskip("pgserver", reason="pgserver, which carries a PostgreSQL, is not installed")
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    server = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite float32", "sqlite int8", "postgres"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Call it to open the same store, any number of times."""
     opened: list[Store] = []
+    address = request.getfixturevalue("postgres") if request.param == "postgres" else None
+    schema = f"test_{zlib.crc32(str(tmp_path).encode())}"
 
     def call() -> Store:
-        kind = request.param.split()[1]
-        opened.append(SqliteStore(tmp_path / "index.sqlite3", SPACE, storage=kind))
+        if address is not None:
+            opened.append(PostgresStore(address, SPACE, schema=schema))
+        else:
+            opened.append(SqliteStore(tmp_path / "index.sqlite3", SPACE, storage=request.param.split()[1]))
         return opened[-1]
 
     yield call
@@ -180,3 +198,24 @@ def test_an_empty_document_is_listed_and_has_no_passage(store: Store) -> None:
     store.put(Source("empty.txt", "", "1"), [], np.zeros((0, SPACE.dimensions), np.float32))
     assert store.listing()["empty.txt"].passages == 0
     assert store.search_vector(direction(0)[0], 5) == []
+
+
+def test_a_folder_is_indexed_in_postgres_and_found_again(postgres: str, tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "ducks.md").write_text("Mallards eat weed.")
+    for expected in ((1, 0), (0, 1)):
+        library = open_library(docs, _no_encoder, index=postgres, encoder="none")
+        report = library.update()
+        assert (report.added, report.unchanged) == expected
+        assert [hit.passage.document for hit in library.search.find("what do mallards eat?", 3)] == ["ducks.md"]
+        library.close()
+    anew = open_library(docs, _no_encoder, index=postgres, encoder="none", rebuild=True)
+    assert anew.store.listing() == {}
+    anew.close()
+    with pytest.raises(OctavoError, match="cannot be reached"):
+        open_library(docs, _no_encoder, index="postgresql://nobody@127.0.0.1:1/none")
+
+
+def _no_encoder(reference: str) -> TextEncoder:
+    raise AssertionError(reference)

@@ -1,12 +1,14 @@
-"""How many guesses are tried for one text: more while they are right, fewer when they are wrong, none for a while where
-they are in vain. A guess costs a token's share of a step whether it is right or not."""
+"""How many guesses are tried for one text: all while they are right, fewer when they are wrong.
+
+Where they are in vain, none for a while, and then for a longer while: a guess costs a token's share of a step.
+"""
 
 from __future__ import annotations
 
-FIRST = 4
-"""Guesses at the beginning."""
-VAIN, PAUSE = 3, 12
-"""After so many drafts without a right guess, so many steps without a draft."""
+VAIN = 3
+"""So many drafts one after another without a right guess are followed by a pause."""
+PAUSES = (12, 96)
+"""Steps without a draft: the first pause, which doubles each time up to the longest."""
 
 
 class Trust:
@@ -14,20 +16,25 @@ class Trust:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._limit = min(most, FIRST)
+        self._limit = most
         self._vain = 0
-        self._pause = 0
+        self._left = 0
+        self._pause = PAUSES[0]
 
     def limit(self) -> int:
         """Guesses to ask for in this step."""
-        if self._pause:
-            self._pause -= 1
+        if self._left:
+            self._left -= 1
             return 0
         return self._limit
 
-    def told(self, proposed: int, accepted: int) -> None:
+    def told(self, drafted: int, accepted: int) -> None:
         """What became of a draft."""
-        self._limit = min(self._most, 2 * proposed if accepted == proposed else max(1, accepted + 1))
-        self._vain = 0 if accepted else self._vain + 1
+        self._limit = min(self._most, 2 * drafted if accepted == drafted else max(1, accepted + 1, self._limit // 2))
+        if accepted:
+            self._vain, self._pause = 0, PAUSES[0]
+            return
+        self._vain += 1
         if self._vain >= VAIN:
-            self._vain, self._pause = 0, PAUSE
+            self._vain, self._left, self._limit = 0, self._pause, 1
+            self._pause = min(2 * self._pause, PAUSES[1])

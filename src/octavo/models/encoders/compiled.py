@@ -1,7 +1,7 @@
 """`CompiledEncoder`: an encoder of BERT's shape on the C kernels, the default on a CPU. No torch here.
 
 Matrices are kept in float32, bfloat16 or int8 (a scale for each 32 numbers); tables of embeddings stay in the file's
-mapping, norms in float32. Where the processor has matrix tiles, bfloat16 runs on them.
+mapping, norms in float32.
 """
 
 from __future__ import annotations
@@ -53,12 +53,10 @@ class CompiledEncoder:
             activation=ACTIVATIONS[mlp.activation],
             longest=self.config.context_length,
             threads=threads or settings.threads(),
-            tiles=level == "avx512" and forced is None,
             exact=weights == "f32",
             norm_eps=self.config.norm.eps,
         )
-        tiles = " tiles" if self._model.tiles and weights == "bf16" else ""
-        self.name = f"kernels {level}{tiles} {weights}"
+        self.name = f"kernels {level} {weights}"
         try:
             self._load(checkpoint, weights)
         except BaseException:

@@ -33,6 +33,7 @@ from octavo.models.families.helium import HELIUM
 from octavo.models.families.hunyuan import HUNYUAN
 from octavo.models.families.internlm2 import INTERNLM2
 from octavo.models.families.llama import LLAMA
+from octavo.models.families.marian import MARIAN
 from octavo.models.families.mistral import MISTRAL
 from octavo.models.families.mixtral import MIXTRAL
 from octavo.models.families.modernbert import MODERNBERT
@@ -55,6 +56,7 @@ from octavo.models.families.seed_oss import SEED_OSS
 from octavo.models.families.smollm3 import SMOLLM3
 from octavo.models.families.stablelm import STABLELM
 from octavo.models.families.starcoder2 import STARCODER2
+from octavo.models.families.t5 import T5
 from octavo.models.mapping.family import Family, GgufLayout
 
 ROWS = (
@@ -64,6 +66,7 @@ ROWS = (
     SEED_OSS, HELIUM, ERNIE4_5, EXAONE4, HUNYUAN, INTERNLM2, GRANITE_MOE,
     GRANITE_MOE_SHARED, DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, DOTS1, GPT_OSS,
     BERT, ROBERTA, XLM_ROBERTA, ALBERT, MODERNBERT,
+    T5, MARIAN,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
 

@@ -31,6 +31,7 @@ Layout = Literal[
     "after_two",
     "experts",
     "swapped_experts",
+    "one_row",
 ]
 
 
@@ -43,8 +44,8 @@ class KeyRule:
     same of the last rows of the whole; head_pairs of a vector that lies as (heads, head_dim); groups has q, k and v by
     key-value head: its queries, its key, its value; one_more is a vector plus 1; after_two has two rows more, at the
     beginning; experts has one expert after the other in a dimension of its own, swapped_experts the same with (in, out)
-    matrices. interleaved: the rows of the canonical tensors take turns. when: for which configs, where names differ
-    between them.
+    matrices; one_row is a vector as a matrix of one row. interleaved: the rows of the canonical tensors take turns.
+    when: for which configs, where names differ between them.
 
     A tensor that several rules make is read by the first rule whose stored tensor is there, and written by the first.
     """
@@ -146,7 +147,8 @@ def expand(rules: tuple[KeyRule, ...], config: TransformerConfig) -> list[KeyRul
     shapes = parameter_shapes(config)
     expanded = []
     for rule in rules:
-        blocks = range(config.num_layers) if "{i}" in rule.stored else range(1)
+        memory = config.memory.num_layers if config.memory is not None else 0
+        blocks = range(max(config.num_layers, memory)) if "{i}" in rule.stored else range(1)
         each_expert = "{e}" in rule.canonical[0]
         experts = range(0 if config.moe is None else config.moe.num_experts) if each_expert else range(1)
         for index, expert in product(blocks, experts):
@@ -161,6 +163,8 @@ def _stored_shape(sizes: list[tuple[int, ...]], layout: Layout, config: Transfor
     shape = (sum(size[0] for size in sizes), *sizes[0][1:])
     if layout == "head_pairs":
         return (shape[0] // config.attention.head_dim, config.attention.head_dim)
+    if layout == "one_row":
+        return (1, *shape)
     if layout == "after_two":
         return (shape[0] + 2, *shape[1:])
     if layout in ("experts", "swapped_experts"):
@@ -191,7 +195,7 @@ def _maker(entry: TensorEntry, rule: KeyRule, part: slice, config: TransformerCo
             tensor = tensor.transposed()
         if rule.layout == "after_two":
             return tensor.rows(slice(2, None))
-        if rule.layout == "head_pairs":
+        if rule.layout in ("head_pairs", "one_row"):
             tensor = StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1))
         if rule.layout == "one_more":
             tensor = StoredTensor.from_array(tensor.dequantize() - 1)
@@ -228,6 +232,8 @@ def _one_stored(tensors: Mapping[str, StoredTensor], rule: KeyRule, config: Tran
         tensor = tensor.rows(np.argsort(order))
     if rule.layout == "head_pairs":
         return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1, config.attention.head_dim))
+    if rule.layout == "one_row":
+        return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(1, -1))
     swapped = rule.layout in ("transposed", "swapped_experts") and len(tensor.shape) == 2
     return tensor.transposed() if swapped else tensor
 

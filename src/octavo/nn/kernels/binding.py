@@ -15,7 +15,7 @@ from typing import Any
 from octavo import settings
 from octavo.errors import MissingDependencyError, OctavoError
 
-LEVELS = {"c": 1, "avx2": 2, "avx512": 4, "amx": 8}
+LEVELS = {"c": 1, "neon": 32, "avx2": 2, "avxvnni": 16, "avx512": 4, "amx": 8}
 """The instruction sets, slowest first, with the library's bit for each."""
 ENCODINGS = {
     "f32": 0, "bf16": 1, "q8_0": 2, "q4_0": 3, "q4_1": 4, "q5_0": 5, "q5_1": 6, "q4_k": 7, "q5_k": 8, "q6_k": 9,
@@ -94,7 +94,7 @@ class EncoderShape(ctypes.Structure):
 
     _fields_ = (
         *((name, INT32) for name in ("hidden_size", "num_layers", "num_heads", "head_dim", "intermediate_size")),
-        *((name, INT32) for name in ("activation", "longest", "chunk", "threads", "level", "tiles", "exact")),
+        *((name, INT32) for name in ("activation", "longest", "chunk", "threads", "level", "exact")),
         ("norm_eps", FLOAT),
     )
 
@@ -125,7 +125,6 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_step": (INT32, POINTER, ctypes.POINTER(Step)),
     "octavo_encoder_create": (POINTER, ctypes.POINTER(EncoderShape)),
     "octavo_encoder_destroy": (None, POINTER),
-    "octavo_encoder_tiles": (INT32, POINTER),
     "octavo_encoder_set_matrix": (INT32, POINTER, INT32, INT32, INT32, INT32, INT32, POINTER, POINTER),
     "octavo_encoder_set_norm": (INT32, POINTER, INT32, INT32, POINTER, POINTER),
     "octavo_encoder_set_table": (None, POINTER, INT32, POINTER, INT32),

@@ -2,7 +2,7 @@
 //
 // Unusual: nothing is shared between texts, so a thread takes a few whole texts through all layers by itself, without a
 // barrier, in working memory that its second-level cache holds. A text's result does not depend on the others.
-#include "encoder.h"
+#include "kernels.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -11,7 +11,7 @@
 
 typedef struct {  // the same fields in the same order as binding.EncoderShape
     int32_t hidden_size, num_layers, num_heads, head_dim, intermediate_size, activation, longest, chunk;
-    int32_t threads, level, tiles, exact;  // tiles: use them where there are some; exact: keys and values in fp32
+    int32_t threads, level, exact;  // exact: keys and values in fp32
     float norm_eps;
 } encoder_shape;
 
@@ -34,7 +34,8 @@ typedef struct {
     table tables[3];  // tokens, positions, types
     workspace *spaces;
     int32_t *blocks;  // 0, 1, 2, ...
-    int width, mlp_width, padded_dim, rows, tiles;
+    int width, mlp_width, padded_dim, rows;
+    cache_kind kind;
     size_t head_bytes, block_bytes, score_stride;
 } encoder;
 
@@ -47,6 +48,8 @@ typedef struct {  // the same fields in the same order as binding.Texts
 } texts;
 
 typedef struct { encoder *e; const texts *t; atomic_int next; } job;
+
+static const float NO_SINK = -1e30f;
 
 static int whole(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
@@ -100,11 +103,11 @@ EXPORT encoder *octavo_encoder_create(const encoder_shape *shape) {
     e->width = whole(shape->hidden_size, GROUP);
     e->mlp_width = whole(shape->intermediate_size, GROUP);
     e->padded_dim = whole(shape->head_dim, 16);
-    e->rows = whole(shape->chunk > shape->longest ? shape->chunk : shape->longest, AMX_ROWS);
+    e->rows = whole(shape->chunk > shape->longest ? shape->chunk : shape->longest, BLOCK);
     e->score_stride = (size_t)whole(shape->longest, BLOCK);
-    e->head_bytes = (size_t)2 * (size_t)e->padded_dim * BLOCK * (shape->exact ? 4 : 2);
+    e->kind = shape->exact ? CACHE_F32 : CACHE_BF16;
+    e->head_bytes = head_bytes_of(e->kind, e->padded_dim);
     e->block_bytes = e->head_bytes * (size_t)shape->num_heads;
-    e->tiles = shape->tiles && amx_available();
     if (!e->level || !take_work(e) || !(e->pool = pool_create(shape->threads))) {
         octavo_encoder_destroy(e);
         return NULL;
@@ -113,8 +116,6 @@ EXPORT encoder *octavo_encoder_create(const encoder_shape *shape) {
     for (int i = 0; i < shape->num_layers; i++) e->layers[i].attention = e->layers[i].mlp = e->embed_norm;
     return e;
 }
-
-EXPORT int32_t octavo_encoder_tiles(const encoder *e) { return e->tiles; }
 
 static matrix *encoder_matrix(encoder *e, int layer, int slot) {
     encoder_layer *l = &e->layers[layer];
@@ -187,8 +188,15 @@ static void prepare_rows(const encoder *e, workspace *w, const matrix *m, const 
 }
 
 static void product(const encoder *e, workspace *w, const matrix *m, int tokens, float *y, int stride) {
-    if (e->tiles && m->encoding == BF16) amx_multiply(m, &w->a, tokens, y, (size_t)stride);
-    else e->level->multiply(m, &w->a, tokens, y, (size_t)stride, 0, 0, m->panels);
+    for (int t = 0; t < tokens; t += MAX_TOKENS) {  // what a level takes at once
+        const activations *all = &w->a;
+        const size_t at = (size_t)t * (size_t)all->width, group = at / GROUP;
+        const activations a = {.width = all->width, .int8 = all->int8 + at, .scale = all->scale + group,
+                               .scaled_sum = all->scaled_sum + group, .sum = all->sum + group,
+                               .first_sum = all->first_sum + group, .bf16 = all->bf16 + at, .f32 = all->f32 + at};
+        const int count = tokens - t < MAX_TOKENS ? tokens - t : MAX_TOKENS;
+        e->level->multiply(m, &a, count, y + (size_t)t * (size_t)stride, (size_t)stride, 0, 0, m->panels);
+    }
 }
 
 // x = norm(x + y), a sublayer's end.
@@ -204,7 +212,6 @@ static void add_and_normalize(const encoder *e, workspace *w, const norm *n, int
 // One text's heads: keys and values into the thread's blocks, then each query over all of them, back into its place.
 static void attend_text(const encoder *e, workspace *w, size_t first, int tokens) {
     const int dim = e->shape.head_dim;
-    const cache_kind kind = e->shape.exact ? CACHE_F32 : CACHE_BF16;
     for (int h = 0; h < e->shape.num_heads; h++) {
         uint8_t *cache = w->cache + (size_t)h * e->head_bytes;
         float *q = w->q + first * (size_t)e->width + (size_t)h * dim;
@@ -212,14 +219,15 @@ static void attend_text(const encoder *e, workspace *w, size_t first, int tokens
         const float *v = w->v + first * (size_t)e->width + (size_t)h * dim;
         for (int t = 0; t < tokens; t++)
             e->level->store(cache + (size_t)(t / BLOCK) * e->block_bytes, k + (size_t)t * e->width,
-                            v + (size_t)t * e->width, t % BLOCK, dim, e->padded_dim, kind);
+                            v + (size_t)t * e->width, t % BLOCK, dim, e->padded_dim, e->kind);
         for (int t = 0; t < tokens;) {
-            attention_tile tile = {.head_dim = dim, .padded_dim = e->padded_dim, .kind = kind,
+            attention_tile tile = {.head_dim = dim, .padded_dim = e->padded_dim, .kind = e->kind,
                                    .scale = 1.0f / sqrtf((float)dim), .cache = cache, .block_bytes = e->block_bytes,
                                    .blocks = e->blocks, .scores = w->scores, .score_stride = e->score_stride};
             for (; t < tokens && tile.count < MAX_QUERIES; t++, tile.count++) {
                 tile.query[tile.count] = tile.out[tile.count] = q + (size_t)t * e->width;
                 tile.position[tile.count] = tokens - 1;
+                tile.sink[tile.count] = NO_SINK;
             }
             e->level->attend(&tile);
         }
@@ -255,10 +263,8 @@ static void run_chunk(const encoder *e, workspace *w, const texts *t, int first,
 
 static void run_share(void *argument, int thread) {
     job *j = argument;
-    if (j->e->tiles) amx_begin();
     for (int c; (c = atomic_fetch_add(&j->next, 1)) < j->t->chunks;)
         run_chunk(j->e, &j->e->spaces[thread], j->t, j->t->chunk[c], j->t->chunk[c + 1]);
-    if (j->e->tiles) amx_end();
 }
 
 EXPORT int32_t octavo_encode(encoder *e, const texts *t) {

@@ -54,11 +54,6 @@ class KernelEncoder:
 
     __del__ = close
 
-    @property
-    def tiles(self) -> bool:
-        """Whether bf16 products run on the processor's matrix tiles."""
-        return bool(self._library.octavo_encoder_tiles(self._open()))
-
     def set_matrix(self, layer: int, slot: str, encoding: Encoding, data: NDArray[np.uint8], bias: Floats) -> None:
         """Pack a matrix, its rows' bytes in `encoding`, with its bias (out,)."""
         rows, columns = self._matrix_shape(slot)

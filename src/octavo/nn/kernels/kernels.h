@@ -15,6 +15,12 @@
 #if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) || __GNUC__ >= 11)
 #define HAS_AMX  // the assembler knows it, and the system can be asked for it
 #endif
+#if defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 11)
+#define HAS_AVX_VNNI
+#endif
+#if defined(__aarch64__)
+#define HAS_NEON_DOTS
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 #define EXPORT __attribute__((visibility("default")))
@@ -128,8 +134,14 @@ extern const level level_c;
 #if defined(__x86_64__)
 extern const level level_avx2, level_avx512;
 #endif
+#if defined(HAS_AVX_VNNI)
+extern const level level_avxvnni;
+#endif
 #if defined(HAS_AMX)
 extern const level level_amx;
+#endif
+#if defined(HAS_NEON_DOTS)
+extern const level level_neon;
 #endif
 
 // -------------------------------------------------------------------------------------------------- threads (threads.c)

@@ -11,6 +11,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#if defined(HAS_NEON_DOTS) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 
 #if defined(HAS_AMX)
 static int has_amx(void) {  // and the system lets this process use it, which it must be asked once
@@ -24,7 +27,7 @@ static int has_amx(void) {  // and the system lets this process use it, which it
 static int has_amx(void) { return 0; }
 #endif
 
-EXPORT int32_t octavo_levels(void) {  // bits: 1 c, 2 avx2, 4 avx512, 8 amx
+EXPORT int32_t octavo_levels(void) {  // bits: 1 c, 2 avx2, 4 avx512, 8 amx, 16 avxvnni, 32 neon
     int32_t levels = 1;
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -37,10 +40,25 @@ EXPORT int32_t octavo_levels(void) {  // bits: 1 c, 2 avx2, 4 avx512, 8 amx
         levels |= 4;
     if ((levels & 4) && has_amx()) levels |= 8;
 #endif
+#if defined(HAS_AVX_VNNI)
+    if ((levels & 2) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1)) levels |= 16;
+#endif
+#if defined(HAS_NEON_DOTS) && defined(__linux__)
+    enum { DOT_PRODUCTS = 1 << 20 };  // HWCAP_ASIMDDP
+    if (getauxval(AT_HWCAP) & DOT_PRODUCTS) levels |= 32;
+#elif defined(HAS_NEON_DOTS) && defined(__APPLE__)
+    levels |= 32;  // every processor of theirs with a 64-bit macOS
+#endif
     return levels;
 }
 
 const level *level_of(int32_t bit) {
+#if defined(HAS_NEON_DOTS)
+    if (bit == 32) return &level_neon;
+#endif
+#if defined(HAS_AVX_VNNI)
+    if (bit == 16) return &level_avxvnni;
+#endif
 #if defined(HAS_AMX)
     if (bit == 8) return &level_amx;
 #endif

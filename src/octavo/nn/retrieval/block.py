@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from octavo.errors import UnsupportedError
 from octavo.nn.attention import Attend
-from octavo.nn.block import Block
+from octavo.nn.block import Block, Memory
 from octavo.nn.retrieval.chunked_cross_attention import ChunkedCrossAttention, Neighbours
 
 
@@ -25,8 +25,11 @@ class RetrievalBlock(nn.Module):
         self.neighbours: Neighbours | None = None
         self.start = 0
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
-        """As `Block`."""
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend, memory: Memory | None = None
+    ) -> Tensor:
+        """As `Block`, of a decoder without another memory."""
+        assert memory is None, "neighbours take the memory's place"
         if self.neighbours is None:
             return self.block(x, rotary, attend)  # type: ignore[no-any-return]
         x = self.block.attend(x, rotary, attend)

@@ -38,8 +38,11 @@ def token_windows(text: str, tokenizer: Tokenizer, chunk_size: int, overlap: int
     first = 0
     while first < len(offsets):
         last = _cut(text, offsets, first, min(first + chunk_size, len(offsets)))
-        while last > first + 1 and count(text[starts[first] : offsets[last - 1][1]]) > chunk_size:
-            last = _cut(text, offsets, first, last - 1)
+        while count(text[starts[first] : offsets[last - 1][1]]) > chunk_size:
+            shorter = _cut(text, offsets, first, last - 1) if last > first + 1 else last
+            if shorter >= last:  # a single character, which cannot be cut
+                break
+            last = shorter
         found.append((starts[first], offsets[last - 1][1]))
         if last == len(offsets):
             break
@@ -52,9 +55,12 @@ def _cut(text: str, offsets: list[Range], first: int, last: int) -> int:
     if last == len(offsets):
         return last
     for at in range(last, first + (last - first) // 2, -1):
-        if _begins_word(text, offsets[at][0]):
+        if _whole(offsets, at) == at and _begins_word(text, offsets[at][0]):
             return at
-    return max(_whole(offsets, last), first + 1)
+    last = max(_whole(offsets, last), first + 1)
+    while last < len(offsets) and offsets[last][0] < offsets[last - 1][1]:  # one character alone is over the size
+        last += 1
+    return last
 
 
 def _whole(offsets: list[Range], at: int) -> int:

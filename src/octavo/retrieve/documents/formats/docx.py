@@ -20,7 +20,7 @@ from octavo.retrieve.documents.formats.office import child, main_part, propertie
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _VAL = f"{_W}val"
 _LEFT_OUT = frozenset(
-    ("del", "moveFrom", "delText", "instrText", "Fallback", "rt", "pPr", "rPr", "sectPr", "tblPr", "txbxContent")
+    ("del", "moveFrom", "instrText", "Fallback", "rt", "pPr", "rPr", "sectPr", "tblPr", "txbxContent")
 )
 _LITERAL = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _NOTES = ("footnote", "endnote")

@@ -1,0 +1,1 @@
+"""Models that read a source with an encoder and write with a decoder."""
