@@ -158,6 +158,11 @@ def remove(model: Model) -> None:
     typer.echo(f"removed {model}", err=True)
 
 
+def _use(config: dict[str, Any]) -> str:
+    """What a model without a chat template is for."""
+    return "`octavo run` continues the text" if config["encoder"] is None else "`octavo embed` makes vectors of texts"
+
+
 def _print_description(description: dict[str, Any]) -> None:
     config = description["config"]
     attention = config["attention"]
@@ -171,7 +176,7 @@ def _print_description(description: dict[str, Any]) -> None:
         "heads": f"{attention['num_heads']} of {attention['head_dim']}, {attention['num_kv_heads']} for keys, values",
         "context": f"{config['context_length']:,} tokens",
         "vocabulary": f"{config['vocab_size']:,} tokens",
-        "chat template": "yes" if description["chat_template"] else "no; `octavo run` continues the text",
+        "chat template": "yes" if description["chat_template"] else f"no; {_use(config)}",
     }
     for name, value in lines.items():
         typer.echo(f"{name:<14} {value}")
