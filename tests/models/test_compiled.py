@@ -379,6 +379,17 @@ def test_a_closed_runner_says_so_and_closes_again() -> None:
             whole(runner, sequence(LLAMA, 3))
 
 
+def test_a_runner_says_which_operation_runs_on_which_path() -> None:
+    config = replace(CONFIGS["experts"], mlp=MlpConfig(96, "gelu", gated=True))
+    with kernels(encoded(loud_model(config), "q4_1"), "avx2", kv_cache="int8") as runner:
+        said = {path.operation: (path.path, path.why) for path in runner.explain()}
+    matrices = 1 + config.num_layers * (4 + 1 + 3 * 5)
+    assert said[f"products with q4_1 ({matrices})"][1].endswith("vpmaddubsw")
+    assert said["attention over int8 keys and values"][0] == "vectors"
+    assert said["activation gelu"][0] == said["choosing experts"][0] == "plain C"
+    assert "soft caps" not in said
+
+
 def test_a_missing_or_misshapen_tensor_is_named() -> None:
     source = encoded(loud_model(LLAMA), "f32")
     name = "blocks.1.mlp.down.weight"

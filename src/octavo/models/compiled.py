@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from octavo import settings
 from octavo.errors import FormatError
+from octavo.models.kernel_paths import OperationPath, operation_paths
 from octavo.models.kernel_plan import plan
 from octavo.models.packing.cache import PackCache, PackedMatrix
 from octavo.models.packing.quantizing import Quantization
@@ -71,6 +72,7 @@ class CompiledRunner:
         self.name = f"kernels {level}"
         self._checkpoint = checkpoint
         self._quantize = None if quantize is None else Quantization.named(quantize, checkpoint.tensors)
+        self._kv_cache = kv_cache or settings.kv_cache() or self._natural_cache()
         self._model = KernelModel(
             level,
             planned.layers,
@@ -79,7 +81,7 @@ class CompiledRunner:
             moe=planned.moe,
             num_blocks=num_blocks,
             threads=threads or settings.threads(),
-            cache=CACHES[kv_cache or settings.kv_cache() or self._natural_cache()],
+            cache=CACHES[self._kv_cache],
             **planned.shape,
         )
         self.max_tokens = self._model.max_tokens
@@ -123,6 +125,11 @@ class CompiledRunner:
         self._finish_writing()
         self._packed = {}
         self._load()
+
+    def explain(self) -> tuple[OperationPath, ...]:
+        """Which operation runs on which path, and why."""
+        encodings = [encoding for _, _, encoding in self._slots.values()]
+        return operation_paths(self.config, self.name.removeprefix("kernels "), encodings, self._kv_cache)
 
     def close(self) -> None:
         """Free threads and memory. Idempotent."""
