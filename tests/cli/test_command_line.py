@@ -270,3 +270,14 @@ def test_the_shell_completes_commands_and_models(run: Run) -> None:
     assert run(**words).stdout.split() == ["serve"]
     words |= {"COMP_WORDS": "octavo run smol", "COMP_CWORD": "2"}
     assert run(**words).stdout.split() == ["smollm2-135m-instruct"]
+
+
+def test_an_encoder_is_shown_embedded_and_refused_as_a_writer(run: Run, minilm: Path) -> None:
+    assert "no; `octavo embed` makes vectors of texts" in run("show", str(minilm)).stdout
+    lines = run("embed", str(minilm), "--json", stdin="a cat\na kitten\n").stdout.splitlines()
+    assert [(json.loads(line)["text"], len(json.loads(line)["embedding"])) for line in lines] == [
+        ("a cat", 384),
+        ("a kitten", 384),
+    ]
+    assert "is an encoder (bert)" in refused(run("run", str(minilm), "hello"))
+    assert "is no reranker" in refused(run("rerank", str(minilm), "a question", "a passage"))

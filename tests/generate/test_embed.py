@@ -81,9 +81,19 @@ def test_unknown_tokens_and_cut_ones_are_counted(embedder: Embedder) -> None:
     assert embedder.count_tokens(["one", "word " * 400]) == 3 + 256
 
 
-def test_an_unknown_kind_of_model_is_refused_in_words(stories: Path) -> None:
-    with pytest.raises(UnsupportedError, match="is a decoder"):
-        Embedder.load(str(stories), runner="torch")
+@pytest.mark.parametrize("runner", ["torch", "kernels"])
+def test_a_decoder_is_read_at_its_last_token(runner: Any, stories: Path) -> None:
+    from transformers import AutoModel
+
+    texts = ["Once upon a time", "a", "the dog " * 30]
+    with Embedder.load(str(stories), runner=runner) as embedder:
+        vectors, ids = embedder.embed(texts), [embedder.tokenizer.encode(text) for text in texts]
+    model = AutoModel.from_pretrained(stories).eval()
+    with torch.no_grad():
+        states = torch.cat([model(torch.tensor([row])).last_hidden_state[:, -1] for row in ids])
+    assert np.abs(vectors - torch.nn.functional.normalize(states).numpy()).max() <= 1e-4
+    with pytest.raises(UnsupportedError, match="leave int8 out"):
+        Embedder.load(str(stories), runner=runner, weights="int8")
 
 
 def test_prompts_stand_before_their_kind(minilm: Path, tmp_path: Path) -> None:

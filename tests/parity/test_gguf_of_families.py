@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,33 @@ VARIANTS = {
     "cohere": gguf.MODEL_ARCH.COMMAND_R,
     "cohere2": gguf.MODEL_ARCH.COHERE2,
     "glm4": gguf.MODEL_ARCH.GLM4,
+    "stablelm": gguf.MODEL_ARCH.STABLELM,
+    "stablelm-parallel": gguf.MODEL_ARCH.STABLELM,
+    "starcoder2-plain": gguf.MODEL_ARCH.STARCODER2,
+    "gpt_bigcode": gguf.MODEL_ARCH.STARCODER,
+    "bloom": gguf.MODEL_ARCH.BLOOM,
+    "mpt": gguf.MODEL_ARCH.MPT,
+    "olmo-clipped": gguf.MODEL_ARCH.OLMO,
+    "nemotron": gguf.MODEL_ARCH.NEMOTRON,
+    "arcee": gguf.MODEL_ARCH.ARCEE,
+    "seed_oss": gguf.MODEL_ARCH.SEED_OSS,
+    "ernie4_5": gguf.MODEL_ARCH.ERNIE4_5,
+    "exaone4": gguf.MODEL_ARCH.EXAONE4,
+    "hunyuan": gguf.MODEL_ARCH.HUNYUAN_DENSE,
+    "falcon-7b": gguf.MODEL_ARCH.FALCON,
+    "falcon-40b": gguf.MODEL_ARCH.FALCON,
+    "mixtral": gguf.MODEL_ARCH.LLAMA,
+    "qwen2_moe-all": gguf.MODEL_ARCH.QWEN2MOE,
+    "qwen3_moe-all": gguf.MODEL_ARCH.QWEN3MOE,
+    "olmoe": gguf.MODEL_ARCH.OLMOE,
+    "granitemoeshared": gguf.MODEL_ARCH.GRANITE_MOE,
+    "gpt_oss-plain": gguf.MODEL_ARCH.GPT_OSS,
 }
-PERMUTED = (gguf.MODEL_ARCH.SMOLLM3, gguf.MODEL_ARCH.GRANITE)
-ONE_MORE = (gguf.MODEL_ARCH.GEMMA, gguf.MODEL_ARCH.GEMMA2, gguf.MODEL_ARCH.GEMMA3)
+PERMUTED = (
+    gguf.MODEL_ARCH.SMOLLM3, gguf.MODEL_ARCH.GRANITE, gguf.MODEL_ARCH.OLMO, gguf.MODEL_ARCH.ARCEE,
+    gguf.MODEL_ARCH.LLAMA, gguf.MODEL_ARCH.GRANITE_MOE, gguf.MODEL_ARCH.INTERNLM2,
+)  # fmt: skip
+ONE_MORE = (gguf.MODEL_ARCH.GEMMA, gguf.MODEL_ARCH.GEMMA2, gguf.MODEL_ARCH.GEMMA3, gguf.MODEL_ARCH.NEMOTRON)
 
 
 def converted(name: str, values: NDArray[np.float32], arch: int, config: TransformerConfig) -> NDArray[np.float32]:
@@ -46,11 +71,65 @@ def converted(name: str, values: NDArray[np.float32], arch: int, config: Transfo
     heads = {"q_proj": attention.num_heads, "k_proj": attention.num_kv_heads}.get(name.split(".")[-2])
     if arch in PERMUTED and heads:
         return values.reshape(heads, 2, -1, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
-    if arch in ONE_MORE and "norm" in name:
+    if arch in ONE_MORE and name.endswith("norm.weight"):
         return values + 1
     if "query_key_value" in name:
-        return values.reshape(attention.num_heads, 3, -1).swapaxes(0, 1).reshape(values.shape)
-    return values
+        shared = attention.num_heads // attention.num_kv_heads
+        groups = values.reshape(attention.num_kv_heads, shared + 2, attention.head_dim, *values.shape[1:])
+        parts = (groups[:, :-2], groups[:, -2], groups[:, -1])
+        return np.concatenate([part.reshape(-1, *values.shape[1:]) for part in parts])
+    return values[0] if name.endswith("shared_expert_gate.weight") else values
+
+
+def hub_tensors(folder: Path, arch: int) -> dict[str, NDArray[np.float32]]:
+    """A folder's tensors with the experts of a block in one, as ggml's converter lays them."""
+    stacks: dict[str, dict[int, NDArray[np.float32]]] = {}
+    tensors: dict[str, NDArray[np.float32]] = {}
+    for name, values in load_file(folder / "model.safetensors").items():
+        if match := re.fullmatch(r"(.*\.experts)\.(\d+)\.(.*)", name):
+            stacks.setdefault(f"{match[1]}.{match[3]}", {})[int(match[2])] = values
+        elif arch == gguf.MODEL_ARCH.GPT_OSS and ".experts." in name:
+            tensors |= of_gpt_oss(name, values)
+        elif arch == gguf.MODEL_ARCH.GRANITE_MOE and name.endswith("input_linear.weight"):
+            half = values.shape[-2] // 2
+            tensors[name.replace("input_linear", "input_gate")] = values[..., :half, :]
+            tensors[name.replace("input_linear", "input_up")] = values[..., half:, :]
+        else:
+            tensors[name] = values
+    return tensors | {name: np.stack([part[i] for i in range(len(part))]) for name, part in stacks.items()}
+
+
+def of_gpt_oss(name: str, values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    turned = values if name.endswith("bias") else values.swapaxes(1, 2)
+    leaf = "bias" if name.endswith("bias") else "weight"
+    stem = name.removesuffix("_bias")
+    if "gate_up" not in name:
+        return {f"{stem}.{leaf}": turned}
+    plain = stem.removesuffix("gate_up_proj")
+    return {f"{plain}gate_proj.{leaf}": turned[:, 0::2], f"{plain}up_proj.{leaf}": turned[:, 1::2]}
+
+
+RENAMED = {
+    "embed_out.weight": "output.weight", "self_attn.sinks": "attn_sinks.weight",
+    "block_sparse_moe.input_gate": "ffn_gate_exps", "block_sparse_moe.input_up": "ffn_up_exps",
+    "shared_mlp.input_gate": "ffn_gate_shexp", "shared_mlp.input_up": "ffn_up_shexp",
+    "mlp.experts.gate_proj.bias": "ffn_gate_exps.bias", "mlp.experts.up_proj.bias": "ffn_up_exps.bias",
+}  # fmt: skip
+"""Names that the converter makes itself."""
+
+
+def gguf_name(name: str, names: Any) -> str:
+    for own, renamed in RENAMED.items():
+        if name == own:
+            return renamed
+        match = re.fullmatch(rf"model\.layers\.(\d+)\.{re.escape(own)}(\.weight)?", name)
+        if match:
+            return f"blk.{match[1]}.{renamed}{match[2] or ''}"
+    found: str | None = names.get_name(name, (".weight", ".bias")) or names.get_name(
+        name.removeprefix("transformer."), (".weight", ".bias")
+    )
+    assert found is not None, name
+    return found
 
 
 def write(path: Path, folder: Path, arch: int, extra: dict[str, float]) -> None:
@@ -62,19 +141,21 @@ def write(path: Path, folder: Path, arch: int, extra: dict[str, float]) -> None:
     writer.add_feed_forward_length(config.mlp.intermediate_size)
     writer.add_head_count(config.attention.num_heads)
     writer.add_head_count_kv(config.attention.num_kv_heads)
-    writer.add_key_length(config.attention.head_dim)
-    writer.add_value_length(config.attention.head_dim)
     (writer.add_layer_norm_rms_eps if config.norm.kind == "rms" else writer.add_layer_norm_eps)(config.norm.eps)
-    assert config.rope is not None
-    writer.add_rope_freq_base(config.rope.theta)
-    writer.add_rope_dimension_count(config.rope.rotary_dim)
+    if config.rope is not None:
+        writer.add_rope_freq_base(config.rope.theta)
+        writer.add_rope_dimension_count(config.rope.rotary_dim)
+        writer.add_key_length(config.attention.head_dim)
+        writer.add_value_length(config.attention.head_dim)
+    if config.moe is not None:
+        writer.add_expert_count(config.moe.num_experts)
+        writer.add_expert_used_count(config.moe.experts_per_token)
     for key, value in extra.items():
-        (writer.add_uint32 if type(value) is int else writer.add_float32)(f"{gguf.MODEL_ARCH_NAMES[arch]}.{key}", value)
+        kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}
+        kinds[type(value)](f"{gguf.MODEL_ARCH_NAMES[arch]}.{key}", value)
     names = gguf.get_tensor_name_map(arch, config.num_layers)
-    for name, values in load_file(folder / "model.safetensors").items():
-        renamed = names.get_name("output.weight" if name == "embed_out.weight" else name, (".weight", ".bias"))
-        assert renamed is not None or name == "embed_out.weight", name
-        writer.add_tensor(renamed or "output.weight", np.ascontiguousarray(converted(name, values, arch, config)))
+    for name, values in hub_tensors(folder, arch).items():
+        writer.add_tensor(gguf_name(name, names), np.ascontiguousarray(converted(name, values, arch, config)))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -89,6 +170,15 @@ EXTRA: dict[str, dict[str, float]] = {
     "gemma3-scaled-by-head": {"attention.sliding_window": 8, "final_logit_softcapping": 5.0},
     "cohere": {"logit_scale": 0.5},
     "cohere2": {"logit_scale": 0.5, "attention.sliding_window": 8},
+    "stablelm-parallel": {"use_parallel_residual": True},
+    "olmo-clipped": {"attention.clamp_kqv": 1.0},
+    "exaone4": {"attention.sliding_window": 8},
+    "qwen2_moe-all": {"expert_feed_forward_length": 48, "expert_shared_feed_forward_length": 72},
+    "qwen3_moe-all": {"expert_feed_forward_length": 48},
+    "granitemoeshared": {
+        "attention.scale": 0.2, "logit_scale": 2.0, "expert_shared_feed_forward_length": 40
+    },
+    "gpt_oss-plain": {"expert_feed_forward_length": 112, "attention.sliding_window": 8},
 }  # fmt: skip
 
 
@@ -105,13 +195,25 @@ def test_a_file_gives_the_logits_of_its_source(name: str, tiny: Tiny, tmp_path: 
     assert float((ours - expected).abs().max()) <= 1e-4
 
 
+def test_an_internlm2_file_is_a_llama_of_another_name(tiny: Tiny, tmp_path: Path) -> None:
+    folder, peer = tiny("llama")
+    write(tmp_path / "tiny.gguf", folder, gguf.MODEL_ARCH.INTERNLM2, {})
+    checkpoint = open_checkpoint(tmp_path / "tiny.gguf")
+    assert checkpoint.family == "internlm2"
+    tokens = torch.randint(0, 160, (2, 40), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = peer(tokens).logits
+    ours = Transformer.from_checkpoint(checkpoint).requires_grad_(False)(tokens)
+    assert float((ours - expected).abs().max()) <= 1e-4
+
+
 def test_every_architecture_is_tried_and_another_is_refused_by_name(tmp_path: Path) -> None:
-    tried = {gguf.MODEL_ARCH_NAMES[arch] for arch in VARIANTS.values()} | {"llama", "gpt2"}
+    tried = {gguf.MODEL_ARCH_NAMES[arch] for arch in VARIANTS.values()} | {"llama", "gpt2", "internlm2"}
     assert tried == {family.gguf.architecture for family in FAMILIES.values() if family.gguf is not None}
-    writer = gguf.GGUFWriter(tmp_path / "other.gguf", "falcon")
+    writer = gguf.GGUFWriter(tmp_path / "other.gguf", "mamba")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(UnsupportedError, match="architecture 'falcon'"):
+    with pytest.raises(UnsupportedError, match="architecture 'mamba'"):
         open_checkpoint(tmp_path / "other.gguf")

@@ -340,6 +340,16 @@ VARIANTS |= {
         swiglu_limit=1.0,
         rope_parameters={"rope_theta": 500.0, **YARN, "truncate": False},
     ),
+    "gpt_oss-plain": _like_llama(
+        "gpt_oss",
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        sliding_window=8,
+        head_dim=16,
+        rope_parameters={"rope_theta": 500.0, "rope_type": "default"},
+    ),
+    "qwen2_moe-all": _like_llama("qwen2_moe", **QWEN_EXPERTS, shared_expert_intermediate_size=72),
+    "qwen3_moe-all": _like_llama("qwen3_moe", **QWEN_EXPERTS, norm_topk_prob=True),
     "hunyuan": _like_llama("hunyuan_v1_dense", head_dim=24),
     "hunyuan-alpha": _like_llama(
         "hunyuan_v1_dense",

@@ -150,3 +150,23 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     path = make.make_docx(tmp_path / "a.docx", BODY, extra={"word/media/a.bin": b"\0" * (9 << 20)})
     with pytest.raises(FormatError, match="would unpack to 9 MB in 6 parts, over the limit of 8 MB"):
         read(path, Limits(unpacked_bytes=8 << 20))
+
+
+def shape(text: str, placeholder: str) -> str:
+    kind = f'<p:nvSpPr><p:nvPr><p:ph type="{placeholder}"/></p:nvPr></p:nvSpPr>'
+    return f"<p:sp>{kind}<p:txBody><a:p><a:r><a:t>{text}</a:t></a:r></a:p></p:txBody></p:sp>"
+
+
+def test_a_slide_s_title_comes_first_and_its_number_is_left_out(tmp_path: Path) -> None:
+    uses = f'xmlns:p="p" xmlns:a="a" xmlns:r="{make.OFFICE}"'
+    relation = '<Relationships><Relationship Id="r1" Type="{}/{}" Target="{}"/></Relationships>'
+    shapes = shape("Body", "body") + shape("7", "sldNum") + shape("Head", "title")
+    parts = {
+        "_rels/.rels": relation.format(make.OFFICE, "officeDocument", "ppt/presentation.xml"),
+        "ppt/presentation.xml": f'<p:x {uses}><p:sldIdLst><p:sldId id="256" r:id="r1"/></p:sldIdLst></p:x>',
+        "ppt/_rels/presentation.xml.rels": relation.format(make.OFFICE, "slide", "slides/s.xml"),
+        "ppt/slides/s.xml": f"<p:sld {uses}><p:cSld><p:spTree>{shapes}</p:spTree></p:cSld></p:sld>",
+    }
+    document = read(make.make_zip(tmp_path / "a.pptx", parts))
+    assert document.text == "Head\n\nBody" and document.title == "Head"
+    assert document.page_at(document.text.index("Body")) == 1

@@ -26,7 +26,7 @@ from octavo.cli.examining.catalogue import catalogue
 from octavo.cli.examining.fit import fit
 from octavo.cli.examining.inspect import inspect
 from octavo.cli.examining.verify import verify
-from octavo.cli.models import list_models, pull, remove, show
+from octavo.cli.models import export, list_models, pull, remove, show
 from octavo.cli.run import run
 from octavo.cli.running import feedback, ps, stop
 from octavo.cli.serve import serve
@@ -81,6 +81,7 @@ app.command("list")(list_models)
 app.command("ls", hidden=True)(list_models)
 app.command("show")(show)
 app.command("rm")(remove)
+app.command("export")(export)
 app.add_typer(catalogue, name="models")
 app.command("fit")(fit)
 app.command("verify")(verify)

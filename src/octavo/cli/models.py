@@ -1,16 +1,19 @@
-"""`octavo pull | list | show | rm`: the models on this machine."""
+"""`octavo pull | list | show | rm | export`: the models on this machine."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
-from octavo.cli.arguments import AsJson, Model, OptionalModel
+from octavo.cli.arguments import AsJson, IgnoreConfigKey, Model, OptionalModel
 from octavo.cli.tables import gigabytes, print_table
 from octavo.models.sources import DEFAULT_MODEL
+
+WeightType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 
 
 def pull(
@@ -106,6 +109,42 @@ def show(
         _print_description(description)
 
 
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .gguf file or the folder to write.")],
+    form: Annotated[
+        Literal["gguf", "hf"] | None,
+        typer.Option("--format", help="A GGUF file or a Hugging Face folder; by default as OUT is named."),
+    ] = None,
+    encoding: Annotated[
+        WeightType | None,
+        typer.Option("--type", help="Of the matrices; by default q8_0 in a GGUF file, and as they are in a folder."),
+    ] = None,
+    ignore_config_key: IgnoreConfigKey = None,
+) -> None:
+    """Write a model as other programs read it: a GGUF file for llama.cpp, or a Hugging Face folder.
+
+    Norms, biases and routers stay float32. A model that a GGUF file cannot
+    express is refused before anything is written.
+
+    Examples:
+
+      octavo export ./runs/shakespeare/model shakespeare.gguf --type q4_0
+
+      octavo export smollm2-135m-instruct ./smollm2 --format hf
+    """
+    from octavo.models import sources
+    from octavo.models.checkpoint import open_checkpoint
+    from octavo.models.formats.exporting import export_folder, export_gguf
+
+    checkpoint = open_checkpoint(sources.resolve(model), ignore_keys=ignore_config_key or ())
+    if (form or ("gguf" if out.suffix == ".gguf" else "hf")) == "gguf":
+        export_gguf(checkpoint, out, encoding or "q8_0")
+    else:
+        export_folder(checkpoint, out, encoding)
+    typer.echo(str(out))
+
+
 def remove(model: Model) -> None:
     """Delete an installed model.
 
@@ -117,6 +156,11 @@ def remove(model: Model) -> None:
 
     sources.remove(model)
     typer.echo(f"removed {model}", err=True)
+
+
+def _use(config: dict[str, Any]) -> str:
+    """What a model without a chat template is for."""
+    return "`octavo run` continues the text" if config["encoder"] is None else "`octavo embed` makes vectors of texts"
 
 
 def _print_description(description: dict[str, Any]) -> None:
@@ -132,7 +176,7 @@ def _print_description(description: dict[str, Any]) -> None:
         "heads": f"{attention['num_heads']} of {attention['head_dim']}, {attention['num_kv_heads']} for keys, values",
         "context": f"{config['context_length']:,} tokens",
         "vocabulary": f"{config['vocab_size']:,} tokens",
-        "chat template": "yes" if description["chat_template"] else "no; `octavo run` continues the text",
+        "chat template": "yes" if description["chat_template"] else f"no; {_use(config)}",
     }
     for name, value in lines.items():
         typer.echo(f"{name:<14} {value}")

@@ -1,8 +1,8 @@
-"""`Embedder`: texts to vectors, by any sentence-transformers folder or plain encoder (Reimers and Gurevych 2019).
+"""`Embedder`: texts to vectors, by any sentence-transformers folder, plain encoder or decoder.
 
 Unusual: texts are sorted by length and run in batches of a bounded number of tokens, so that neither padding nor one
 long text among short ones costs much; what comes back is in the order of what was given. On the kernels no torch is
-imported.
+imported. Source: Reimers and Gurevych 2019 (arXiv 1908.10084).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from octavo.errors import OctavoError
 from octavo.models.checkpoint import open_checkpoint
+from octavo.models.encoders.decoder import MAX_TOKENS
 from octavo.models.encoders.loading import make_encoder
 from octavo.models.encoders.runner import EncoderRow, EncoderRunner, Floats, Weights
-from octavo.models.formats.sentence_transformers import Pooling, SentenceLayout, read_layout
+from octavo.models.formats.sentence_transformers import Pooling, SentenceLayout, is_layout, read_layout
 from octavo.models.sources import name_of, resolve
 from octavo.text.tokenizer import Encoded, Tokenizer
 
@@ -70,7 +71,11 @@ class Embedder:
         layout = read_layout(path)
         checkpoint = replace(open_checkpoint(layout.body), name=name_of(path))
         tokenizer = checkpoint.tokenizer()
-        max_tokens = min(layout.max_tokens or checkpoint.config.context_length, checkpoint.config.context_length)
+        longest = checkpoint.config.context_length
+        if checkpoint.config.encoder is None:
+            longest = min(longest, MAX_TOKENS)
+            layout = layout if is_layout(path) else replace(layout, poolings=("lasttoken",))
+        max_tokens = min(layout.max_tokens or longest, longest)
         encoder = make_encoder(checkpoint, runner=runner, weights=weights)
         embedder = Embedder(encoder, tokenizer, layout, name=checkpoint.name, max_tokens=max_tokens)
         embedder.prompts.update(prompts or {})

@@ -99,7 +99,8 @@ def _open_folder(folder: Path, ignore: Collection[str]) -> Checkpoint:
 
 def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
     file = read_gguf(path)
-    family, layout = find_gguf(file.metadata.get("general.architecture"), str(path))
+    architecture = file.metadata.get("general.architecture")
+    family, layout = find_gguf(architecture, str(path), experts=bool(file.metadata.get(f"{architecture}.expert_count")))
     raw = {"model_type": family.name, **hub_config(file, layout, ignore)}
     config = read_config(family, raw, str(path), ignore)
     tensors = to_canonical(file.tensors, layout.rules, config, harmless=layout.harmless_tensors, source=str(path))

@@ -8,19 +8,30 @@ from typing import Literal
 from octavo import settings
 from octavo.errors import MissingDependencyError, UnsupportedError
 from octavo.models.checkpoint import Checkpoint
+from octavo.models.encoders.decoder import MAX_TOKENS, DecoderStates
 from octavo.models.encoders.runner import EncoderRunner, Weights
+from octavo.models.loading import make_runner
+from octavo.models.runner import BLOCK_SIZE
 
 
 def make_encoder(
     checkpoint: Checkpoint, *, runner: Literal["kernels", "torch"] | None = None, weights: Weights | None = None
 ) -> EncoderRunner:
-    """A runner of an encoder's checkpoint. weights None: bf16 on the kernels, f32 on torch.
+    """A runner of an encoder's checkpoint, or of a decoder's whose states are wanted.
+
+    weights None: bf16 on the kernels, f32 on torch.
 
     runner None: OCTAVO_KERNELS decides, else kernels, and torch where they are not built or do not know the model.
-    Raises MissingDependencyError when what is needed is not installed, UnsupportedError for a decoder.
+    Raises MissingDependencyError when what is needed is not installed, UnsupportedError for what cannot be
+    done with these weights.
     """
     if checkpoint.config.encoder is None:
-        raise UnsupportedError(f"{checkpoint.name} is a decoder ({checkpoint.family}), not an encoder")
+        if weights is not None:
+            raise UnsupportedError(
+                f"{checkpoint.name} is a decoder, whose weights stay as they are; leave {weights} out"
+            )
+        longest = min(checkpoint.config.context_length, MAX_TOKENS)
+        return DecoderStates(make_runner(checkpoint, runner=runner, num_blocks=-(-longest // BLOCK_SIZE)))
     if runner is None and settings.kernels() is not None:
         runner = "torch" if settings.kernels() == "torch" else "kernels"
     if runner == "torch":

@@ -22,6 +22,7 @@ from octavo.models.families.glm import GLM
 from octavo.models.families.glm4 import GLM4
 from octavo.models.families.glm4_moe import GLM4_MOE
 from octavo.models.families.gpt2 import GPT2
+from octavo.models.families.gpt3 import GPT3
 from octavo.models.families.gpt_bigcode import GPT_BIGCODE
 from octavo.models.families.gpt_neo import GPT_NEO
 from octavo.models.families.gpt_neox import GPT_NEOX
@@ -62,7 +63,7 @@ from octavo.models.mapping.family import Family, GgufLayout
 ROWS = (
     GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE, SMOLLM3, OLMO2, OLMOE, GRANITE, PHI3, PHI,
     GPT_NEOX, GEMMA, GEMMA2, GEMMA3, COHERE, COHERE2, GLM, GLM4, FALCON,
-    OPENAI_GPT, GPT_NEO, GPTJ, GPT_BIGCODE, STARCODER2, OPT, BLOOM, MPT, STABLELM, OLMO, OLMO3, NEMOTRON, ARCEE,
+    GPT3, OPENAI_GPT, GPT_NEO, GPTJ, GPT_BIGCODE, STARCODER2, OPT, BLOOM, MPT, STABLELM, OLMO, OLMO3, NEMOTRON, ARCEE,
     SEED_OSS, HELIUM, ERNIE4_5, EXAONE4, HUNYUAN, INTERNLM2, GRANITE_MOE,
     GRANITE_MOE_SHARED, DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, DOTS1, GPT_OSS,
     BERT, ROBERTA, XLM_ROBERTA, ALBERT, MODERNBERT,
@@ -82,15 +83,15 @@ def find_family(model_type: object, source: str) -> Family:
     )
 
 
-def find_gguf(architecture: object, source: str) -> tuple[Family, GgufLayout]:
-    """The row of a GGUF file's `general.architecture`."""
-    layouts = {family.gguf.architecture: family for family in FAMILIES.values() if family.gguf is not None}
-    family = layouts.get(architecture) if isinstance(architecture, str) else None
-    if family is None or family.gguf is None:
-        hint = nearest(architecture, layouts) if isinstance(architecture, str) else ""
+def find_gguf(architecture: object, source: str, *, experts: bool = False) -> tuple[Family, GgufLayout]:
+    """The row of a GGUF file's `general.architecture`. experts: whether the file has some."""
+    layouts = [(family, family.gguf) for family in FAMILIES.values() if family.gguf is not None]
+    found = [(family, layout) for family, layout in layouts if layout.architecture == architecture]
+    if not found:
+        known = tuple(dict.fromkeys(layout.architecture for _, layout in layouts))
+        hint = nearest(architecture, known) if isinstance(architecture, str) else ""
         raise UnsupportedError(
-            f"{source} is of the architecture {architecture!r}, which is not here "
-            f"(known are {', '.join(layouts)}){hint}",
+            f"{source} is of the architecture {architecture!r}, which is not here (known are {', '.join(known)}){hint}",
             param="general.architecture",
         )
-    return family, family.gguf
+    return next((row for row in found if row[1].experts == experts), found[0])

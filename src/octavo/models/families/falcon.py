@@ -6,12 +6,14 @@ Source: Almazrouei et al. 2023 (arXiv 2311.16867), Penedo et al. 2023 (arXiv 230
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from octavo.errors import FormatError
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import ACTIVATIONS, HUB_ACTIVATIONS
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.gguf_decoder import QKV
 from octavo.models.mapping.keys import KeyRule, linear_rules
 from octavo.models.mapping.rope import read_rope, write_rope
@@ -94,9 +96,9 @@ def _two_norms(config: TransformerConfig) -> bool:
     return config.placement == "parallel_two"
 
 
-def _norm_rules(stored: str, canonical: str, *, two: bool) -> tuple[KeyRule, ...]:
+def _norm_rules(stored: str, canonical: str, *, two: bool, layer: str = "transformer.h.{i}.") -> tuple[KeyRule, ...]:
     """The rules of a norm that has this name where there are two in a parallel block, or elsewhere."""
-    names = {f"{LAYER}{stored}.{leaf}": (f"blocks.{{i}}.{canonical}.{leaf}",) for leaf in ("weight", "bias")}
+    names = {f"{layer}{stored}.{leaf}": (f"blocks.{{i}}.{canonical}.{leaf}",) for leaf in ("weight", "bias")}
     return tuple(KeyRule(name, into, when=lambda config: _two_norms(config) is two) for name, into in names.items())
 
 
@@ -115,6 +117,39 @@ RULES = (
     KeyRule("lm_head.weight", ("lm_head.weight",)),
 )
 
+
+def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+    """GGUF metadata of the architecture `falcon` in hub spelling; its blocks are all parallel, and none has ALiBi."""
+    config = gguf_decoder.decoder_config(reader, present)
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    two = present("blk.0.attn_norm_2.weight")
+    return {
+        **{key: config[key] for key in ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings",
+                                        "tie_word_embeddings", "rope_theta", "rope_scaling")},
+        "ffn_hidden_size": config["intermediate_size"],
+        "num_attention_heads": heads,
+        "num_kv_heads": kv_heads,
+        "layer_norm_epsilon": config["layer_norm_eps"],
+        "bias": present("blk.0.attn_qkv.bias"),
+        "multi_query": kv_heads == 1,
+        "new_decoder_architecture": two or kv_heads not in (1, heads),
+        "num_ln_in_parallel_attn": 2 if two else 1,
+    }  # fmt: skip
+
+
+def _gguf_norms() -> tuple[KeyRule, ...]:
+    """In a block with two norms, attn_norm is the MLP's and attn_norm_2 attention's."""
+    names = (
+        ("attn_norm", "attention_norm", False),
+        ("attn_norm", "mlp_norm", True),
+        ("attn_norm_2", "attention_norm", True),
+    )
+    return tuple(
+        rule for stored, canonical, two in names for rule in _norm_rules(stored, canonical, two=two, layer="blk.{i}.")
+    )
+
+
+GGUF_RULES = (*gguf_decoder.BODY, *gguf_decoder.FUSED_ATTENTION, *gguf_decoder.MLP, *_gguf_norms())
 FALCON = Family(
     name="falcon",
     architecture="FalconForCausalLM",
@@ -122,6 +157,7 @@ FALCON = Family(
     write_config=write_config,
     rules=RULES,
     prefix="transformer.",
+    gguf=GgufLayout("falcon", gguf_hub_config, GGUF_RULES),
     harmless_keys={
         "hidden_dropout": "dropout acts in training only",
         "ff_factor": "ffn_hidden_size says it",

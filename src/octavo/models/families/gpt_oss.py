@@ -6,9 +6,11 @@ round. Source: arXiv 2508.10925, and the hub's `gpt_oss` config.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import (
     TRAINING_OF_EXPERTS,
@@ -22,7 +24,7 @@ from octavo.models.mapping.decoder import (
     with_biases,
     write_decoder,
 )
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.hub_rules import BODY, LAYER, PRE_NORMS, attention_rules
 from octavo.models.mapping.keys import KeyRule, Layout, linear_rules
 from octavo.models.mapping.rope import RopeSpelling
@@ -82,11 +84,28 @@ RULES = (
     KeyRule(EXPERTS + "down_proj_bias", (EXPERT + "down.bias",), "experts"),
 )
 
+
+def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+    """GGUF metadata of the architecture `gpt-oss` in hub spelling."""
+    experts = gguf_decoder.expert_config(reader, "num_local_experts")
+    size = reader.integer("expert_feed_forward_length")
+    config = gguf_decoder.decoder_config(reader, present, experts=True)
+    window = reader.integer("attention.sliding_window")
+    return {**config, **experts, "intermediate_size": size, "sliding_window": window}
+
+
+GGUF_RULES = (
+    *(gguf_decoder.renamed(rule, "ffn_norm", "post_attention_norm") for rule in gguf_decoder.RULES),
+    *gguf_decoder.EXPERTS,
+    KeyRule("blk.{i}.attn_sinks.weight", ("blocks.{i}.attention.sinks",)),
+)
+
 GPT_OSS = Family(
     name="gpt_oss",
     architecture="GptOssForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=RULES,
+    gguf=GgufLayout("gpt-oss", gguf_hub_config, GGUF_RULES),
     harmless_keys={**TRAINING_OF_EXPERTS, "initial_context_length": "the rotary part says it"},
 )

@@ -44,14 +44,14 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
-def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool], *, experts: bool = False) -> dict[str, Any]:
     """GGUF metadata in hub spelling."""
     names = {
         "attention_multiplier": "attention.scale", "embedding_multiplier": "embedding_scale",
         "residual_multiplier": "residual_scale", "logits_scaling": "logit_scale",
     }  # fmt: skip
     scales = {hub: rounded(reader.number(stored, default=1.0)) for hub, stored in names.items()}
-    return {**gguf_decoder.decoder_config(reader, present), **scales}
+    return {**gguf_decoder.decoder_config(reader, present, experts=experts), **scales}
 
 
 GRANITE = Family(

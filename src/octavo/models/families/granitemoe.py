@@ -5,10 +5,12 @@ Hub files have all experts' matrices in one tensor. Source: the hub's `granitemo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from octavo.models.families import granite
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import TRAINING_OF_EXPERTS, read_experts
 from octavo.models.mapping.family import Family, GgufLayout
@@ -49,6 +51,16 @@ RULES = (
 )
 
 
+def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+    """GGUF metadata of the architecture `granitemoe` in hub spelling."""
+    shared = reader.integer("expert_shared_feed_forward_length", default=0, low=0)
+    experts = gguf_decoder.expert_config(reader, "num_local_experts")
+    return {**granite.gguf_hub_config(reader, present, experts=True), **experts, "shared_intermediate_size": shared}
+
+
+GGUF = GgufLayout("granitemoe", gguf_hub_config, (*gguf_decoder.PAIR_RULES, *gguf_decoder.EXPERTS))
+
+
 def _row(name: str, architecture: str, gguf: GgufLayout | None) -> Family:
     return Family(
         name=name,
@@ -63,4 +75,4 @@ def _row(name: str, architecture: str, gguf: GgufLayout | None) -> Family:
 
 
 GRANITE_MOE = _row("granitemoe", "GraniteMoeForCausalLM", None)
-GRANITE_MOE_SHARED = _row("granitemoeshared", "GraniteMoeSharedForCausalLM", None)
+GRANITE_MOE_SHARED = _row("granitemoeshared", "GraniteMoeSharedForCausalLM", GGUF)

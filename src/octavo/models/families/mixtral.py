@@ -6,9 +6,11 @@ Source: Jiang et al. 2024 (arXiv 2401.04088).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import (
     TRAINING_OF_EXPERTS,
@@ -19,7 +21,7 @@ from octavo.models.mapping.decoder import (
     with_windows,
     write_decoder,
 )
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.hub_rules import BODY, PRE_NORMS, attention_rules, expert_rules
 from octavo.models.mapping.rope import RopeSpelling
 from octavo.nn.config import TransformerConfig
@@ -44,11 +46,18 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
+def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+    """GGUF metadata of the architecture `llama`, with experts, in hub spelling."""
+    experts = gguf_decoder.expert_config(reader, "num_local_experts")
+    return {**gguf_decoder.decoder_config(reader, present, theta=1e6, experts=True), **experts}
+
+
 MIXTRAL = Family(
     name="mixtral",
     architecture="MixtralForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=(*BODY, *attention_rules(), *expert_rules("block_sparse_moe", "w1", "w3", "w2"), *PRE_NORMS),
+    gguf=GgufLayout("llama", gguf_hub_config, (*gguf_decoder.PAIR_RULES, *gguf_decoder.EXPERTS), experts=True),
     harmless_keys=TRAINING_OF_EXPERTS,
 )

@@ -5,9 +5,11 @@ Source: Muennighoff et al. 2024 (arXiv 2409.02060), and the hub's `olmoe` config
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import (
     TRAINING_OF_EXPERTS,
@@ -17,7 +19,7 @@ from octavo.models.mapping.decoder import (
     with_attention,
     write_decoder,
 )
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.hub_rules import BODY, EXPERTS, PRE_NORMS, attention_rules
 from octavo.nn.config import TransformerConfig
 
@@ -43,12 +45,19 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
+def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+    """GGUF metadata of the architecture `olmoe` in hub spelling."""
+    experts = gguf_decoder.expert_config(reader, "num_experts")
+    return {**gguf_decoder.decoder_config(reader, present, experts=True), **experts}
+
+
 OLMOE = Family(
     name="olmoe",
     architecture="OlmoeForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=(*BODY, *attention_rules(), *EXPERTS, *PRE_NORMS),
+    gguf=GgufLayout("olmoe", gguf_hub_config, (*gguf_decoder.RULES, *gguf_decoder.EXPERTS)),
     harmless_keys=TRAINING_OF_EXPERTS,
     neutral_values={"clip_qkv": ()},
 )

@@ -5,9 +5,11 @@ Source: arXiv 2407.10671, and the hub's `qwen2_moe` config.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import (
     TRAINING_OF_EXPERTS,
@@ -17,7 +19,7 @@ from octavo.models.mapping.decoder import (
     with_attention,
     write_decoder,
 )
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.hub_rules import EXPERTS, LAYER, LLAMA_RULES
 from octavo.models.mapping.keys import KeyRule, linear_rules
 from octavo.nn.config import TransformerConfig
@@ -68,12 +70,27 @@ HARMLESS = {
     **dict.fromkeys(("sliding_window", "max_window_layers", "layer_types"), "read with use_sliding_window alone"),
 }
 
+
+def gguf_experts(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+    """What GGUF metadata of Qwen's with experts say, in hub spelling."""
+    size = {"moe_intermediate_size": reader.integer("expert_feed_forward_length")}
+    experts = gguf_decoder.expert_config(reader, "num_experts")
+    return {**gguf_decoder.decoder_config(reader, present, theta=1e6, experts=True), **experts, **size}
+
+
+def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+    """GGUF metadata of the architecture `qwen2moe` in hub spelling."""
+    shared = reader.integer("expert_shared_feed_forward_length")
+    return {**gguf_experts(reader, present), "shared_expert_intermediate_size": shared}
+
+
 QWEN2_MOE = Family(
     name="qwen2_moe",
     architecture="Qwen2MoeForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=(*LLAMA_RULES, *EXPERTS, *SHARED, GATE),
+    gguf=GgufLayout("qwen2moe", gguf_hub_config, (*gguf_decoder.RULES, *gguf_decoder.EXPERTS)),
     harmless_keys=HARMLESS,
     neutral_values=NO_WINDOW,
 )

@@ -5,12 +5,14 @@ Source: arXiv 2505.09388, and the hub's `qwen3_moe` config.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from octavo.models.families.qwen2_moe import HARMLESS, NO_WINDOW, with_experts, write_experts
+from octavo.models.families.qwen2_moe import HARMLESS, NO_WINDOW, gguf_experts, with_experts, write_experts
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_attention, write_decoder
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.hub_rules import EXPERTS, LLAMA_RULES
 from octavo.nn.config import TransformerConfig
 
@@ -27,12 +29,18 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     return {**write_decoder(config), **write_experts(config), "attention_bias": config.attention.qkv_bias}
 
 
+def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+    """GGUF metadata of the architecture `qwen3moe` in hub spelling."""
+    return {**gguf_experts(reader, present), "norm_topk_prob": True}
+
+
 QWEN3_MOE = Family(
     name="qwen3_moe",
     architecture="Qwen3MoeForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=(*LLAMA_RULES, *EXPERTS),
+    gguf=GgufLayout("qwen3moe", gguf_hub_config, (*gguf_decoder.RULES, *gguf_decoder.EXPERTS)),
     harmless_keys=HARMLESS,
     neutral_values=NO_WINDOW,
 )

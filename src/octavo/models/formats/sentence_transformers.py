@@ -1,7 +1,7 @@
 """The sentence-transformers layout: modules.json, how hidden states become a vector, prompts, the longest text.
 
 Source: the library's own readers (sentence-transformers 5). A folder without modules.json is what the library takes it
-for: the mean over the tokens; here it is normalised, too.
+for: the mean over the tokens; here it is normalised, too. A decoder without modules.json is read at its last token.
 """
 
 from __future__ import annotations
@@ -41,9 +41,14 @@ class SentenceLayout:
     default_prompt: str | None = None
 
 
+def is_layout(folder: Path) -> bool:
+    """Whether a model's folder says how its states become a vector."""
+    return (folder / "modules.json").is_file()
+
+
 def read_layout(folder: Path) -> SentenceLayout:
     """The layout of a model's folder. Raises FormatError where it is malformed, UnsupportedError for other modules."""
-    if not (folder / "modules.json").is_file():
+    if not is_layout(folder):
         return SentenceLayout(folder)
     modules = _modules(folder / "modules.json")
     kinds = [kind for kind, _ in modules]

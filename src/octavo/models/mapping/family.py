@@ -43,12 +43,14 @@ class GgufLayout:
     """How the family lies in a GGUF file.
 
     hub_config: the metadata's own keys, and whether a tensor is there -> a config in hub spelling. rules: its key map.
+    experts: whether it is of the files with experts, where those without are another family's.
     """
 
     architecture: str
     hub_config: Callable[[ConfigReader, Callable[[str], bool]], dict[str, Any]]
     rules: tuple[KeyRule, ...]
     harmless_tensors: tuple[str, ...] = ()
+    experts: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,26 +6,31 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.config_reader import REQUIRED, ConfigReader
 from octavo.models.mapping.gguf import rope_scaling, rounded
 from octavo.models.mapping.keys import KeyRule, Layout, linear_rules
+from octavo.nn.config import TransformerConfig
 
 Present = Callable[[str], bool]
 
 
-def decoder_config(reader: ConfigReader, present: Present, *, theta: float = 10000.0) -> dict[str, Any]:
-    """The keys that `mapping.decoder.read_decoder` reads. theta: where the file does not say."""
+def decoder_config(
+    reader: ConfigReader, present: Present, *, theta: float = 10000.0, experts: bool = False
+) -> dict[str, Any]:
+    """The keys that `mapping.decoder.read_decoder` reads. theta: where the file does not say. experts: it has some."""
     hidden_size = reader.integer("embedding_length")
     num_heads = reader.integer("attention.head_count", high=65536)
     head_dim = reader.integer("attention.key_length", default=max(1, hidden_size // num_heads), high=65536)
-    reader.neutral({"attention.value_length": (head_dim,), "expert_count": (0,), "expert_used_count": (0,)})
+    reader.neutral({"attention.value_length": (head_dim,)})
+    if not experts:
+        reader.neutral({"expert_count": (0,), "expert_used_count": (0,)})
     rotary_dim = reader.integer("rope.dimension_count", default=head_dim)
     rms = reader.has("attention.layer_norm_rms_epsilon")
     eps = reader.number("attention.layer_norm_rms_epsilon" if rms else "attention.layer_norm_epsilon")
     return {
         "vocab_size": reader.integer("vocab_size"),
         "hidden_size": hidden_size,
-        "intermediate_size": reader.integer("feed_forward_length"),
+        "intermediate_size": reader.integer("feed_forward_length", default=1 if experts else REQUIRED),
         "num_hidden_layers": reader.integer("block_count"),
         "num_attention_heads": num_heads,
         "num_key_value_heads": reader.integer("attention.head_count_kv", default=num_heads),
@@ -37,6 +42,42 @@ def decoder_config(reader: ConfigReader, present: Present, *, theta: float = 100
         "partial_rotary_factor": rotary_dim / head_dim,
         "rope_scaling": rope_scaling(reader),
     }
+
+
+def metadata_of(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `decoder_config`: the keys of a config, for those architectures that have no others."""
+    attention, rope, moe = config.attention, config.rope, config.moe
+    rms = config.norm.kind == "rms"
+    keys: dict[str, Any] = {
+        "context_length": config.context_length,
+        "embedding_length": config.hidden_size,
+        "block_count": config.num_layers,
+        "feed_forward_length": config.mlp.intermediate_size,
+        "attention.head_count": attention.num_heads,
+        "attention.head_count_kv": attention.num_kv_heads,
+        f"attention.layer_norm_{'rms_' if rms else ''}epsilon": config.norm.eps,
+    }
+    if rope is not None:
+        keys |= {"rope.freq_base": rope.theta, "rope.dimension_count": rope.rotary_dim}
+        keys |= {"attention.key_length": attention.head_dim, "attention.value_length": attention.head_dim}
+        if rope.freq_factors is not None and len(set(rope.freq_factors)) == 1:
+            keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": rope.freq_factors[0]}
+    if any(config.windows):
+        keys["attention.sliding_window"] = max(size for size in config.windows if size is not None)
+    caps = {"attn_logit_softcapping": attention.softcap, "final_logit_softcapping": config.logit_softcap}
+    keys |= {key: cap for key, cap in caps.items() if cap is not None}
+    if moe is not None:
+        keys |= {"expert_count": moe.num_experts, "expert_used_count": moe.experts_per_token}
+        if moe.intermediate_size != config.mlp.intermediate_size:
+            keys["expert_feed_forward_length"] = moe.intermediate_size
+    return keys
+
+
+def expert_config(reader: ConfigReader, count_key: str) -> dict[str, Any]:
+    """How many experts there are and how many a token goes to."""
+    return {
+        count_key: reader.integer("expert_count"), "num_experts_per_tok": reader.integer("expert_used_count")
+    }  # fmt: skip
 
 
 BODY = (
@@ -52,6 +93,20 @@ MLP = (
 FUSED_MLP = (
     *linear_rules("blk.{i}.ffn_up", "blocks.{i}.mlp.gate", "blocks.{i}.mlp.up"),
     *linear_rules("blk.{i}.ffn_down", "blocks.{i}.mlp.down"),
+)
+EXPERTS = (
+    *linear_rules("blk.{i}.ffn_gate_inp", "blocks.{i}.mlp.router"),
+    *(
+        KeyRule(f"blk.{{i}}.ffn_{name}_exps.{leaf}", (f"blocks.{{i}}.mlp.experts.{{e}}.{name}.{leaf}",), "experts")
+        for name in ("gate", "up", "down")
+        for leaf in ("weight", "bias")
+    ),
+    *(
+        rule
+        for name in ("gate", "up", "down")
+        for rule in linear_rules(f"blk.{{i}}.ffn_{name}_shexp", f"blocks.{{i}}.mlp.shared.{name}")
+    ),
+    KeyRule("blk.{i}.ffn_gate_inp_shexp.weight", ("blocks.{i}.mlp.shared_gate.weight",), "bare_row"),
 )
 QKV = ("blocks.{i}.attention.q", "blocks.{i}.attention.k", "blocks.{i}.attention.v")
 FUSED_ATTENTION = (

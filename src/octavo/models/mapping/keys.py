@@ -29,6 +29,7 @@ Layout = Literal[
     "groups",
     "one_more",
     "after_two",
+    "bare_row",
     "experts",
     "swapped_experts",
     "one_row",
@@ -44,8 +45,8 @@ class KeyRule:
     same of the last rows of the whole; head_pairs of a vector that lies as (heads, head_dim); groups has q, k and v by
     key-value head: its queries, its key, its value; one_more is a vector plus 1; after_two has two rows more, at the
     beginning; experts has one expert after the other in a dimension of its own, swapped_experts the same with (in, out)
-    matrices; one_row is a vector as a matrix of one row. interleaved: the rows of the canonical tensors take turns.
-    when: for which configs, where names differ between them.
+    matrices; one_row is a vector as a matrix of one row, bare_row such a matrix as a vector. interleaved: the rows of
+    the canonical tensors take turns. when: for which configs, where names differ between them.
 
     A tensor that several rules make is read by the first rule whose stored tensor is there, and written by the first.
     """
@@ -167,6 +168,8 @@ def _stored_shape(sizes: list[tuple[int, ...]], layout: Layout, config: Transfor
         return (1, *shape)
     if layout == "after_two":
         return (shape[0] + 2, *shape[1:])
+    if layout == "bare_row":
+        return shape[1:]
     if layout in ("experts", "swapped_experts"):
         assert config.moe is not None, "only experts lie so"
         return (config.moe.num_experts, *(shape if layout == "experts" else shape[::-1]))
@@ -195,6 +198,8 @@ def _maker(entry: TensorEntry, rule: KeyRule, part: slice, config: TransformerCo
             tensor = tensor.transposed()
         if rule.layout == "after_two":
             return tensor.rows(slice(2, None))
+        if rule.layout == "bare_row":
+            return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(1, -1))
         if rule.layout in ("head_pairs", "one_row"):
             tensor = StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1))
         if rule.layout == "one_more":
@@ -223,6 +228,8 @@ def _one_stored(tensors: Mapping[str, StoredTensor], rule: KeyRule, config: Tran
     tensor = parts[0] if len(parts) == 1 else concatenate_rows(parts)
     if rule.layout == "one_more":
         return StoredTensor.from_array(tensor.dequantize() + 1)
+    if rule.layout == "bare_row":
+        return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1))
     if rule.layout == "after_two":
         return concatenate_rows([zeros_like(tensor.rows(slice(2))), tensor])
     order = _row_order(rule.layout, config, tensor.shape[0])

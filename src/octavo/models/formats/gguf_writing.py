@@ -1,0 +1,91 @@
+"""Writes GGUF files, version 3: metadata, then tensors one after another, each made only when it is written.
+
+Unusual: tensors go to a file of their own first, so that their places are known without making one twice.
+Source: the format's description in ggml (docs/gguf.md).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from octavo.errors import OctavoError
+from octavo.models.formats.gguf import ENCODINGS, MAGIC
+from octavo.models.formats.gguf_values import ARRAY, TEXT
+from octavo.models.tensors import StoredTensor
+
+VERSION, ALIGNMENT = 3, 32
+TYPE_IDS = {encoding: number for number, encoding in ENCODINGS.items()}
+U32, I32, F32, BOOL = 4, 5, 6, 7
+
+
+def write_gguf(path: Path, metadata: Mapping[str, Any], tensors: Iterable[tuple[str, StoredTensor]]) -> None:
+    """Write a file, whole or not at all. metadata: key -> text, bool, int (u32), float (f32), or a list of one of them.
+
+    Raises OctavoError where the disk does.
+    """
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    data = partial.with_suffix(".data")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with data.open("wb") as file:
+            places = [_append(file, name, tensor) for name, tensor in tensors]
+        with partial.open("wb") as file, data.open("rb") as source:
+            file.write(MAGIC + struct.pack("<IQQ", VERSION, len(places), len(metadata)))
+            file.write(b"".join(_text(key) + _value(value) for key, value in metadata.items()))
+            file.write(b"".join(places))
+            file.write(b"\0" * (-file.tell() % ALIGNMENT))
+            shutil.copyfileobj(source, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise OctavoError(f"{path} cannot be written ({error.strerror}); free some space") from error
+    finally:
+        data.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
+
+
+def _append(file: BinaryIO, name: str, tensor: StoredTensor) -> bytes:
+    """Write a tensor's data; returns its description for the header."""
+    offset = file.tell()
+    file.write(tensor.data.tobytes())
+    file.write(b"\0" * (-file.tell() % ALIGNMENT))
+    shape = tensor.shape[::-1] or (1,)
+    sizes = struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
+    return _text(name) + sizes + struct.pack("<IQ", TYPE_IDS[tensor.encoding], offset)
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def _value(value: Any) -> bytes:
+    kind, data = _typed(value)
+    return struct.pack("<I", kind) + data
+
+
+def _typed(value: Any) -> tuple[int, bytes]:
+    if isinstance(value, str):
+        return TEXT, _text(value)
+    if isinstance(value, bool):
+        return BOOL, struct.pack("<?", value)
+    if isinstance(value, int):
+        return U32, struct.pack("<I", value)
+    if isinstance(value, float):
+        return F32, struct.pack("<f", value)
+    assert isinstance(value, list) and value, f"{value!r} is no value of GGUF's"
+    return ARRAY, _array(value)
+
+
+def _array(values: list[Any]) -> bytes:
+    head = struct.Struct("<IQ")
+    if isinstance(values[0], str):
+        return head.pack(TEXT, len(values)) + b"".join(map(_text, values))
+    kind, letter = (F32, "f") if isinstance(values[0], float) else (I32, "i")
+    return head.pack(kind, len(values)) + struct.pack(f"<{len(values)}{letter}", *values)
