@@ -19,14 +19,16 @@ from octavo.errors import MissingDependencyError, UnsupportedError
 from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
 from octavo.models.compiled import CompiledRunner
 from octavo.models.families import FAMILIES
+from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.runner import Row
 from octavo.models.saving import save_checkpoint
 from octavo.models.transformer import TorchRunner, Transformer
 
 BOUND = 1e-4
+PEERS_OF_BOTH_SIDES = runpy.run_path(str(Path(__file__).with_name("tiny_seq2seq.py")))
 PEERS = runpy.run_path(str(Path(__file__).with_name("tiny.py")))
 NAMES = tuple(PEERS["VARIANTS"])
-PEERLESS = {"internlm2"}
+PEERLESS = {"internlm2", "gpt3"}
 """Families that the peer has no code of its own for; `test_families_without_a_peer.py` has them."""
 every_variant = pytest.mark.parametrize("name", NAMES)
 
@@ -53,9 +55,8 @@ def load(folder: Path) -> Transformer:
 
 def test_every_family_has_a_variant() -> None:
     encoders = runpy.run_path(str(Path(__file__).with_name("tiny_encoders.py")))["VARIANTS"]
-    seq2seq = runpy.run_path(str(Path(__file__).with_name("tiny_seq2seq.py")))["VARIANTS"]
     tried = [*PEERS["VARIANTS"].values(), *encoders.values()]
-    both_sides = {name.split()[0] for name in seq2seq}
+    both_sides = {name.split()[0] for name in PEERS_OF_BOTH_SIDES["VARIANTS"]}
     assert {variant.model_type for variant in tried} | both_sides == set(FAMILIES) - PEERLESS
 
 
@@ -180,6 +181,7 @@ def test_the_config_has_no_switch_that_no_row_sets(tiny: Tiny) -> None:
     seen: dict[str, set[object]] = {}
     for name in NAMES:
         collect(open_checkpoint(tiny(name)[0]).config, "", seen)
+    collect(FAMILIES["marian"].read_config(ConfigReader(PEERS_OF_BOTH_SIDES["MARIAN_SHAPE"], "a test")), "", seen)
     assert [switch for switch, values in seen.items() if len(values) < 2] == ["vocab_size"]
 
 
@@ -187,7 +189,7 @@ def collect(part: Any, prefix: str, seen: dict[str, set[object]]) -> None:
     for field in fields(part):
         value = getattr(part, field.name)
         if is_dataclass(value):
-            collect(value, f"{prefix}{field.name}.", seen)
+            collect(value, "" if field.name == "memory" else f"{prefix}{field.name}.", seen)
         elif value is not None or "Config" not in str(field.type):  # a part that is not there
             seen.setdefault(prefix + field.name, set()).add(value)
 

@@ -61,6 +61,14 @@ def read(reader: AnswerReader, text: str, cuts: list[int]) -> tuple[str, str, li
     return content, thought, [(name, json.loads(arguments[index])) for index, name in names.items()]
 
 
+@pytest.mark.parametrize("form", [*FORMS, JSON_ANSWER])
+def test_two_calls_are_read_wherever_the_text_is_cut_once(form):
+    calls = [("one", {}), ("two", {"": None, "0": None})]
+    text = written(form, calls)
+    for cut in range(len(text) + 1):
+        assert read(AnswerReader(form), text, [cut]) == ("", "", calls)
+
+
 @settings(max_examples=200, deadline=None)
 @given(form=st.sampled_from([*FORMS, JSON_ANSWER]), calls=CALLS, cuts=st.lists(st.integers(0, 10_000), max_size=12))
 def test_calls_of_every_form_are_read_however_the_text_is_cut(form, calls, cuts):

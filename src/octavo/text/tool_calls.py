@@ -241,7 +241,8 @@ class _CallReader:
             self._text = self._text[len(start) :]
         if self._text and (end or start).startswith(self._text) and len(self._text) > 1:
             return
-        self._skip(" \t\r\n,[]" if self._form.listed else " \t\r\n,")
+        between = "[]" if self._form.listed else ";" if not start and self._read_any else ""
+        self._skip(" \t\r\n," + between)
         if end and self._text.startswith(end):
             self._finish(self._text[len(end) :])
             return
