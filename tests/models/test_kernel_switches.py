@@ -65,7 +65,7 @@ def switches(part: Any, prefix: str = "") -> list[str]:
 def test_every_switch_of_the_config_is_known() -> None:
     known = {prefix + name for prefix, names in SWITCHES.items() for name in names if prefix != "rope_layers."}
     known = {name for name in known if not is_dataclass(getattr(EXPERTS, name, None))}
-    assert {*switches(EXPERTS)} == known | {"encoder"} | {*REFUSED}
+    assert {*switches(EXPERTS)} == known | {"encoder", "memory", "sinusoidal", "attention.relative"} | {*REFUSED}
     for config in (CONFIG, EXPERTS, replace(CONFIG, rope=None)):
         refuse_unknown_switches(config)
 

@@ -28,7 +28,7 @@ BOUND = 1e-4
 PEERS_OF_BOTH_SIDES = runpy.run_path(str(Path(__file__).with_name("tiny_seq2seq.py")))
 PEERS = runpy.run_path(str(Path(__file__).with_name("tiny.py")))
 NAMES = tuple(PEERS["VARIANTS"])
-PEERLESS = {"internlm2"}
+PEERLESS = {"internlm2", "gpt3"}
 """Families that the peer has no code of its own for; `test_families_without_a_peer.py` has them."""
 every_variant = pytest.mark.parametrize("name", NAMES)
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
+from octavo.models.families.gpt3 import SHAPES, banded, shaped
 from octavo.models.saving import save_checkpoint
 from octavo.models.transformer import Transformer
+from octavo.nn.shapes import parameter_shapes
 
 Tiny = Callable[[str], tuple[Path, Any]]
 INTERN_NAMES = {
@@ -55,3 +60,30 @@ def test_internlm2_is_a_llama_under_other_names(tiny: Tiny, tmp_path: Path) -> N
     again, saved = load_file(tmp_path / "saved/model.safetensors"), load_file(tmp_path / "model.safetensors")
     assert again.keys() == saved.keys()
     assert all(torch.equal(again[name], saved[name]) for name in saved)
+
+
+@pytest.mark.parametrize("label", SHAPES)
+def test_a_published_size_of_gpt3_has_the_parameters_that_it_is_called_after(label: str) -> None:
+    count = sum(math.prod(shape) for shape in parameter_shapes(shaped(label)).values())
+    called = float(label[:-1]) * {"M": 1e6, "B": 1e9}[label[-1]]
+    assert count / called == pytest.approx(1.17 if label == "1.3B" else 1, abs=0.03)  # its heads are many
+
+
+def test_gpt3_with_a_band_as_wide_as_the_text_is_dense_and_a_narrow_one_hides_what_is_far(tmp_path: Path) -> None:
+    tiny = replace(shaped("125M"), vocab_size=160, hidden_size=64, num_layers=2, context_length=64, windows=())
+    attention = replace(tiny.attention, num_heads=3, num_kv_heads=3, head_dim=24)
+    tiny = replace(tiny, attention=attention, mlp=replace(tiny.mlp, intermediate_size=112))
+    tokens = torch.randint(0, 160, (1, 40), generator=torch.Generator().manual_seed(1))
+    configs = (tiny, banded(tiny, 40), banded(tiny, 8))
+    dense, wide, narrow = (Transformer(config).requires_grad_(False) for config in configs)
+    assert torch.allclose(dense(tokens), wide(tokens), atol=1e-6)
+    assert not torch.allclose(dense(tokens)[0, 20:], narrow(tokens)[0, 20:], atol=1e-4)
+    both = replace(banded(tiny, 8), windows=(8, 8))
+    changed = tokens.clone()
+    changed[0, 0] = (changed[0, 0] + 1) % 160
+    local = Transformer(both).requires_grad_(False)
+    assert torch.equal(local(tokens)[0, 15:], local(changed)[0, 15:]), "two bands of 8 reach 14 tokens back"
+    save_checkpoint(tmp_path / "saved", narrow.config, "gpt3", narrow.stored_tensors(), None, GenerationDefaults())
+    again = open_checkpoint(tmp_path / "saved")
+    assert again.config == narrow.config
+    assert torch.equal(Transformer.from_checkpoint(again)(tokens), narrow(tokens))

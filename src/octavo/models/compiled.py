@@ -207,13 +207,18 @@ class CompiledRunner:
         for name, (layer, slot, encoding) in self._slots.items():
             data = self._model.packed(layer, slot, encoding)
             matrices[name] = PackedMatrix(encoding, *self._model.matrix_shape(slot), data)
-        self._writing = threading.Thread(target=cache.write, args=(matrices,), name="octavo-packed")
+        self._writing = threading.Thread(target=_write, args=(cache, matrices, self._model), name="octavo-packed")
         self._writing.start()
 
     def _finish_writing(self) -> None:
         if self._writing is not None:
             self._writing.join()
             self._writing = None
+
+
+def _write(cache: PackCache, matrices: Mapping[str, PackedMatrix], owner: KernelModel) -> None:
+    """owner: the model whose memory the matrices are; the thread keeps it, even if its runner is dropped unclosed."""
+    cache.write(matrices)
 
 
 def _place(name: str) -> tuple[str, str]:

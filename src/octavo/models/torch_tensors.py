@@ -1,17 +1,19 @@
 """Stored tensors to torch and back, bit for bit where the types agree.
 
-Unusual: a tensor is expanded some rows at a time and the file's pages are given back between, so that loading peaks
-little above the weights themselves.
+Unusual: a tensor that need not change is not even copied; any other is expanded some rows at a time and the file's
+pages are given back between, so that loading peaks little above the weights themselves.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from octavo.models.formats.mapped import MappedFile
 from octavo.models.tensors import StoredTensor
 from octavo.nn.encodings import Encoding
 
@@ -35,10 +37,45 @@ def to_torch(
         return result
     step = max(1, CHUNK_WEIGHTS // max(1, math.prod(stored.shape[1:])))
     for start in range(0, stored.shape[0], step):
-        part = stored.rows(slice(start, start + step)).dequantize()
-        result[start : start + step] = torch.from_numpy(part)
+        _fill(result[start : start + step], stored.rows(slice(start, start + step)))
         release()
     return result
+
+
+def _fill(target: Tensor, part: StoredTensor) -> None:
+    """Expand into a part of the result; the usual dense types of checkpoints without an array between."""
+    if target.is_cpu and part.encoding == ENCODINGS.get(target.dtype):
+        np.copyto(target.view(BITS[target.dtype]).numpy(), part.bits())
+    elif target.is_cpu and part.encoding == "bf16" and target.dtype == torch.float32:
+        np.left_shift(part.bits(), 16, out=target.view(torch.uint32).numpy(), dtype=np.uint32)
+    else:
+        target.copy_(torch.from_numpy(part.dequantize()))
+
+
+class SharedFiles:
+    """A checkpoint's files as torch maps them: tensors that lie there as they are wanted are had without a copy.
+
+    What is written into such a tensor stays in this process.
+    """
+
+    def __init__(self, files: Sequence[MappedFile]) -> None:
+        self._files = [
+            (
+                np.frombuffer(file.data, np.uint8).ctypes.data,
+                torch.from_file(str(file.path), shared=False, size=file.size, dtype=torch.uint8),
+            )
+            for file in files
+        ]
+
+    def find(self, stored: StoredTensor, dtype: torch.dtype) -> Tensor | None:
+        """The tensor in place; None where it is of another type, or was put together on the way."""
+        if stored.encoding != ENCODINGS.get(dtype):
+            return None
+        for base, everything in self._files:
+            offset = stored.data.ctypes.data - base
+            if 0 <= offset <= everything.numel() - stored.nbytes and offset % dtype.itemsize == 0:
+                return everything[offset : offset + stored.nbytes].view(dtype).view(stored.shape)
+        return None
 
 
 def from_torch(tensor: Tensor) -> StoredTensor:

@@ -20,7 +20,7 @@ from octavo.errors import ContextLengthError
 from octavo.models.checkpoint import Checkpoint
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.models.tensors import StoredTensor
-from octavo.models.torch_tensors import from_torch, to_torch
+from octavo.models.torch_tensors import SharedFiles, from_torch, to_torch
 from octavo.nn.attention import Attention
 from octavo.nn.block import Block, Memory
 from octavo.nn.config import TransformerConfig
@@ -76,13 +76,25 @@ class Transformer(nn.Module):
 
     @classmethod
     def from_checkpoint(
-        cls, checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        shared: bool = False,
     ) -> Transformer:
-        """The checkpoint's weights, read one by one into `dtype` on `device`; memory peaks little above them."""
+        """The checkpoint's weights, read one by one into `dtype` on `device`; memory peaks little above them.
+
+        shared: weights on the CPU that have that type on disk stay in the files' pages, which must then stay as they
+        are; for running, not for training.
+        """
         with torch.device("meta"):
             model = cls(checkpoint.config)
+        files = SharedFiles(checkpoint.files if shared and torch.device(device).type == "cpu" else ())
         for name, _ in list(model.named_parameters()):
-            tensor = to_torch(checkpoint.tensors[name], dtype=dtype, device=device, release=checkpoint.release)
+            tensor = files.find(checkpoint.tensors[name], dtype)
+            if tensor is None:
+                tensor = to_torch(checkpoint.tensors[name], dtype=dtype, device=device, release=checkpoint.release)
             owner, _, leaf = name.rpartition(".")
             setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor))
             checkpoint.release()
@@ -236,7 +248,7 @@ class TorchRunner:
     ) -> None:
         """dtype, device: of the weights and the KV memory read from a checkpoint; a live module keeps its own."""
         if isinstance(source, Checkpoint):
-            source = Transformer.from_checkpoint(source, dtype=dtype, device=device)
+            source = Transformer.from_checkpoint(source, dtype=dtype, device=device, shared=True)
         weight = source.embed_tokens.weight
         self.config = source.config
         self.name = f"torch {weight.device.type}"

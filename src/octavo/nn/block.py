@@ -28,8 +28,8 @@ class Block(nn.Module):
         def norm(name: str) -> nn.Module | None:
             return make_norm(config.norm, width) if name in norms else None
 
-        self.parallel = config.placement in ("parallel", "parallel_two")
         self.post = config.placement == "post"
+        self.parallel = config.placement in ("parallel", "parallel_two")
         self.residual_scale = config.residual_scale
         self.attention_norm = norm("attention_norm")
         self.attention = (Attention if config.attention.latent is None else LatentAttention)(config, layer)
@@ -46,15 +46,23 @@ class Block(nn.Module):
         self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend, memory: Memory | None = None
     ) -> Tensor:
         """(batch, tokens, hidden_size) -> the same. memory: given where the model has one."""
-        normed = _apply(self.attention_norm, x)
-        mixed = self.attention(normed, rotary, attend)
         if self.parallel:
+            normed = _apply(self.attention_norm, x)
             wide = normed if self.mlp_norm is None else self.mlp_norm(x)
-            return self._add(x, mixed + self.mlp(wide))
+            return self._add(x, self.attention(normed, rotary, attend) + self.mlp(wide))
+        return self.transform(self._read(self.attend(x, rotary, attend), memory))
+
+    def attend(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
+        """The first part of a block that is not parallel: x with what attention adds."""
+        mixed = self.attention(_apply(self.attention_norm, x), rotary, attend)
         if self.post:
-            x = self._read(_apply(self.attention_output_norm, self._add(x, mixed)), memory)
+            return _apply(self.attention_output_norm, self._add(x, mixed))
+        return self._add(x, _apply(self.attention_output_norm, mixed))
+
+    def transform(self, x: Tensor) -> Tensor:
+        """The last part: x with what the MLP adds."""
+        if self.post:
             return _apply(self.mlp_output_norm, self._add(x, self.mlp(x)))
-        x = self._read(self._add(x, _apply(self.attention_output_norm, mixed)), memory)
         return self._add(x, _apply(self.mlp_output_norm, self.mlp(_apply(self.mlp_norm, x))))
 
     def _read(self, x: Tensor, memory: Memory | None) -> Tensor:

@@ -22,6 +22,7 @@ from octavo.models.families.glm import GLM
 from octavo.models.families.glm4 import GLM4
 from octavo.models.families.glm4_moe import GLM4_MOE
 from octavo.models.families.gpt2 import GPT2
+from octavo.models.families.gpt3 import GPT3
 from octavo.models.families.gpt_bigcode import GPT_BIGCODE
 from octavo.models.families.gpt_neo import GPT_NEO
 from octavo.models.families.gpt_neox import GPT_NEOX
@@ -62,7 +63,7 @@ from octavo.models.mapping.family import Family, GgufLayout
 ROWS = (
     GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE, SMOLLM3, OLMO2, OLMOE, GRANITE, PHI3, PHI,
     GPT_NEOX, GEMMA, GEMMA2, GEMMA3, COHERE, COHERE2, GLM, GLM4, FALCON,
-    OPENAI_GPT, GPT_NEO, GPTJ, GPT_BIGCODE, STARCODER2, OPT, BLOOM, MPT, STABLELM, OLMO, OLMO3, NEMOTRON, ARCEE,
+    GPT3, OPENAI_GPT, GPT_NEO, GPTJ, GPT_BIGCODE, STARCODER2, OPT, BLOOM, MPT, STABLELM, OLMO, OLMO3, NEMOTRON, ARCEE,
     SEED_OSS, HELIUM, ERNIE4_5, EXAONE4, HUNYUAN, INTERNLM2, GRANITE_MOE,
     GRANITE_MOE_SHARED, DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, DOTS1, GPT_OSS,
     BERT, ROBERTA, XLM_ROBERTA, ALBERT, MODERNBERT,

@@ -1,4 +1,4 @@
-"""GPT-2, and GPT-3's published shape of it: LayerNorm before each sublayer, learned positions, biases, a plain MLP.
+"""GPT-2: LayerNorm before each sublayer, learned positions, biases, a plain MLP.
 
 Unusual: hub files hold (in, out) matrices ("Conv1D") and q, k, v fused in one; the original files leave out the prefix
 `transformer.` and carry causal-mask buffers.
@@ -24,11 +24,12 @@ def read_config(
     tie: bool = True,
     activation: str = "gelu_new",
     activation_key: str = "activation_function",
+    head_dim: int | None = None,
 ) -> TransformerConfig:
-    """A hub config to switches. tie, activation: where the config does not say."""
+    """A hub config to switches. tie, activation: where the config does not say. head_dim None: heads fill the width."""
     hidden_size = reader.integer("n_embd", "hidden_size")
     num_heads = reader.integer("n_head", "num_attention_heads", "num_heads", high=65536)
-    head_dim = reader.shared_out(hidden_size, num_heads, "n_head")
+    head_dim = head_dim or reader.shared_out(hidden_size, num_heads, "n_head")
     context_length = reader.integer("n_positions", "max_position_embeddings")
     reader.neutral({"n_ctx": (context_length,)})
     return TransformerConfig(

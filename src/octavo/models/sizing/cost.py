@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from octavo.nn.config import TransformerConfig
 from octavo.nn.encodings import BLOCK_FORMATS, Encoding, row_bytes
-from octavo.nn.shapes import parameter_shapes
+from octavo.nn.shapes import kept_key, parameter_shapes
 
 Format = Literal["float32", "bfloat16", "int8", "int4"]
 FORMATS: Final[dict[Format, Encoding]] = {"float32": "f32", "bfloat16": "bf16", "int8": "q8_0", "int4": "q4_0"}
@@ -47,9 +47,10 @@ def count_parameters(config: TransformerConfig) -> Parameters:
 
 def flops_per_token(config: TransformerConfig, context: int) -> int:
     """Operations to decode one token that sees `context` positions, itself included; training takes three times it."""
-    attention = config.attention
-    scores = sum(positions_seen(config, context)) * attention.num_heads * attention.head_dim
-    return 2 * count_parameters(config).multiplied + 4 * scores
+    keys, latent = kept_key(config)[1], config.attention.latent
+    values = keys if latent is None else latent.kv_rank
+    scores = sum(positions_seen(config, context)) * config.attention.num_heads * (keys + values)
+    return 2 * (count_parameters(config).multiplied + scores)
 
 
 def kv_values_per_token(config: TransformerConfig) -> int:
@@ -98,4 +99,5 @@ def _is_multiplied(name: str, config: TransformerConfig) -> bool:
 
 
 def _kv_values_of_a_layer(config: TransformerConfig) -> int:
-    return 2 * config.attention.num_kv_heads * config.attention.head_dim
+    heads, width = kept_key(config)
+    return heads * width * (2 if config.attention.latent is None else 1)  # values lie in keys that are latent

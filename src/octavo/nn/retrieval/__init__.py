@@ -1,0 +1,1 @@
+"""Attention to passages that were retrieved for a text, chunk by chunk."""
