@@ -145,6 +145,19 @@ def test_what_is_wrong_is_one_sentence(start_server, path, body, status, words):
     running.stop()
 
 
+def test_embeddings_are_those_of_v1(start_server, minilm):
+    running = start_server([ScriptedModel(["x"])], encoders=(str(minilm),))
+    http, name = running.http(), minilm.resolve().name
+    texts = ["a cat", "a dog"]
+    wanted = [entry["embedding"] for entry in http.post("/v1/embeddings", json={"input": texts}).json()["data"]]
+    answer = http.post("/api/embed", json={"model": f"{name}:latest", "input": texts, "keep_alive": "5m"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["embeddings"] == wanted and answer.json()["prompt_eval_count"] > 4
+    assert http.post("/api/embeddings", json={"model": name, "prompt": "a cat"}).json()["embedding"] == wanted[0]
+    assert http.post("/api/embed", json={"model": name, "input": texts, "dimension": 3}).status_code == 400
+    running.stop()
+
+
 def test_a_client_that_leaves_ends_the_answer(start_server):
     model = ScriptedModel(["word " * 4000], delay=0.002)
     running = start_server([model])

@@ -14,6 +14,7 @@ from octavo.models.sources import DEFAULT_MODEL
 if TYPE_CHECKING:
     from octavo.evaluate.speed import Speed
     from octavo.models.checkpoint import Checkpoint
+    from octavo.models.runner import Runner
 
 
 def bench(
@@ -22,6 +23,9 @@ def bench(
     prompt: Annotated[int, typer.Option("--prompt", metavar="N", min=1, help="Tokens of a prompt.")] = 512,
     tokens: Annotated[int, typer.Option("--tokens", metavar="N", min=2, help="Tokens of an answer.")] = 64,
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=1, help="The median of so many.")] = 3,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say which operation runs on which path, and why; measure nothing.")
+    ] = False,
     runner: given.Runner = None,
     as_json: given.AsJson = False,
 ) -> None:
@@ -36,6 +40,8 @@ def bench(
       octavo bench
 
       octavo bench ./my-model --batch 1 --batch 4 --prompt 1000 --json
+
+      octavo bench ./my-model --explain
     """
     from octavo.evaluate.speed import measure
     from octavo.generate.local import load
@@ -43,6 +49,9 @@ def bench(
 
     batches = batch or [1, 8]
     with load(given.obtain(model), runner=runner) as loaded:
+        if explain:
+            _print_paths(loaded.engine.runner, as_json)
+            return
         limit = _decode_limit(loaded.checkpoint)
         speeds = []
         for size in batches:
@@ -62,6 +71,24 @@ def _decode_limit(checkpoint: Checkpoint) -> float:
 
     read = bytes_read(checkpoint.config, {name: tensor.nbytes for name, tensor in checkpoint.tensors.items()})
     return read_bandwidth(read) / read
+
+
+def _print_paths(runner: Runner, as_json: bool) -> None:
+    """What runs where. Raises OctavoError for a runner that is not the kernels'."""
+    from octavo.cli.tables import print_table
+    from octavo.errors import OctavoError
+    from octavo.models.compiled import CompiledRunner
+
+    if not isinstance(runner, CompiledRunner):
+        raise OctavoError(
+            f"this model runs on {runner.name}, where torch chooses the paths; --explain is of the kernels"
+        )
+    paths = runner.explain()
+    if as_json:
+        typer.echo(json.dumps({"runner": runner.name, "operations": [dataclasses.asdict(path) for path in paths]}))
+    else:
+        typer.echo(runner.name)
+        print_table(("operation", "path", "why"), [(path.operation, path.path, path.why) for path in paths])
 
 
 def _print(found: dict[str, Any], speeds: list[Speed]) -> None:

@@ -17,11 +17,19 @@ from octavo.generate.lm import LanguageModel
 from octavo.serve.answering import Answer, serving_of
 from octavo.serve.api.chat import ChatRequest, ChatShape
 from octavo.serve.api.completions import CompletionRequest, CompletionShape
+from octavo.serve.api.embeddings import create_embeddings
 from octavo.serve.errors import ApiError
 from octavo.serve.generation import Job
 from octavo.serve.ollama.describe import listed, running, shown
 from octavo.serve.ollama.lines import Lines, now
-from octavo.serve.ollama.requests import Answering, OllamaChat, OllamaGenerate, OllamaShow
+from octavo.serve.ollama.requests import (
+    Answering,
+    OllamaChat,
+    OllamaEmbed,
+    OllamaEmbeddings,
+    OllamaGenerate,
+    OllamaShow,
+)
 from octavo.serve.pool import Entry
 from octavo.serve.serving import Serving
 from octavo.serve.tools import opens_thoughts
@@ -34,8 +42,6 @@ UNSERVED = {
     "delete": "models are deleted with 'octavo rm'",
     "pull": "models are fetched with 'octavo pull'",
     "push": "nothing is ever sent anywhere",
-    "embed": "this version serves no embeddings here",
-    "embeddings": "this version serves no embeddings here",
 }
 
 
@@ -91,6 +97,27 @@ async def generate(body: OllamaGenerate, request: Request) -> Response:
     plain = body.raw or (model.tokenizer is not None and model.tokenizer.chat_template is None)
     asked = body.continued() if plain else body.templated()
     return _answer("generate", serving, model, asked, body.stream, started, load_seconds)
+
+
+@router.post("/api/embed")
+async def embed(body: OllamaEmbed, request: Request) -> dict[str, Any]:
+    """Vectors of texts; a text that is too long is cut, unless `truncate` is false."""
+    started = time.monotonic()
+    answer = await create_embeddings(body.for_openai(), request)
+    return {
+        "model": body.model,
+        "embeddings": [entry["embedding"] for entry in answer["data"]],
+        "total_duration": round((time.monotonic() - started) * 1e9),
+        "load_duration": 0,
+        "prompt_eval_count": answer["usage"]["prompt_tokens"],
+    }
+
+
+@router.post("/api/embeddings")
+async def embed_one(body: OllamaEmbeddings, request: Request) -> dict[str, Any]:
+    """A vector of one text, in the older form."""
+    answer = await create_embeddings(body.for_openai(), request)
+    return {"embedding": answer["data"][0]["embedding"]}
 
 
 def _answer(

@@ -16,6 +16,7 @@ from pydantic import AllowInfNan, BeforeValidator, Field, ValidationError, model
 
 from octavo.serve.api.chat import ChatRequest
 from octavo.serve.api.completions import CompletionRequest
+from octavo.serve.api.embeddings import EmbeddingsRequest
 from octavo.serve.errors import from_validation, invalid
 from octavo.serve.fields import Penalty, Refused, StopText, Strict, Text, wrong
 from octavo.serve.tools import new_call_id
@@ -218,6 +219,29 @@ class OllamaGenerate(Answering):
 UNSAID = "Unsupported parameter: 'logprobs' of a prompt that is continued as it is; /v1/completions has them."
 
 
+class OllamaEmbed(Loading):
+    """`/api/embed`. Accepted: options and keep_alive, since encoders stay in memory."""
+
+    input: Text | list[Text]
+    truncate: bool = True
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+
+    def for_openai(self) -> EmbeddingsRequest:
+        """The same in OpenAI's form."""
+        body = {"input": self.input, "model": _plain(self.model), "truncate": self.truncate}
+        return validated(EmbeddingsRequest, {**body, "dimensions": self.dimensions})
+
+
+class OllamaEmbeddings(Loading):
+    """`/api/embeddings`, the older form: one text."""
+
+    prompt: Text
+
+    def for_openai(self) -> EmbeddingsRequest:
+        """The same in OpenAI's form."""
+        return validated(EmbeddingsRequest, {"input": self.prompt, "model": _plain(self.model), "truncate": True})
+
+
 class OllamaShow(Strict):
     """`/api/show`. Accepted: verbose, since all is shown in any case; name, the old spelling of model."""
 
@@ -230,6 +254,11 @@ class OllamaShow(Strict):
         if not (self.model or self.name):
             raise wrong("model", "say which model")
         return self
+
+
+def _plain(name: str) -> str:
+    """Without ':latest', by which Ollama's clients name any model."""
+    return name.removesuffix(":latest")
 
 
 Body = TypeVar("Body", bound=Strict)
