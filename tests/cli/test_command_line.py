@@ -266,7 +266,7 @@ def test_ctrl_c_ends_an_answer_with_130_and_no_traceback(smollm2: Path) -> None:
 
 
 def test_the_shell_completes_commands_and_models(run: Run) -> None:
-    words = {"COMP_WORDS": "octavo se", "COMP_CWORD": "1", "_OCTAVO_COMPLETE": "complete_bash"}
+    words = {"COMP_WORDS": "octavo serv", "COMP_CWORD": "1", "_OCTAVO_COMPLETE": "complete_bash"}
     assert run(**words).stdout.split() == ["serve"]
     words |= {"COMP_WORDS": "octavo run smol", "COMP_CWORD": "2"}
     assert run(**words).stdout.split() == ["smollm2-135m-instruct"]

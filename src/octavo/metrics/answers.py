@@ -70,12 +70,14 @@ def best_threshold(
     """
     withheld = sum(not gold for gold in golds.values())
     best, current, threshold = float(withheld), float(withheld), 0.0
-    for name in sorted(no_answer, key=lambda key: no_answer[key]):
+    names = sorted(no_answer, key=lambda key: no_answer[key])
+    for name, following in zip(names, [*names[1:], None], strict=True):
         if golds[name]:
             current += scores[name]
         else:
             current -= 0.0 if scores[name] else 1.0
-        if current > best:
+        tied = following is not None and no_answer[following] == no_answer[name]  # no threshold parts them
+        if current > best and not tied:
             best, threshold = current, no_answer[name]
     return 100 * best / len(golds), threshold
 

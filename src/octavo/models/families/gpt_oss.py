@@ -51,8 +51,10 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
     assert config.moe is not None, "a gpt-oss has experts"
+    written = write_decoder(config)
     return {
-        **write_decoder(config),
+        **written,
+        "rope_scaling": written["rope_scaling"] or {"rope_type": "default"},  # said nothing, peers take a yarn
         "hidden_act": "silu",
         "attention_bias": config.attention.qkv_bias,
         "num_local_experts": config.moe.num_experts,
