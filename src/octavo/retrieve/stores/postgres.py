@@ -217,7 +217,8 @@ class PostgresStore:
 
     def _rows(self, statement: str, values: Any = None) -> list[tuple[Any, ...]]:
         with self._lock:
-            return self._connection.execute(statement.encode(), values).fetchall()
+            rows: list[tuple[Any, ...]] = self._connection.execute(statement.encode(), values).fetchall()
+            return rows
 
 
 def has_index(address: str, schema: str) -> bool:
