@@ -21,7 +21,7 @@ import pytest
 from octavo.models.fetching.pip_index import read_pip_config
 
 PARTS = ("test_models.py", "chat", "test_completions.py", "responses", "test_responses.py", "conversations",
-         "test_conversations.py")  # fmt: skip
+         "test_conversations.py", "test_decisions.py", "test_embeddings.py")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def suite(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_all_cases_pass_but_those_listed(suite):
+def test_all_cases_pass_but_those_listed(suite, minilm):
     here = Path(__file__).parent
     paths = [str(suite), str(here), str(here.parents[1] / "src")]
     command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "--no-header", "-p", "no:cacheprovider",
@@ -59,7 +59,7 @@ def test_all_cases_pass_but_those_listed(suite):
     done = subprocess.run(
         [*command, *(f"tests/api_resources/{part}" for part in PARTS)],
         cwd=suite,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OCTAVO_TEST_MINILM": str(minilm)},
         capture_output=True,
         text=True,
         timeout=600,
