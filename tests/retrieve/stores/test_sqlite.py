@@ -88,7 +88,8 @@ def ducks() -> Iterator[SqliteStore]:
 
 @given(query=some.text(max_size=60))
 def test_any_text_can_be_asked(ducks: SqliteStore, query: str) -> None:
-    ducks.search_words(query, 3)
+    hits = ducks.search_words(query, 3)
+    assert len(hits) <= 1 and all(hit.passage.text == "duck" for hit in hits)
 
 
 @given(
