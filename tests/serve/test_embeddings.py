@@ -129,3 +129,23 @@ def test_rerank_orders_passages_by_what_they_mean(running):
 def test_wrong_rerank_requests_are_refused_by_field(running, body, param):
     answer = running.http().post("/v1/rerank", json=body)
     assert answer.status_code == 400 and answer.json()["error"]["param"] == param
+
+
+def test_embedding_and_reranking_wait_their_turn_and_are_told_when_the_queue_is_full(start_server, minilm):
+    model = ScriptedModel(["word " * 4000], delay=0.01)
+    running = start_server([model], encoders=(str(minilm),), max_running=1, max_queue=0)
+    http, admission = running.http(), running.server.serving.admission
+    texts = {"input": "a cat"}
+    ranked = {"query": "a cat", "documents": ["a dog", "a kitten"]}
+    named = {"model": minilm.resolve().name, **texts}
+    with http.stream("POST", "/v1/completions", json={"prompt": "x", "stream": True, "max_tokens": 4000}) as answer:
+        lines = answer.iter_lines()  # held, as a dropped iterator closes the connection
+        next(lines)
+        for path, body in (("/v1/embeddings", texts), ("/v1/rerank", ranked), ("/api/embed", named)):
+            refused = http.post(path, json=body)
+            assert (refused.status_code, "retry-after" in refused.headers) == (429, True), path
+    running.until(lambda: admission.running == 0)
+    assert http.post("/v1/embeddings", json=texts).status_code == 200
+    assert http.post("/v1/rerank", json=ranked).status_code == 200
+    running.until(lambda: admission.running == 0)
+    running.stop()

@@ -27,6 +27,7 @@ from octavo.serve.api import (
     tokens,
     unbuilt,
 )
+from octavo.serve.generation import ClientLeft
 from octavo.serve.http import page_files
 from octavo.serve.http.middleware import Gate
 from octavo.serve.http.settings import ServerSettings
@@ -52,12 +53,18 @@ def create_app(served: Iterable[LanguageModel], settings: ServerSettings | None 
     pages = page_files.page_files()
     app.add_middleware(Gate, settings=settings, open_paths=("/health", *pages))
     errors.install(app)
+    app.add_exception_handler(ClientLeft, nobody)
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/metrics", metrics, methods=["GET"], response_class=Response)
     for api in APIS:
         app.include_router(api.router, responses=errors.DOCUMENTED)
     page_files.mount(app, pages)
     return app
+
+
+async def nobody(request: Request, error: Exception) -> Response:
+    """The answer that no client waits for any more."""
+    return Response(status_code=499)
 
 
 async def health(request: Request) -> dict[str, str]:

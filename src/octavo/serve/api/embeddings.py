@@ -20,6 +20,7 @@ from octavo.models.encoders.runner import Floats
 from octavo.serve.answering import serving_of
 from octavo.serve.errors import invalid
 from octavo.serve.fields import Strict, Text, TokenId, wrong
+from octavo.serve.generation import in_turn
 
 router = APIRouter()
 
@@ -66,7 +67,8 @@ async def create_embeddings(body: EmbeddingsRequest, request: Request) -> dict[s
             f"Invalid value for 'dimensions': {embedder.name} has {embedder.dimensions}, not {body.dimensions}.",
             "dimensions",
         )
-    vectors, tokens = await asyncio.to_thread(_embed, embedder, body)
+    async with in_turn(serving.admission, request.receive):
+        vectors, tokens = await asyncio.to_thread(_embed, embedder, body)
     data = [
         {"object": "embedding", "index": index, "embedding": _written(vector, body.encoding_format)}
         for index, vector in enumerate(vectors)

@@ -19,6 +19,7 @@ from octavo.models.encoders.runner import Floats
 from octavo.serve.answering import serving_of
 from octavo.serve.encoders.pool import Encoder
 from octavo.serve.fields import Strict, Text
+from octavo.serve.generation import in_turn
 
 router = APIRouter()
 
@@ -51,7 +52,8 @@ async def rerank(body: RerankRequest, request: Request) -> dict[str, Any]:
     serving.require_ready()
     encoder = await serving.encoders.any(body.model)
     texts = [document if isinstance(document, str) else document.text for document in body.documents]
-    scores, tokens = await asyncio.to_thread(_scores, encoder, body.query, texts)
+    async with in_turn(serving.admission, request.receive):
+        scores, tokens = await asyncio.to_thread(_scores, encoder, body.query, texts)
     results = [
         {
             "index": place.index,
