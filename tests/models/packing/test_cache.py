@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from octavo.errors import MissingDependencyError
-from octavo.models import sources
+from octavo.fetching import sources
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.compiled import CompiledRunner
 from octavo.models.loading import make_runner
