@@ -37,6 +37,7 @@ COMMANDS = (
     "ask",
     "search",
     "index",
+    "config",
 )
 OCTAVO = [sys.executable, "-m", "octavo"]
 
