@@ -55,7 +55,7 @@ def read_pickle(path: Path) -> dict[str, TensorEntry]:
 
 
 def _entry(file: MappedFile, name: str, tensor: object) -> TensorEntry:
-    if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.layout != torch.strided or tensor.is_quantized:
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_quantized:
         raise FormatError(f"{file.path} has {name!r}, which is no dense tensor; save its state_dict")
     if tensor.numel() * tensor.element_size() > file.size:
         raise FormatError(f"{file.path} claims more numbers for {name!r} than the file has bytes; fetch it again")

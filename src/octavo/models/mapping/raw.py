@@ -27,8 +27,12 @@ RULES = (
     KeyRule("norm.weight", ("norm.weight",)),
     KeyRule("output.weight", ("lm_head.weight",)),
     *(
-        KeyRule(f"{LAYER}attention.w{name}.weight", (f"{BLOCK}attention.{name}.weight",), layout)
-        for name, layout in (("q", "pairs"), ("k", "pairs"), ("v", "plain"), ("o", "plain"))
+        KeyRule(
+            f"{LAYER}attention.w{name}.weight",
+            (f"{BLOCK}attention.{name}.weight",),
+            "pairs" if name in "qk" else "plain",
+        )
+        for name in "qkvo"
     ),
     KeyRule(LAYER + "attention_norm.weight", (BLOCK + "attention_norm.weight",)),
     KeyRule(LAYER + "ffn_norm.weight", (BLOCK + "mlp_norm.weight",)),
