@@ -63,16 +63,21 @@ def prepare(
 
 
 def embed(
-    encoder: TextEncoder, batch: Sequence[Prepared], embedded: Callable[[int, int], None] = lambda done, of: None
+    encoder: TextEncoder,
+    batch: Sequence[Prepared],
+    embedded: Callable[[int, int], None] = lambda done, of: None,
+    *,
+    at_once: int = BATCH,
 ) -> list[Vectors]:
     """Vectors of each document of a batch: (passages, dimensions), zeros where the encoder does not know it.
 
-    embedded: called with how many passages just got their vectors, and of how many.
+    embedded: called after `at_once` passages each, with how many just got their vectors, and of how many; what it
+    raises ends the work.
     """
     texts = [text for prepared in batch if prepared.known for text in prepared.texts]
     made = [np.zeros((0, encoder.dimensions), dtype=np.float32)]
-    for start in range(0, len(texts), BATCH):
-        made.append(encoder.embed(texts[start : start + BATCH], kind="passage"))
+    for start in range(0, len(texts), at_once):
+        made.append(encoder.embed(texts[start : start + at_once], kind="passage"))
         embedded(len(made[-1]), len(texts))
     known = iter(np.concatenate(made))
     unknown = np.zeros(encoder.dimensions, dtype=np.float32)
