@@ -64,7 +64,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     body_of_it.save_pretrained(folders[0])
     peer_generator.save_pretrained(folders[1])
     body, model = (Transformer.from_checkpoint(open_checkpoint(folder)) for folder in folders)
-    questions = QuestionEncoder(body, None, mean=False, max_tokens=40)  # type: ignore[arg-type]
+    questions = QuestionEncoder(body, None, pooling="cls", max_tokens=40)  # type: ignore[arg-type]
     return Both(questions, Generator(model, None, PAD, [END]), peer_questions, peer_generator)  # type: ignore[arg-type]
 
 
