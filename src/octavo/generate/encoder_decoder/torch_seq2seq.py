@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from octavo.errors import FormatError, UnsupportedError
+from octavo.fetching.sources import resolve
 from octavo.generate.encoder_decoder.torch_beams import beam_search, without_end
 from octavo.generate.encoder_decoder.torch_beams import greedy as greedy_choice
 from octavo.generate.encoder_decoder.torch_steps import Steps, steps
 from octavo.generate.lm import Beams
 from octavo.generate.tasks.completion import Limits
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
-from octavo.models.sources import resolve
 from octavo.models.transformer import Transformer
 from octavo.text.tokenizer import Tokenizer
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from octavo.models.sources import DEFAULT_ENCODER
+from octavo.fetching.sources import DEFAULT_ENCODER
 from octavo.train.recipe import Count, OptimizerSettings, ScheduleSettings, Section, TrainingSettings
 
 

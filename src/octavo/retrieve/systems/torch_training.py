@@ -14,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 
+from octavo.fetching.sources import resolve
 from octavo.generate.embed import Embedder
 from octavo.models.checkpoint import open_checkpoint
-from octavo.models.sources import resolve
 from octavo.models.transformer import Transformer
 from octavo.nn.config import (
     AttentionConfig,
