@@ -28,6 +28,7 @@ from octavo.cli.examining.doctor import doctor
 from octavo.cli.examining.fit import fit
 from octavo.cli.examining.inspect import inspect
 from octavo.cli.examining.verify import verify
+from octavo.cli.mcp import mcp
 from octavo.cli.models import export, list_models, pull, remove, show
 from octavo.cli.run import run
 from octavo.cli.running import feedback, ps, stop
@@ -76,6 +77,7 @@ def octavo(
 app.command("run")(run)
 app.command("chat")(chat)
 app.command("serve")(serve)
+app.command("mcp")(mcp)
 app.command("train")(train)
 app.command("ask")(ask)
 app.command("search")(search)
