@@ -44,7 +44,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "modules_to_save": (None, []),
 }
 """Fields that are accepted with these values only."""
-NOTHING = (None, False, {}, [])
+NOTHING: tuple[Any, ...] = (None, False, {}, [])
 """Values of a field that is not known here which switch nothing on: each version of PEFT writes some more."""
 HARMLESS = {
     **dict.fromkeys(("lora_dropout", "inference_mode", "megatron_config", "megatron_core"), "training only"),
