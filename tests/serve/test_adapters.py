@@ -38,7 +38,7 @@ def adapters(stories, tmp_path):
 
 
 def request():
-    return Request(PROMPT, max_tokens=20, sampling=Sampling(temperature=0))
+    return Request(PROMPT, max_tokens=8, sampling=Sampling(temperature=0))
 
 
 def test_each_name_is_answered_by_its_own_adapter_also_together(stories, adapters, start_server):
@@ -56,13 +56,13 @@ def test_each_name_is_answered_by_its_own_adapter_also_together(stories, adapter
             assert all(listed[name]["loaded"] for name in names)
 
             def ask(name):
-                body = {"model": name, "prompt": PROMPT, "max_tokens": 20, "temperature": 0}
-                return http.post("/v1/completions", json=body).json()
+                body = {"model": name, "prompt": PROMPT, "max_tokens": 8, "temperature": 0}
+                return http.post("/v1/completions", json=body, timeout=300).json()
 
-            with ThreadPoolExecutor(6) as pool:
-                answers = list(pool.map(ask, names * 2))
-            assert [answer["model"] for answer in answers] == names * 2
-            assert [answer["choices"][0]["text"] for answer in answers] == [alone[name] for name in names * 2]
+            with ThreadPoolExecutor(3) as pool:
+                answers = list(pool.map(ask, names))
+            assert [answer["model"] for answer in answers] == names
+            assert [answer["choices"][0]["text"] for answer in answers] == [alone[name] for name in names]
             assert ask("third")["error"]["code"] == "model_not_found"
         running.stop()
         model.engine.check()
