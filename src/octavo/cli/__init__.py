@@ -19,10 +19,12 @@ import typer
 
 from octavo.cli.bench import bench
 from octavo.cli.chat import chat
-from octavo.cli.doctor import doctor
+from octavo.cli.configuring.defaults import default_map
+from octavo.cli.configuring.show import config
 from octavo.cli.documents import ask, index, search
 from octavo.cli.embed import embed, rerank
 from octavo.cli.examining.catalogue import catalogue
+from octavo.cli.examining.doctor import doctor
 from octavo.cli.examining.fit import fit
 from octavo.cli.examining.inspect import inspect
 from octavo.cli.examining.verify import verify
@@ -93,6 +95,7 @@ app.command("bench")(bench)
 app.command("embed")(embed)
 app.command("rerank")(rerank)
 app.command("doctor")(doctor)
+app.add_typer(config, name="config")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -128,7 +131,8 @@ def _discard_output() -> None:
 def _execute(given: list[str], flags: dict[str, Any]) -> int:
     command = typer.main.get_command(app)
     try:
-        result = command.main(args=given, prog_name="octavo", standalone_mode=False, obj=flags)
+        defaults = default_map(command)
+        result = command.main(args=given, prog_name="octavo", standalone_mode=False, obj=flags, default_map=defaults)
         return result if isinstance(result, int) else 0
     except OctavoError as error:
         _say(_one_line(error))

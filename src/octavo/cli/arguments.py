@@ -16,7 +16,7 @@ RunnerName = Literal["kernels", "torch"]
 
 def _complete_model(incomplete: str) -> list[str]:
     """Installed and known names, for the shell's completion."""
-    from octavo.models import sources
+    from octavo.fetching import sources
 
     names = {*sources.KNOWN, *(model.name for model in sources.installed())}
     return sorted(name for name in names if name.startswith(incomplete))
@@ -65,7 +65,7 @@ DraftTokens = Annotated[int, typer.Option("--draft-tokens", metavar="N", help="W
 def obtain(reference: str) -> str:
     """The same reference, of a model that is now at hand: fetched where it can be and was not installed."""
     from octavo.errors import ModelNotFoundError
-    from octavo.models import sources
+    from octavo.fetching import sources
 
     try:
         sources.resolve(reference)

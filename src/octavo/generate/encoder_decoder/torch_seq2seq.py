@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from octavo.errors import FormatError, UnsupportedError
+from octavo.fetching.sources import resolve
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
-from octavo.models.sources import resolve
 from octavo.models.transformer import Transformer
 from octavo.nn.encoder_decoder.growing import GrowingCache
 from octavo.text.tokenizer import Tokenizer

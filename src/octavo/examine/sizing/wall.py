@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from octavo.examine.sizing.fit import Fit, FormatFit, Speeds
+from octavo.examine.sizing.machine import LARGEST, Machine
 from octavo.figures.axes import horizontal, log_axis, short, vertical
 from octavo.figures.drawing import COLOURS, GREY, INK, Box, Dot, Drawing, Label, Line, Shape, legend
 from octavo.figures.page import Paragraph, Part, Table
-from octavo.models.sizing.fit import Fit, FormatFit, Speeds
-from octavo.models.sizing.machine import LARGEST, Machine
 
 ROW_HEIGHT, LEFT, WIDTH = 20, 230, 900
 GROWTH = (

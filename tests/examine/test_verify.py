@@ -11,8 +11,8 @@ import pytest
 from transformers import PreTrainedModel
 
 import octavo.cli
-from octavo.models.checking import verify as module
-from octavo.models.checking.verify import Check, blocks_for, divergence, log_probabilities, sample_ids, verify
+from octavo.examine import verify as module
+from octavo.examine.verify import Check, blocks_for, divergence, log_probabilities, sample_ids, verify
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.runner import Row, Runner, StepOutput
 from octavo.models.transformer import TorchRunner

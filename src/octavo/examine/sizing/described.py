@@ -12,11 +12,11 @@ from typing import Any
 
 from octavo import settings
 from octavo.errors import ModelNotFoundError
-from octavo.models.catalogue.named import named_models
+from octavo.examine.catalogue.named import named_models
+from octavo.fetching.sources import name_of, parse_reference, resolve
 from octavo.models.checkpoint import open_checkpoint, read_config
 from octavo.models.families import find_family
 from octavo.models.formats.folder import INDEX_NAME, WEIGHTS_NAME, read_json
-from octavo.models.sources import name_of, parse_reference, resolve
 from octavo.nn.config import TransformerConfig
 
 
@@ -66,7 +66,7 @@ def _locate(reference: str) -> Path | None:
         parsed = parse_reference(reference)
         if parsed is None or parsed.kind != "hf" or parsed.file is not None:
             raise
-    from octavo.models.fetching.hub import fetch_from_hub
+    from octavo.fetching.hub import fetch_from_hub
 
     return fetch_from_hub(parsed.project, parsed.version, "config.json", offline=settings.offline(), show=False)[0]
 

@@ -44,7 +44,7 @@ def doctor(as_json: AsJson = False) -> None:
 def examine() -> dict[str, Any]:
     """What is found, for people and scripts alike. Byte counts are whole numbers; what is not there is None."""
     from octavo import settings
-    from octavo.models import sources
+    from octavo.fetching import sources
     from octavo.models.memory import free_memory
     from octavo.nn.kernels import available
 

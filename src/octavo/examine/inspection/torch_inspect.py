@@ -9,11 +9,11 @@ import torch
 
 from octavo import settings
 from octavo.errors import OctavoError, UnsupportedError
+from octavo.examine.inspection.findings import Head, Inspection
+from octavo.examine.inspection.torch_circuits import Ids, ablate, attention_patterns, logit_lens, score_heads
+from octavo.examine.sizing.cost import count_parameters
 from octavo.models.checkpoint import Checkpoint
-from octavo.models.inspection.findings import Head, Inspection
-from octavo.models.inspection.torch_circuits import Ids, ablate, attention_patterns, logit_lens, score_heads
 from octavo.models.memory import free_memory
-from octavo.models.sizing.cost import count_parameters
 from octavo.models.transformer import Transformer
 from octavo.nn.config import TransformerConfig
 from octavo.text.tokenizer import Tokenizer

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from octavo.errors import OctavoError
-from octavo.models.sizing.cost import (
+from octavo.examine.sizing.cost import (
     FORMATS,
     Parameters,
     bytes_read,
@@ -23,8 +23,8 @@ from octavo.models.sizing.cost import (
     kv_values_per_token,
     weight_sizes,
 )
-from octavo.models.sizing.described import Described
-from octavo.models.sizing.machine import Machine
+from octavo.examine.sizing.described import Described
+from octavo.examine.sizing.machine import Machine
 from octavo.nn.config import TransformerConfig
 
 KV_BYTES = 2

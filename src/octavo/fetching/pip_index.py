@@ -21,7 +21,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from urllib.request import url2pathname
 
 from octavo.errors import MissingDependencyError, ModelNotFoundError, RemoteError
-from octavo.models.fetching.downloads import describe
+from octavo.fetching.downloads import describe
 
 if TYPE_CHECKING:
     import httpx2

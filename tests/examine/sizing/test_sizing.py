@@ -16,11 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from octavo.errors import OctavoError, UnknownNameError
+from octavo.examine.sizing import cost
+from octavo.examine.sizing.described import Described, describe
+from octavo.examine.sizing.fit import Speeds, crossover, fit
+from octavo.examine.sizing.machine import Gpu, Machine, parse_gpus, peak_flops, read_bandwidth, this_machine
 from octavo.models.checkpoint import open_checkpoint
-from octavo.models.sizing import cost
-from octavo.models.sizing.described import Described, describe
-from octavo.models.sizing.fit import Speeds, crossover, fit
-from octavo.models.sizing.machine import Gpu, Machine, parse_gpus, peak_flops, read_bandwidth, this_machine
 from octavo.models.transformer import Transformer
 
 VARIANTS = runpy.run_path(str(Path(__file__).parents[2] / "parity/tiny.py"))["VARIANTS"]
