@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 RecipePath = Annotated[
     Path, typer.Argument(help="The recipe, a TOML file; recipes/shakespeare.toml shows every key.", metavar="RECIPE")
 ]
-Data = Annotated[Path | None, typer.Option("--data", metavar="FILE", help="The text, instead of data.path.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="PATH", help="The text, or the folder of files, for data.path.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of the recipe; may be repeated."),
@@ -54,29 +56,40 @@ def train(
       octavo run runs/shakespeare/model "ROMEO:"
     """
     from octavo.train.corpus import find_text
-    from octavo.train.recipe import load_recipe
+    from octavo.train.reading.questions import find_files
+    from octavo.train.recipe import Recipe, load_recipe
     from octavo.train.report import Report
 
     given = [f"data.path={json.dumps(str(data.absolute()), ensure_ascii=False)}"] if data else []
     checked = load_recipe(recipe, [*(overrides or []), *given])
-    text = find_text(checked.data, recipe.parent)
-    from octavo.train import train_recipe  # imports torch, so only once everything else is right
+    folder = out or Path("runs") / recipe.stem
+    # What trains imports torch, so only once everything else is right.
+    if isinstance(checked, Recipe):
+        text = find_text(checked.data, recipe.parent)
+        from octavo.train import train_recipe
 
-    with Report(checked.training.steps) as report:
-        result = train_recipe(checked, text, out or Path("runs") / recipe.stem, restart=restart, on_event=report)
-    _tell(result, as_json=as_json)
+        with Report(checked.training.steps) as report:
+            result = train_recipe(checked, text, folder, restart=restart, on_event=report)
+    else:
+        files = find_files(checked.data, recipe.parent)
+        from octavo.train import train_reader
+
+        with Report(checked.training.steps) as report:
+            result = train_reader(checked, files, folder, beside=recipe.parent, restart=restart, on_event=report)
+    _tell(result, reads=not isinstance(checked, Recipe), as_json=as_json)
     if result.stopped_by:
         raise typer.Exit(128 + result.stopped_by)
 
 
-def _tell(result: RunResult, *, as_json: bool) -> None:
+def _tell(result: RunResult, *, reads: bool, as_json: bool) -> None:
     if as_json:
         fields = dataclasses.asdict(result)
         typer.echo(json.dumps(fields | {"run": str(result.run), "model": result.model and str(result.model)}))
     elif result.model:
         best = f", validation loss {result.validation_loss:.4f}" if result.validation_loss is not None else ""
         typer.echo(f"{result.model}: {result.parameters:,} parameters{best}, {result.seconds:.0f} s")
-        typer.echo(f"try: octavo run {result.model} PROMPT")
+        tried = f"ask FOLDER QUESTION --reader {result.model}" if reads else f"run {result.model} PROMPT"
+        typer.echo(f"try: octavo {tried}")
     if result.stopped_by:
         saved = "and saved " if result.step else "before anything was learnt, "
         typer.echo(f"stopped {saved}at step {result.step} of {result.steps}; the same command resumes it", err=True)

@@ -16,6 +16,7 @@ from octavo.errors import FormatError, ModelNotFoundError
 from octavo.models.families import find_family, find_gguf
 from octavo.models.formats.folder import read_folder, read_json, refuse_pickle
 from octavo.models.formats.gguf import read_gguf
+from octavo.models.formats.int8 import join_int8
 from octavo.models.formats.mapped import MappedFile, TensorEntry
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import HARMLESS_KEYS, NEUTRAL_VALUES, Family
@@ -85,7 +86,7 @@ def _open_folder(folder: Path, ignore: Collection[str]) -> Checkpoint:
     raw = read_json(source)
     family = find_family(raw.get("model_type"), str(source))
     config = read_config(family, raw, str(source), ignore)
-    entries = _with_prefix(read_folder(folder), family)
+    entries = _with_prefix(join_int8(read_folder(folder), str(folder)), family)
     config = _checked_tie(config, entries, family.rules)
     harmless = _harmless(family, config, family.rules)
     if raw.get("num_nextn_predict_layers"):  # a block past the others that guesses further tokens

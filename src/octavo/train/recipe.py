@@ -9,13 +9,16 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from octavo.errors import FormatError, OctavoError, nearest
+from octavo.errors import FormatError, OctavoError, UnknownNameError, nearest
 from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, RopeConfig, TransformerConfig
 from octavo.train.recipe_errors import explain
+
+if TYPE_CHECKING:
+    from octavo.train.reading.recipe import ReaderRecipe
 
 Count = Annotated[int, Field(ge=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -155,8 +158,10 @@ class Recipe(Section):
     training: TrainingSettings = TrainingSettings()
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe | ReaderRecipe:
     """Read and check a recipe; `overrides` are `section.key=value`, the value in TOML or a bare word.
+
+    Its top-level key `objective` says which kind it is: "causal_lm" where it is left out, or "extractive_qa".
 
     Raises OctavoError for a missing file, FormatError for what is not TOML, and OctavoError or UnknownNameError, naming
     the key and the value, for what the recipe may not say.
@@ -164,10 +169,23 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     tree = _read(path)
     for override in overrides:
         _apply(tree, override)
+    kind = _kind(tree.pop("objective", "causal_lm"), path)
     try:
-        return Recipe.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise explain(error, Recipe, str(path)) from None
+        raise explain(error, kind, str(path)) from None
+
+
+def _kind(objective: Any, path: Path) -> type[Recipe | ReaderRecipe]:
+    from octavo.train.reading.recipe import ReaderRecipe
+
+    kinds: dict[str, type[Recipe | ReaderRecipe]] = {"causal_lm": Recipe, "extractive_qa": ReaderRecipe}
+    if objective not in kinds:
+        raise UnknownNameError(
+            f"{path}: objective is {objective!r}{nearest(str(objective), kinds)}; it is one of {', '.join(kinds)}",
+            param="objective",
+        )
+    return kinds[objective]
 
 
 def _read(path: Path) -> dict[str, Any]:

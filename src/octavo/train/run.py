@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,14 +73,14 @@ def train_recipe(
     began = time.perf_counter()
     corpus = read_corpus(text, recipe.data)
     run = RunFolder(folder)
-    with _told(folder), run.opened(recipe, corpus.sha256, restart=restart), StopRequest() as stop:
+    with told(folder), run.opened(recipe, corpus.sha256, restart=restart), StopRequest() as stop:
         torch.set_num_threads(recipe.training.threads or settings.threads())
         torch.manual_seed(recipe.training.seed)
         tokenizer = _tokenizer(recipe, corpus, run, on_event)
         config = recipe.model.transformer(tokenizer.vocab_size)
         trainer = _trainer(recipe, corpus, run, tokenizer, config, on_event)
         resumed_from = trainer.step or None
-        _announce(trainer, resumed_from, on_event)
+        announce(trainer, resumed_from, on_event)
         outcome = trainer.fit(stop)
         if outcome.finished and not (resumed_from == outcome.step and run.model.is_dir()):
             _export(trainer, config, tokenizer, run, stops=recipe.data.document_separator is not None)
@@ -98,7 +99,7 @@ def train_recipe(
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def told(folder: Path) -> Iterator[None]:
     """A disk that refuses is the user's to mend."""
     try:
         yield
@@ -168,7 +169,8 @@ def _trainer(
     )
 
 
-def _announce(trainer: Trainer[Tokens], resumed_from: int | None, on_event: Callable[[Event], object]) -> None:
+def announce(trainer: Trainer[Any], resumed_from: int | None, on_event: Callable[[Event], object]) -> None:
+    """Say where the run stands and how large it is."""
     if resumed_from == trainer.training.steps:
         on_event(Noted(f"this run is finished (step {resumed_from}); --restart trains anew"))
         return

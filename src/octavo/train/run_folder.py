@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from octavo.errors import FormatError, OctavoError
-from octavo.train.recipe import Recipe
+from octavo.train.recipe import Section
 
 _FREE = ("data.path", "data.source", "data.sha256")
 """Keys that do not change what is computed; the text's own checksum stands for them."""
@@ -58,7 +58,7 @@ class RunFolder:
         return self.path / ".lock"
 
     @contextmanager
-    def opened(self, recipe: Recipe, text_sha256: str, *, restart: bool) -> Iterator[None]:
+    def opened(self, recipe: Section, text_sha256: str, *, restart: bool) -> Iterator[None]:
         """Hold the folder for this process, new or with the same recipe.
 
         restart: remove what an earlier run left, only files of a run. Raises OctavoError naming each key that differs
@@ -89,7 +89,7 @@ class RunFolder:
         for file in (self.metrics, self.recipe):
             file.unlink(missing_ok=True)
 
-    def _agree(self, recipe: Recipe, text_sha256: str) -> None:
+    def _agree(self, recipe: Section, text_sha256: str) -> None:
         now = {**recipe.model_dump(mode="json"), "text_sha256": text_sha256}
         if not self.recipe.exists():
             partial = self.recipe.with_name(".recipe.json.partial")

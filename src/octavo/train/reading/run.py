@@ -1,0 +1,233 @@
+"""A reader's run from recipe to model: an encoder, questions, the one trainer, and the folder that a `Reader` opens.
+
+The threshold of having no answer is chosen on the held-out articles, which are never trained on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from octavo import settings
+from octavo.errors import OctavoError, UnsupportedError
+from octavo.generate.tasks.reading import SETTINGS_NAME, Reader, ReaderSettings, Reading
+from octavo.metrics.answers import AnswerScores, best_threshold, score_answers, token_f1
+from octavo.models.checkpoint import Checkpoint, GenerationDefaults, open_checkpoint
+from octavo.models.saving import save_checkpoint
+from octavo.models.sources import resolve
+from octavo.models.transformer import Transformer
+from octavo.nn.config import HeadConfig, TransformerConfig
+from octavo.text.tokenizer import Tokenizer
+from octavo.text.windows import PairReader
+from octavo.train.interrupt import StopRequest
+from octavo.train.metrics import Event, Noted
+from octavo.train.objectives.extractive_qa import ExtractiveQA, Marked
+from octavo.train.reading.growing import GrownEmbedding, with_characters
+from octavo.train.reading.questions import Files, Question, read_files
+from octavo.train.reading.recipe import ReaderRecipe
+from octavo.train.reading.source import QuestionSource, marked_windows
+from octavo.train.run import RunResult, announce, told
+from octavo.train.run_folder import RunFolder
+from octavo.train.trainer import Trainer
+
+EMBEDDINGS = "embed_tokens"
+
+
+def train_reader(
+    recipe: ReaderRecipe,
+    data: Path,
+    folder: Path,
+    *,
+    beside: Path = Path(),
+    restart: bool = False,
+    on_event: Callable[[Event], object] = lambda event: None,
+) -> RunResult:
+    """Train as the recipe says on the files in `data`, in a run folder; resume what is there unless `restart`.
+
+    beside: where the recipe is, for a relative `model.init`. Raises OctavoError for what recipe, files, folder or
+    machine forbid.
+    """
+    began = time.perf_counter()
+    files = read_files(data, recipe.data)
+    run = RunFolder(folder)
+    with told(folder), run.opened(recipe, files.sha256, restart=restart), StopRequest() as stop:
+        torch.set_num_threads(recipe.training.threads or settings.threads())
+        torch.manual_seed(recipe.training.seed)
+        checkpoint = open_encoder(recipe.model.init, beside)
+        tokenizer, more = checkpoint.tokenizer(), 0
+        if recipe.model.new_characters:
+            tokenizer, more = with_characters(tokenizer, files.characters)
+        model = make_model(checkpoint, more, recipe)
+        trainer = _trainer(recipe, files, run, tokenizer, model, on_event)
+        resumed_from = trainer.step or None
+        announce(trainer, resumed_from, on_event)
+        outcome = trainer.fit(stop)
+        if outcome.finished and not (run.model / SETTINGS_NAME).is_file():
+            _export(trainer, tokenizer, run, recipe, files, on_event)
+        return RunResult(
+            run=folder,
+            model=run.model if outcome.finished else None,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            step=outcome.step,
+            steps=recipe.training.steps,
+            resumed_from=resumed_from,
+            best_step=outcome.best_step,
+            validation_loss=outcome.best_validation_loss,
+            stopped_by=None if outcome.finished else stop.signal_number,
+            seconds=round(time.perf_counter() - began, 1),
+        )
+
+
+def open_encoder(reference: str, beside: Path) -> Checkpoint:
+    """The encoder to begin with, sought beside the recipe first. Raises UnsupportedError for a decoder."""
+    path = beside / reference
+    checkpoint = open_checkpoint(path if path.is_dir() else resolve(reference))
+    if checkpoint.config.encoder is None:
+        raise UnsupportedError(
+            f"model.init {reference} is a decoder; a reader is made of an encoder", param="model.init"
+        )
+    return checkpoint
+
+
+def make_model(checkpoint: Checkpoint, more: int, recipe: ReaderRecipe) -> Transformer:
+    """The encoder's weights under a head that marks answers, its own where it has one; `more` new tokens."""
+    config, encoder = checkpoint.config, checkpoint.config.encoder
+    assert encoder is not None, "refused before"
+    if config.head is None or config.head.task != "span":
+        config = replace(config, encoder=replace(encoder, head=HeadConfig("span", 2)))
+    model = Transformer(config, seed=recipe.training.seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in checkpoint.tensors:
+                parameter.copy_(torch.from_numpy(checkpoint.tensors[name].dequantize()))
+    model.embed_tokens.weight.requires_grad_(recipe.model.train_embeddings)
+    if more:
+        model.embed_tokens = GrownEmbedding(model.embed_tokens.weight, more, recipe.training.seed)  # type: ignore[assignment]
+    return model
+
+
+def _trainer(
+    recipe: ReaderRecipe,
+    files: Files,
+    run: RunFolder,
+    tokenizer: Tokenizer,
+    model: Transformer,
+    on_event: Callable[[Event], object],
+) -> Trainer[Marked]:
+    pairs, windows = PairReader(tokenizer), recipe.windows
+    if windows.max_tokens > model.config.context_length:
+        raise OctavoError(
+            f"windows.max_tokens {windows.max_tokens} is over the encoder's {model.config.context_length} positions",
+            param="windows.max_tokens",
+        )
+    mask_id = tokenizer.token_id(tokenizer.named.get("mask_token", "[MASK]"))
+    source = QuestionSource(
+        files.training,
+        pairs,
+        max_tokens=windows.max_tokens,
+        rows=recipe.training.batch_size,
+        seed=recipe.training.seed,
+        mixture=recipe.mixture,
+        mask_id=mask_id or 0,
+        texts=files.texts,
+    )
+    on_event(Noted(f"{len(source):,} windows an epoch: {len(source) / recipe.training.batch_size:.0f} steps"))
+    validation = [
+        window
+        for question in files.validation
+        for window in marked_windows(pairs, question, windows.max_tokens, windows.overlap)
+    ]
+    return Trainer(
+        model,
+        ExtractiveQA(),
+        source,
+        folder=run.path,
+        optimizer=recipe.optimizer,
+        schedule=recipe.schedule,
+        training=recipe.training,
+        validation=sorted(validation, key=lambda window: len(window.ids)),
+        on_event=on_event,
+    )
+
+
+def _export(
+    trainer: Trainer[Marked],
+    tokenizer: Tokenizer,
+    run: RunFolder,
+    recipe: ReaderRecipe,
+    files: Files,
+    on_event: Callable[[Event], object],
+) -> None:
+    model = trainer.model
+    assert isinstance(model, Transformer)
+    config, tensors = whole(model, trainer.best_parameters())
+    save_checkpoint(
+        run.model, config, "bert", tensors, tokenizer, GenerationDefaults(()), int8=recipe.model.weights == "int8"
+    )
+    longest = min(ReaderSettings.max_tokens, config.context_length)
+    reading = ReaderSettings(longest, recipe.windows.overlap)
+    if files.validation:
+        with Reader.load(run.model, weights=recipe.model.weights) as reader:
+            readings = read_all(reader, files.validation)
+        reading = replace(reading, threshold=threshold(files.validation, readings))
+        scores = scored(files.validation, readings, reading.threshold)
+        on_event(Noted(f"on the held-out articles: {described(scores)}"))
+    partial = run.model / f".{SETTINGS_NAME}.partial"
+    partial.write_text(json.dumps(asdict(reading), indent=2) + "\n", encoding="utf-8")
+    partial.rename(run.model / SETTINGS_NAME)
+
+
+def whole(
+    model: Transformer, trained: Mapping[str, NDArray[np.float32]]
+) -> tuple[TransformerConfig, dict[str, NDArray[np.float32]]]:
+    """The model's config and all its tensors, trained or not; a grown table of embeddings as one."""
+    tensors = {name: parameter.detach().cpu().numpy() for name, parameter in model.named_parameters()}
+    tensors.update(trained)
+    new = tensors.pop(f"{EMBEDDINGS}.new", None)
+    if new is not None:
+        tensors[f"{EMBEDDINGS}.weight"] = np.concatenate((tensors[f"{EMBEDDINGS}.weight"], new))
+    return replace(model.config, vocab_size=len(tensors[f"{EMBEDDINGS}.weight"])), tensors
+
+
+def read_all(reader: Reader, questions: Sequence[Question]) -> dict[str, Reading]:
+    """What a reader makes of each question's own text, by the question's id."""
+    return {question.id: reader.read(question.text, [question.context])[0] for question in questions}
+
+
+def threshold(questions: Sequence[Question], readings: Mapping[str, Reading]) -> float:
+    """The greatest `no_answer_score` with which it is best to answer, by mean F1 over questions that may have none."""
+    golds = {question.id: [text for _, text in question.golds] for question in questions}
+    answers = texts(questions, readings, math.inf)
+    f1 = {name: token_f1(answers[name], gold) for name, gold in golds.items()}
+    return best_threshold(f1, {name: reading.no_answer_score for name, reading in readings.items()}, golds)[1]
+
+
+def scored(questions: Sequence[Question], readings: Mapping[str, Reading], at: float) -> AnswerScores:
+    """SQuAD's measures of the readings, answers held back where no answer is likelier by more than `at`."""
+    golds = {question.id: [text for _, text in question.golds] for question in questions}
+    return score_answers(texts(questions, readings, at), golds)
+
+
+def texts(questions: Sequence[Question], readings: Mapping[str, Reading], at: float) -> dict[str, str]:
+    """Each question's answer, empty where it is held back."""
+    found = {}
+    for question in questions:
+        reading = readings[question.id]
+        answered = reading.no_answer_score <= at
+        found[question.id] = question.context[reading.start : reading.end] if answered else ""
+    return found
+
+
+def described(scores: AnswerScores) -> str:
+    """A line of figures, those of both kinds of questions apart."""
+    has = "none" if scores.has_answer_f1 is None else f"{scores.has_answer_f1:.2f}"
+    no = "none" if scores.no_answer is None else f"{scores.no_answer:.2f}"
+    return f"F1 {scores.f1:.2f}, exact {scores.exact:.2f} (with an answer: F1 {has}; without: {no})"
