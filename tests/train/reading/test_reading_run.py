@@ -34,7 +34,8 @@ held_out = ["held"]
 [model]
 init = "encoder"
 train_embeddings = true
-new_characters = true
+new_characters = 1
+matches = true
 weights = "int8"
 [windows]
 max_tokens = 64
@@ -44,9 +45,9 @@ learning_rate = 1e-2
 [schedule]
 warmup_steps = 5
 [training]
-steps = 100
+steps = 160
 batch_size = 12
-validate_every = 100
+validate_every = 160
 checkpoint_every = 20
 log_every = 20
 seed = 4
@@ -111,7 +112,7 @@ def test_a_run_learns_its_questions_and_leaves_a_reader(recipe: Path, tmp_path: 
     assert found.text == THINGS[4] and chinese.text == THINGS[5] and not lacking.answered
     assert "首" in open_checkpoint(result.model).tokenizer().backend.get_vocab()
     again = run(recipe, tmp_path / "run")
-    assert again.resumed_from == 100 and again.model == result.model
+    assert again.resumed_from == 160 and again.model == result.model
 
 
 def test_a_resumed_run_is_bit_equal(recipe: Path, tmp_path: Path) -> None:

@@ -23,11 +23,14 @@ from octavo.models.encoders.loading import make_encoder
 from octavo.models.encoders.runner import EncoderRow, EncoderRunner, Floats, Weights
 from octavo.models.formats.folder import read_json
 from octavo.models.sources import resolve
-from octavo.text.windows import LONGEST_QUESTION, PairReader, Window
+from octavo.nn.config import TransformerConfig
+from octavo.text.windows import LONGEST_QUESTION, MATCHING_TYPES, PairReader, Window
 
 SHIPPED = Path(__file__).parents[2] / "models/shipped/reader"
 """The reader that comes with the package; its README.md says what it was trained on and how well it reads."""
 SETTINGS_NAME = "reader.json"
+MOST_UNKNOWN = 0.25
+"""A question with a greater share of tokens that the reader does not know is not for it."""
 READ_AT_ONCE = 32
 """Longest windows that go through the encoder together; as many tokens of shorter ones."""
 
@@ -84,7 +87,8 @@ class Reader:
         self.settings = settings
         self._runner = runner
         self._head = EncoderHead(checkpoint)
-        self._pairs = PairReader(checkpoint.tokenizer())
+        tokenizer = checkpoint.tokenizer()
+        self._pairs, self._unknown = PairReader(tokenizer, matches=matches(checkpoint.config)), tokenizer.unk_id
         self._lock = threading.Lock()
 
     @staticmethod
@@ -150,10 +154,20 @@ class Reader:
                 best[number] = joined(best[number], found)
         return [reading or Reading(0, 0, -np.inf, 0.0) for reading in best]
 
+    def knows(self, text: str) -> bool:
+        """Whether the vocabulary has tokens for most of a text."""
+        ids = self._pairs.pieces(text).ids
+        return sum(token == self._unknown for token in ids) <= MOST_UNKNOWN * len(ids)
+
     def close(self) -> None:
         """Free the encoder's memory. Idempotent."""
         with self._lock:
             self._runner.close()
+
+
+def matches(config: TransformerConfig) -> bool:
+    """Whether a reader is told what stands both in the question and in the text."""
+    return config.encoder is not None and config.encoder.token_types >= MATCHING_TYPES
 
 
 def best_span(scores: Floats, window: Window, longest: int) -> Reading:

@@ -6,6 +6,9 @@ others, and match it with itself, before it was trained at all.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import tokenizers
 import torch
 from tokenizers import models
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 
 from octavo.errors import UnsupportedError
 from octavo.text.tokenizer import Tokenizer
+from octavo.text.wordpiece import MAX_WORD
 
 
 class GrownEmbedding(nn.Module):
@@ -42,21 +46,22 @@ def like(known: Tensor, more: int, seed: int) -> Tensor:
     return drawn
 
 
-def with_characters(tokenizer: Tokenizer, texts: str) -> tuple[Tokenizer, int]:
-    """The tokenizer with each character of the texts that it knows no token for, and how many those are.
+def with_characters(tokenizer: Tokenizer, texts: Sequence[tuple[str, str]], occurrences: int) -> tuple[Tokenizer, int]:
+    """The tokenizer with each character that stands so often in (name, text) and that it lacks, and how many those are.
 
     Raises UnsupportedError for a vocabulary that is not WordPiece.
     """
     if not isinstance(tokenizer.backend.model, models.WordPiece):
         raise UnsupportedError("new characters are added to a WordPiece vocabulary; leave model.new_characters out")
     vocabulary = tokenizer.backend.get_vocab(with_added_tokens=False)
-    normalised = tokenizer.backend.normalizer.normalize_str("".join(sorted(set(texts))))
-    fresh = sorted(set(normalised.split()) | set("".join(normalised.split())))
-    fresh = [character for character in fresh if len(character) == 1 and character not in vocabulary]
+    counts: Counter[str] = Counter()
+    for _, text in texts:
+        counts.update("".join(tokenizer.backend.normalizer.normalize_str(text).split()))
+    fresh = sorted(
+        character for character, count in counts.items() if count >= occurrences and character not in vocabulary
+    )
     grown = {**vocabulary, **{character: len(vocabulary) + index for index, character in enumerate(fresh)}}
     backend = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
-    backend.model = models.WordPiece(grown, unk_token=tokenizer.named["unk_token"], max_input_chars_per_word=100)
-    return (
-        Tokenizer(backend, named=tokenizer.named, templates=tokenizer.chat_templates, config=tokenizer.config),
-        len(fresh),
-    )
+    backend.model = models.WordPiece(grown, unk_token=tokenizer.named["unk_token"], max_input_chars_per_word=MAX_WORD)
+    kept = {"templates": tokenizer.chat_templates, "config": tokenizer.config}
+    return Tokenizer(backend, named=tokenizer.named, **kept), len(fresh)

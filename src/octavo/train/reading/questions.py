@@ -42,11 +42,6 @@ class Files:
         """(article, text) of the training part, each once, in a fixed order."""
         return sorted({(question.article, question.context) for question in self.training})
 
-    @property
-    def characters(self) -> str:
-        """Every character of the training part."""
-        return "".join(sorted(set().union(*(question.text + question.context for question in self.training))))
-
 
 def find_files(data: QuestionFiles, beside: Path) -> Path:
     """The folder of the files. Raises OctavoError that says where it was sought and what is missing."""

@@ -35,8 +35,11 @@ class EncoderSettings(Section):
     """A model's folder (sought as `data.path` is) or reference: an encoder of BERT's shape, with or without a head."""
     train_embeddings: bool = False
     """Whether the table of token embeddings is trained too, or only what reads it."""
-    new_characters: bool = False
-    """Whether characters of the files that the vocabulary lacks become tokens. Their embeddings are always trained."""
+    new_characters: Annotated[int, Field(ge=0)] = 0
+    """Characters that the vocabulary lacks become tokens where the files have them so often; their embeddings are
+    always trained. 0: none do."""
+    matches: bool = False
+    """Whether the reader is told, by two more types of tokens, which words stand in the question and in the text."""
     weights: Literal["f32", "int8"] = "f32"
     """How the finished model is written; int8: a scale for each 32 numbers."""
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from octavo import settings
 from octavo.errors import OctavoError, UnsupportedError
-from octavo.generate.tasks.reading import SETTINGS_NAME, Reader, ReaderSettings, Reading
+from octavo.generate.tasks.reading import SETTINGS_NAME, Reader, ReaderSettings, Reading, matches
 from octavo.metrics.answers import AnswerScores, best_threshold, score_answers, token_f1
 from octavo.models.checkpoint import Checkpoint, GenerationDefaults, open_checkpoint
 from octavo.models.saving import save_checkpoint
@@ -26,7 +26,8 @@ from octavo.models.sources import resolve
 from octavo.models.transformer import Transformer
 from octavo.nn.config import HeadConfig, TransformerConfig
 from octavo.text.tokenizer import Tokenizer
-from octavo.text.windows import PairReader
+from octavo.text.windows import MATCHING_TYPES, PairReader
+from octavo.text.wordpiece import save_vocabulary
 from octavo.train.interrupt import StopRequest
 from octavo.train.metrics import Event, Noted
 from octavo.train.objectives.extractive_qa import ExtractiveQA, Marked
@@ -38,7 +39,7 @@ from octavo.train.run import RunResult, announce, told
 from octavo.train.run_folder import RunFolder
 from octavo.train.trainer import Trainer
 
-EMBEDDINGS = "embed_tokens"
+EMBEDDINGS, TYPES = "embed_tokens", "embed_types.weight"
 
 
 def train_reader(
@@ -64,7 +65,7 @@ def train_reader(
         checkpoint = open_encoder(recipe.model.init, beside)
         tokenizer, more = checkpoint.tokenizer(), 0
         if recipe.model.new_characters:
-            tokenizer, more = with_characters(tokenizer, files.characters)
+            tokenizer, more = with_characters(tokenizer, files.texts, recipe.model.new_characters)
         model = make_model(checkpoint, more, recipe)
         trainer = _trainer(recipe, files, run, tokenizer, model, on_event)
         resumed_from = trainer.step or None
@@ -103,11 +104,16 @@ def make_model(checkpoint: Checkpoint, more: int, recipe: ReaderRecipe) -> Trans
     assert encoder is not None, "refused before"
     if config.head is None or config.head.task != "span":
         config = replace(config, encoder=replace(encoder, head=HeadConfig("span", 2)))
-    model = Transformer(config, seed=recipe.training.seed)
+    types = max(encoder.token_types, MATCHING_TYPES) if recipe.model.matches else encoder.token_types
+    assert config.encoder is not None, "an encoder still"
+    model = Transformer(replace(config, encoder=replace(config.encoder, token_types=types)), seed=recipe.training.seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name in checkpoint.tensors:
-                parameter.copy_(torch.from_numpy(checkpoint.tensors[name].dequantize()))
+                values = torch.from_numpy(checkpoint.tensors[name].dequantize())
+                if name == TYPES:  # new types begin as the old ones, which they are kinds of
+                    values = values[torch.arange(types) % encoder.token_types]
+                parameter.copy_(values)
     model.embed_tokens.weight.requires_grad_(recipe.model.train_embeddings)
     if more:
         model.embed_tokens = GrownEmbedding(model.embed_tokens.weight, more, recipe.training.seed)  # type: ignore[assignment]
@@ -122,7 +128,7 @@ def _trainer(
     model: Transformer,
     on_event: Callable[[Event], object],
 ) -> Trainer[Marked]:
-    pairs, windows = PairReader(tokenizer), recipe.windows
+    pairs, windows = PairReader(tokenizer, matches=matches(model.config)), recipe.windows
     if windows.max_tokens > model.config.context_length:
         raise OctavoError(
             f"windows.max_tokens {windows.max_tokens} is over the encoder's {model.config.context_length} positions",
@@ -169,9 +175,9 @@ def _export(
     model = trainer.model
     assert isinstance(model, Transformer)
     config, tensors = whole(model, trainer.best_parameters())
-    save_checkpoint(
-        run.model, config, "bert", tensors, tokenizer, GenerationDefaults(()), int8=recipe.model.weights == "int8"
-    )
+    int8 = recipe.model.weights == "int8"
+    save_checkpoint(run.model, config, "bert", tensors, None, GenerationDefaults(()), int8=int8)
+    save_vocabulary(tokenizer, run.model)
     longest = min(ReaderSettings.max_tokens, config.context_length)
     reading = ReaderSettings(longest, recipe.windows.overlap)
     if files.validation:
