@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
 RecipePath = Annotated[
     Path, typer.Argument(help="The recipe, a TOML file; recipes/shakespeare.toml shows every key.", metavar="RECIPE")
 ]
-Data = Annotated[
-    Path | None, typer.Option("--data", metavar="PATH", help="The text, or the folder of files, for data.path.")
-]
+Data = Annotated[Path | None, typer.Option("--data", metavar="FILE", help="The text, instead of data.path.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of the recipe; may be repeated."),
@@ -57,28 +56,55 @@ def train(
     """
     from octavo.train.corpus import find_text
     from octavo.train.reading.questions import find_files
-    from octavo.train.recipe import Recipe, load_recipe
+    from octavo.train.reading.recipe import ReaderRecipe
+    from octavo.train.recipe import load_any
     from octavo.train.report import Report
 
     given = [f"data.path={json.dumps(str(data.absolute()), ensure_ascii=False)}"] if data else []
-    checked = load_recipe(recipe, [*(overrides or []), *given])
-    folder = out or Path("runs") / recipe.stem
-    # What trains imports torch, so only once everything else is right.
-    if isinstance(checked, Recipe):
-        text = find_text(checked.data, recipe.parent)
-        from octavo.train import train_recipe
-
-        with Report(checked.training.steps) as report:
-            result = train_recipe(checked, text, folder, restart=restart, on_event=report)
-    else:
-        files = find_files(checked.data, recipe.parent)
-        from octavo.train import train_reader
-
-        with Report(checked.training.steps) as report:
-            result = train_reader(checked, files, folder, beside=recipe.parent, restart=restart, on_event=report)
-    _tell(result, reads=not isinstance(checked, Recipe), as_json=as_json)
+    checked = load_any(recipe, _kinds(), [*(overrides or []), *given])
+    reads = isinstance(checked, ReaderRecipe)
+    found = find_files(checked.data, recipe.parent) if reads else find_text(checked.data, recipe.parent)
+    run = _runner(checked)  # imports torch, so only once everything else is right
+    with Report(checked.training.steps) as report:
+        result = run(checked, found, out or Path("runs") / recipe.stem, restart=restart, on_event=report)
+    _tell(result, reads=reads, as_json=as_json)
     if result.stopped_by:
         raise typer.Exit(128 + result.stopped_by)
+
+
+def _kinds() -> dict[str, Any]:
+    """Recipes by their objective."""
+    from octavo.retrieve.systems.recipes import FidRecipe, RagRecipe, RetroRecipe
+    from octavo.train.reading.recipe import EXTRACTIVE_QA, ReaderRecipe
+    from octavo.train.recipe import CAUSAL_LM, Recipe
+
+    return {
+        CAUSAL_LM: Recipe, EXTRACTIVE_QA: ReaderRecipe, "rag": RagRecipe, "fid": FidRecipe, "retro": RetroRecipe
+    }  # fmt: skip
+
+
+def _runner(recipe: Any) -> Callable[..., RunResult]:
+    """What trains by a recipe."""
+    from octavo.train import train_recipe
+    from octavo.train.recipe import Recipe
+
+    if isinstance(recipe, Recipe):
+        return train_recipe
+    from octavo.train.reading.recipe import ReaderRecipe
+
+    if isinstance(recipe, ReaderRecipe):
+        from octavo.train import train_reader
+
+        return train_reader
+    from octavo.retrieve.systems.recipes import FidRecipe, RetroRecipe
+
+    if isinstance(recipe, RetroRecipe):
+        from octavo.retrieve.systems.torch_retro_training import train_retro
+
+        return train_retro
+    from octavo.retrieve.systems.torch_training import train_fid, train_rag
+
+    return train_fid if isinstance(recipe, FidRecipe) else train_rag
 
 
 def _tell(result: RunResult, *, reads: bool, as_json: bool) -> None:

@@ -7,9 +7,9 @@ Unusual: no torch here, so that a mistake is answered at once; every section is 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -17,10 +17,9 @@ from octavo.errors import FormatError, OctavoError, UnknownNameError, nearest
 from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, RopeConfig, TransformerConfig
 from octavo.train.recipe_errors import explain
 
-if TYPE_CHECKING:
-    from octavo.train.reading.recipe import ReaderRecipe
-
 Count = Annotated[int, Field(ge=1)]
+CAUSAL_LM: Final = "causal_lm"
+"""The objective of a recipe that names none."""
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -158,34 +157,34 @@ class Recipe(Section):
     training: TrainingSettings = TrainingSettings()
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe | ReaderRecipe:
+Kind = TypeVar("Kind", bound=Section)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a language model; as `load_any`."""
+    return load_any(path, {CAUSAL_LM: Recipe}, overrides)
+
+
+def load_any(path: Path, kinds: Mapping[str, type[Kind]], overrides: Sequence[str] = ()) -> Kind:
     """Read and check a recipe; `overrides` are `section.key=value`, the value in TOML or a bare word.
 
-    Its top-level key `objective` says which kind it is: "causal_lm" where it is left out, or "extractive_qa".
-
-    Raises OctavoError for a missing file, FormatError for what is not TOML, and OctavoError or UnknownNameError, naming
-    the key and the value, for what the recipe may not say.
+    kinds: by the top-level key `objective`, which is "causal_lm" where it is left out. Raises OctavoError for a missing
+    file, FormatError for what is not TOML, and OctavoError or UnknownNameError, naming the key and the value, for what
+    the recipe may not say.
     """
     tree = _read(path)
     for override in overrides:
         _apply(tree, override)
-    kind = _kind(tree.pop("objective", "causal_lm"), path)
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as error:
-        raise explain(error, kind, str(path)) from None
-
-
-def _kind(objective: Any, path: Path) -> type[Recipe | ReaderRecipe]:
-    from octavo.train.reading.recipe import ReaderRecipe
-
-    kinds: dict[str, type[Recipe | ReaderRecipe]] = {"causal_lm": Recipe, "extractive_qa": ReaderRecipe}
+    objective = tree.pop("objective", CAUSAL_LM)
     if objective not in kinds:
         raise UnknownNameError(
-            f"{path}: objective is {objective!r}{nearest(str(objective), kinds)}; it is one of {', '.join(kinds)}",
+            f"{path}: objective is {objective!r}{nearest(str(objective), kinds)}; known are {', '.join(kinds)}",
             param="objective",
         )
-    return kinds[objective]
+    try:
+        return kinds[objective].model_validate(tree)
+    except ValidationError as error:
+        raise explain(error, kinds[objective], str(path)) from None
 
 
 def _read(path: Path) -> dict[str, Any]:

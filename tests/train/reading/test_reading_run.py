@@ -16,9 +16,9 @@ from octavo.errors import OctavoError, UnknownNameError
 from octavo.generate.tasks.reading import Reader
 from octavo.models.checkpoint import open_checkpoint
 from octavo.train.metrics import Event, Noted
-from octavo.train.reading.recipe import ReaderRecipe
+from octavo.train.reading.recipe import EXTRACTIVE_QA, ReaderRecipe
 from octavo.train.reading.run import train_reader
-from octavo.train.recipe import load_recipe
+from octavo.train.recipe import load_any
 from octavo.train.run import RunResult
 from octavo.train.snapshots import read
 
@@ -88,9 +88,12 @@ def article(title: str) -> dict[str, Any]:
 
 
 def run(recipe: Path, folder: Path, *overrides: str, **options: Any) -> RunResult:
-    checked = load_recipe(recipe, overrides)
-    assert isinstance(checked, ReaderRecipe)
-    return train_reader(checked, recipe.parent, folder, beside=recipe.parent, **options)
+    encoder = f"model.init={recipe.parent / 'encoder'}"
+    return train_reader(load(recipe, [encoder, *overrides]), recipe.parent, folder, **options)
+
+
+def load(recipe: Path, overrides: list[str]) -> ReaderRecipe:
+    return load_any(recipe, {EXTRACTIVE_QA: ReaderRecipe}, overrides)
 
 
 def test_a_run_learns_its_questions_and_leaves_a_reader(recipe: Path, tmp_path: Path) -> None:
@@ -141,10 +144,10 @@ def test_the_known_embeddings_stay_and_new_characters_are_learnt(recipe: Path, t
 
 def test_a_recipe_says_what_is_wrong_with_it(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown key 'mixture.clozs', did you mean 'clozes'"):
-        load_recipe(recipe, ["mixture.clozs=3"])
+        load(recipe, ["mixture.clozs=3"])
     other = tmp_path / "other.toml"
     other.write_text(RECIPE.replace("extractive_qa", "extractive"))
     with pytest.raises(UnknownNameError, match="did you mean 'extractive_qa'"):
-        load_recipe(other)
+        load(other, [])
     with pytest.raises(OctavoError, match=r"windows.max_tokens 200 is over the encoder's 96 positions"):
         run(recipe, tmp_path / "run", "windows.max_tokens=200")

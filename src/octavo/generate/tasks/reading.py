@@ -16,13 +16,13 @@ from typing import Any, Literal
 import numpy as np
 
 from octavo.errors import FormatError, OctavoError, UnsupportedError
+from octavo.fetching.sources import resolve
 from octavo.generate.embed import batches
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.encoders.heads import EncoderHead
 from octavo.models.encoders.loading import make_encoder
 from octavo.models.encoders.runner import EncoderRow, EncoderRunner, Floats, Weights
 from octavo.models.formats.folder import read_json
-from octavo.models.sources import resolve
 from octavo.nn.config import TransformerConfig
 from octavo.text.windows import LONGEST_QUESTION, MATCHING_TYPES, PairReader, Window
 

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from octavo.train.recipe import OptimizerSettings, ScheduleSettings, Section, TrainingSettings
 
+EXTRACTIVE_QA: Final = "extractive_qa"
+"""The objective that such a recipe names."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,26 +15,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from octavo import settings
 from octavo.errors import OctavoError, UnsupportedError
+from octavo.fetching.sources import resolve
 from octavo.generate.tasks.reading import SETTINGS_NAME, Reader, ReaderSettings, Reading, matches
 from octavo.metrics.answers import AnswerScores, best_threshold, score_answers, token_f1
 from octavo.models.checkpoint import Checkpoint, GenerationDefaults, open_checkpoint
 from octavo.models.saving import save_checkpoint
-from octavo.models.sources import resolve
 from octavo.models.transformer import Transformer
 from octavo.nn.config import HeadConfig, TransformerConfig
 from octavo.text.tokenizer import Tokenizer
 from octavo.text.windows import MATCHING_TYPES, PairReader
 from octavo.text.wordpiece import save_vocabulary
-from octavo.train.interrupt import StopRequest
 from octavo.train.metrics import Event, Noted
 from octavo.train.objectives.extractive_qa import ExtractiveQA, Marked
 from octavo.train.reading.growing import GrownEmbedding, with_characters
 from octavo.train.reading.questions import Files, Question, read_files
 from octavo.train.reading.recipe import ReaderRecipe
 from octavo.train.reading.source import QuestionSource, marked_windows
-from octavo.train.run import RunResult, announce, told
+from octavo.train.run import Prepared, RunResult, run_training
 from octavo.train.run_folder import RunFolder
 from octavo.train.trainer import Trainer
 
@@ -47,50 +44,29 @@ def train_reader(
     data: Path,
     folder: Path,
     *,
-    beside: Path = Path(),
     restart: bool = False,
     on_event: Callable[[Event], object] = lambda event: None,
 ) -> RunResult:
     """Train as the recipe says on the files in `data`, in a run folder; resume what is there unless `restart`.
 
-    beside: where the recipe is, for a relative `model.init`. Raises OctavoError for what recipe, files, folder or
-    machine forbid.
+    Raises OctavoError for what recipe, files, folder or machine forbid.
     """
-    began = time.perf_counter()
     files = read_files(data, recipe.data)
-    run = RunFolder(folder)
-    with told(folder), run.opened(recipe, files.sha256, restart=restart), StopRequest() as stop:
-        torch.set_num_threads(recipe.training.threads or settings.threads())
-        torch.manual_seed(recipe.training.seed)
-        checkpoint = open_encoder(recipe.model.init, beside)
+
+    def prepare(run: RunFolder) -> Prepared[Marked]:
+        checkpoint = open_encoder(recipe.model.init)
         tokenizer, more = checkpoint.tokenizer(), 0
         if recipe.model.new_characters:
             tokenizer, more = with_characters(tokenizer, files.texts, recipe.model.new_characters)
-        model = make_model(checkpoint, more, recipe)
-        trainer = _trainer(recipe, files, run, tokenizer, model, on_event)
-        resumed_from = trainer.step or None
-        announce(trainer, resumed_from, on_event)
-        outcome = trainer.fit(stop)
-        if outcome.finished and not (run.model / SETTINGS_NAME).is_file():
-            _export(trainer, tokenizer, run, recipe, files, on_event)
-        return RunResult(
-            run=folder,
-            model=run.model if outcome.finished else None,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            step=outcome.step,
-            steps=recipe.training.steps,
-            resumed_from=resumed_from,
-            best_step=outcome.best_step,
-            validation_loss=outcome.best_validation_loss,
-            stopped_by=None if outcome.finished else stop.signal_number,
-            seconds=round(time.perf_counter() - began, 1),
-        )
+        trainer = _trainer(recipe, files, run, tokenizer, make_model(checkpoint, more, recipe), on_event)
+        return Prepared(trainer, lambda: _export(trainer, tokenizer, run, recipe, files, on_event))
+
+    return run_training(recipe, files.sha256, folder, prepare, restart=restart, on_event=on_event)
 
 
-def open_encoder(reference: str, beside: Path) -> Checkpoint:
-    """The encoder to begin with, sought beside the recipe first. Raises UnsupportedError for a decoder."""
-    path = beside / reference
-    checkpoint = open_checkpoint(path if path.is_dir() else resolve(reference))
+def open_encoder(reference: str) -> Checkpoint:
+    """The encoder to begin with. Raises UnsupportedError for a decoder."""
+    checkpoint = open_checkpoint(resolve(reference))
     if checkpoint.config.encoder is None:
         raise UnsupportedError(
             f"model.init {reference} is a decoder; a reader is made of an encoder", param="model.init"
@@ -175,20 +151,19 @@ def _export(
     model = trainer.model
     assert isinstance(model, Transformer)
     config, tensors = whole(model, trainer.best_parameters())
+    candidate = run.path / "candidate"
     int8 = recipe.model.weights == "int8"
-    save_checkpoint(run.model, config, "bert", tensors, None, GenerationDefaults(()), int8=int8)
-    save_vocabulary(tokenizer, run.model)
-    longest = min(ReaderSettings.max_tokens, config.context_length)
-    reading = ReaderSettings(longest, recipe.windows.overlap)
+    save_checkpoint(candidate, config, "bert", tensors, None, GenerationDefaults(()), int8=int8)
+    save_vocabulary(tokenizer, candidate)
+    reading = ReaderSettings(min(ReaderSettings.max_tokens, config.context_length), recipe.windows.overlap)
     if files.validation:
-        with Reader.load(run.model, weights=recipe.model.weights) as reader:
+        with Reader.load(candidate, weights=recipe.model.weights) as reader:
             readings = read_all(reader, files.validation)
         reading = replace(reading, threshold=threshold(files.validation, readings))
         scores = scored(files.validation, readings, reading.threshold)
         on_event(Noted(f"on the held-out articles: {described(scores)}"))
-    partial = run.model / f".{SETTINGS_NAME}.partial"
-    partial.write_text(json.dumps(asdict(reading), indent=2) + "\n", encoding="utf-8")
-    partial.rename(run.model / SETTINGS_NAME)
+    (candidate / SETTINGS_NAME).write_text(json.dumps(asdict(reading), indent=2) + "\n", encoding="utf-8")
+    candidate.rename(run.model)
 
 
 def whole(
