@@ -51,6 +51,7 @@ def test_answers_equal_a_search_over_the_logits_of_transformers(runner: str, mod
         assert reading.null_score == pytest.approx(null, abs=2e-4)
         assert reading.score == pytest.approx(score, abs=2e-4)
     sure = [reading.no_answer_score for reading in readings]
+    assert sure == [reading.margin for reading in readings]  # no weights, so no evidence
     assert best.passage == int(np.argmin(sure)) == int(np.argmax(relevance))
     assert best.text == PASSAGES[best.passage][best.start : best.end]
     assert best.answered == (min(sure) <= 0.5)
@@ -119,3 +120,18 @@ def test_what_is_no_reader_is_refused(minilm: Path, model: Path, tmp_path: Path)
     (folder / SETTINGS_NAME).write_text('{"max_tokens": 500}')
     with pytest.raises(FormatError, match="do not fit the model"):
         Reader.load(folder)
+    (folder / SETTINGS_NAME).write_text('{"weights": [1, 2]}')
+    with pytest.raises(FormatError, match="weights that are not 8 numbers"):
+        Reader.load(folder)
+
+
+def test_evidence_changes_which_passage_answers(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(model, folder)
+    # Only a missing name counts, and one is enough to hold the answer back.
+    (folder / SETTINGS_NAME).write_text('{"max_tokens": 128, "overlap": 8, "weights": [0, 5, 0, 0, 0, 0, 0, -2]}')
+    with Reader.load(folder, weights="f32") as reader:
+        found = reader.answer("Which river flows through Paris?", ["Rome lies on the Tiber.", "Paris has a river."])
+        lacking = reader.answer("Which river flows through Oslo?", ["Rome lies on the Tiber.", "Paris has a river."])
+    assert (found.passage, found.answered, found.no_answer_score) == (1, True, -2)
+    assert (lacking.answered, lacking.no_answer_score) == (False, 3)

@@ -7,6 +7,7 @@ their difference is comparable across passages (Devlin et al. 2018, arXiv 1810.0
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ import numpy as np
 from octavo.errors import FormatError, OctavoError, UnsupportedError
 from octavo.fetching.sources import resolve
 from octavo.generate.embed import batches
+from octavo.generate.tasks.evidence import FEATURES, features, log_odds
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.encoders.heads import EncoderHead
 from octavo.models.encoders.loading import make_encoder
@@ -39,26 +41,32 @@ READ_AT_ONCE = 32
 class ReaderSettings:
     """max_tokens: of a window. overlap: tokens that neighbouring windows share. longest_answer: in tokens.
 
-    threshold: a question is answered where `no_answer_score` is not above it.
+    threshold: a question is answered where `no_answer_score` is not above it. weights: of `evidence.FEATURES` and a
+    constant, which make that score; empty: it is the margin alone.
     """
 
     max_tokens: int = 256
     overlap: int = 64
     longest_answer: int = 30
     threshold: float = 0.0
+    weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the reader makes of one passage: its best answer, characters start to end, and the scores of both sides."""
+    """What the reader makes of one passage: its best answer, characters start to end, and the scores of both sides.
+
+    no_answer_score: the log-odds that there is no answer, of margin and evidence.
+    """
 
     start: int
     end: int
     score: float
     null_score: float
+    no_answer_score: float = 0.0
 
     @property
-    def no_answer_score(self) -> float:
+    def margin(self) -> float:
         """How much likelier no answer is than the best one, in logits."""
         return self.null_score - self.score
 
@@ -67,7 +75,7 @@ class Reading:
 class Answer:
     """text: exactly the characters start to end of passages[passage], the likeliest answer, even where it is held back.
 
-    answered: whether the reader stands by it. score: of the span. no_answer_score: no answer's score less that.
+    answered: whether the reader stands by it. score: of the span. no_answer_score: the log-odds that there is none.
     """
 
     text: str
@@ -77,6 +85,10 @@ class Answer:
     no_answer_score: float
     passage: int
     answered: bool
+
+
+NOTHING = Reading(0, 0, -math.inf, 0.0)
+"""Of a passage without tokens."""
 
 
 class Reader:
@@ -131,7 +143,7 @@ class Reader:
 
     def relevance(self, question: str, passages: Sequence[str]) -> Floats:
         """(n,): how surely each passage answers a question, for ranking them; higher is surer."""
-        return np.array([-reading.no_answer_score for reading in self.read(question, passages)], np.float32)
+        return np.array([-reading.margin for reading in self.read(question, passages)], np.float32)
 
     def read(self, question: str, passages: Sequence[str]) -> list[Reading]:
         """The best answer of each passage by itself; one without any words has an empty span, never the likelier."""
@@ -152,7 +164,16 @@ class Reader:
                 number, window = windows[index]
                 found = best_span(scores[end - lengths[index] : end], window, settings.longest_answer)
                 best[number] = joined(best[number], found)
-        return [reading or Reading(0, 0, -np.inf, 0.0) for reading in best]
+        read = (reading or NOTHING for reading in best)
+        return [self._judged(question, *pair) for pair in zip(passages, read, strict=True)]
+
+    def _judged(self, question: str, passage: str, reading: Reading) -> Reading:
+        """A reading with the evidence against it weighed."""
+        weights = self.settings.weights
+        if not weights or reading.end <= reading.start:
+            return replace(reading, no_answer_score=reading.margin)
+        row = features(question, passage, reading.start, reading.end, reading.margin)
+        return replace(reading, no_answer_score=log_odds(weights, row))
 
     def knows(self, text: str) -> bool:
         """Whether the vocabulary has tokens for most of a text."""
@@ -174,7 +195,7 @@ def best_span(scores: Floats, window: Window, longest: int) -> Reading:
     """The likeliest span of a window. scores: (tokens, 2), of starting and of ending at each token."""
     null, count = float(scores[0].sum()), len(window.ranges)
     if not count:
-        return Reading(0, 0, -np.inf, null)
+        return Reading(0, 0, -math.inf, null)
     text = scores[window.first : window.first + count]
     sums = np.full((min(longest, count), count), -np.inf, np.float32)  # (tokens of the span - 1, its first)
     for more in range(len(sums)):
@@ -198,13 +219,15 @@ def read_settings(path: Path, context_length: int) -> ReaderSettings:
     if not path.is_file():
         return usual
     raw = read_json(path)
-    known = {name: type(value) for name, value in vars(usual).items()}
-    for name, value in raw.items():
-        if name not in known or not isinstance(value, (int, float)) or (known[name] is int and type(value) is not int):
-            raise FormatError(
-                f"{path} says {name} = {json.dumps(value)}; it knows {', '.join(known)}, which are numbers"
-            )
-    settings = replace(usual, **_typed(raw, known))
+    weights = raw.pop("weights", [])
+    if not isinstance(weights, list) or len(weights) not in (0, len(FEATURES) + 1):
+        raise FormatError(f"{path} has weights that are not {len(FEATURES) + 1} numbers")
+    known = {name: type(value) for name, value in vars(usual).items() if name != "weights"}
+    for name, value in (*raw.items(), *(("weights", weight) for weight in weights)):
+        wanted = known.get(name, float) if name in known or name == "weights" else None
+        if wanted is None or not isinstance(value, (int, float)) or (wanted is int and type(value) is not int):
+            raise FormatError(f"{path} says {name} = {json.dumps(value)}; it knows numbers for {', '.join(known)}")
+    settings = replace(usual, weights=tuple(map(float, weights)), **_typed(raw, known))
     if (
         not LONGEST_QUESTION < settings.max_tokens <= context_length
         or not 0 <= settings.overlap < settings.max_tokens - LONGEST_QUESTION - 3

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from octavo.errors import OctavoError, UnsupportedError
 from octavo.fetching.sources import resolve
+from octavo.generate.tasks.evidence import features, fit, log_odds
 from octavo.generate.tasks.reading import SETTINGS_NAME, Reader, ReaderSettings, Reading, matches
 from octavo.metrics.answers import AnswerScores, best_threshold, score_answers, token_f1
 from octavo.models.checkpoint import Checkpoint, GenerationDefaults, open_checkpoint
@@ -159,6 +160,8 @@ def _export(
     if files.validation:
         with Reader.load(candidate, weights=recipe.model.weights) as reader:
             readings = read_all(reader, files.validation)
+        reading = replace(reading, weights=weighed(files.validation, readings))
+        readings = judged(files.validation, readings, reading.weights)
         reading = replace(reading, threshold=threshold(files.validation, readings))
         scores = scored(files.validation, readings, reading.threshold)
         on_event(Noted(f"on the held-out articles: {described(scores)}"))
@@ -181,6 +184,31 @@ def whole(
 def read_all(reader: Reader, questions: Sequence[Question]) -> dict[str, Reading]:
     """What a reader makes of each question's own text, by the question's id."""
     return {question.id: reader.read(question.text, [question.context])[0] for question in questions}
+
+
+def weighed(questions: Sequence[Question], readings: Mapping[str, Reading]) -> tuple[float, ...]:
+    """What the evidence against an answer weighs on these questions; nothing where they all have one, or none has."""
+    lacking = [not question.golds for question in questions]
+    return fit(evidence(questions, readings), lacking) if len(set(lacking)) == 2 else ()
+
+
+def judged(
+    questions: Sequence[Question], readings: Mapping[str, Reading], weights: Sequence[float]
+) -> dict[str, Reading]:
+    """The readings with the evidence weighed."""
+    if not weights:
+        return dict(readings)
+    rows = evidence(questions, readings)
+    return {
+        question.id: replace(readings[question.id], no_answer_score=log_odds(weights, row))
+        for question, row in zip(questions, rows, strict=True)
+    }
+
+
+def evidence(questions: Sequence[Question], readings: Mapping[str, Reading]) -> list[list[float]]:
+    """The features of each question's reading."""
+    pairs = [(question, readings[question.id]) for question in questions]
+    return [features(asked.text, asked.context, read.start, read.end, read.margin) for asked, read in pairs]
 
 
 def threshold(questions: Sequence[Question], readings: Mapping[str, Reading]) -> float:
