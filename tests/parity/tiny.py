@@ -309,6 +309,16 @@ VARIANTS |= {
             },
         },
     ),
+    "deepseek_v3-published-yarn": Variant(
+        "deepseek_v3",
+        {
+            **DEEPSEEK,
+            "n_group": 1,
+            "topk_group": 1,
+            "q_lora_rank": 24,
+            "rope_parameters": {"rope_theta": 5000.0, **YARN, "mscale": 1.0, "mscale_all_dim": 1.0},
+        },
+    ),
     "deepseek_v2": Variant(
         "deepseek_v2",
         {
@@ -331,6 +341,7 @@ VARIANTS |= {
     ),
     "glm4_moe": _like_llama("glm4_moe", **GROUPED, head_dim=24, attention_bias=True, use_qk_norm=True),
     "dots1": _like_llama("dots1", **GROUPED, sliding_window=8, max_window_layers=2),
+    "dots1-plain": _like_llama("dots1", **GROUPED, sliding_window=None, norm_topk_prob=True),
     "gpt_oss": _like_llama(
         "gpt_oss",
         num_local_experts=5,
@@ -338,6 +349,14 @@ VARIANTS |= {
         sliding_window=8,
         head_dim=16,
         swiglu_limit=1.0,
+        rope_parameters={"rope_theta": 500.0, **YARN, "truncate": False},
+    ),
+    "gpt_oss-yarn": _like_llama(
+        "gpt_oss",
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        sliding_window=8,
+        head_dim=16,
         rope_parameters={"rope_theta": 500.0, **YARN, "truncate": False},
     ),
     "gpt_oss-plain": _like_llama(

@@ -17,6 +17,7 @@ from octavo.errors import FormatError, ModelNotFoundError
 from octavo.models.families import find_family, find_gguf
 from octavo.models.formats.folder import read_folder, read_json, refuse_pickle
 from octavo.models.formats.gguf import read_gguf
+from octavo.models.formats.latent import join_latent
 from octavo.models.formats.mapped import MappedFile, TensorEntry
 from octavo.models.formats.mxfp4 import join_mxfp4, without_unpacked
 from octavo.models.formats.raw import PARAMS_NAME, is_raw, read_raw
@@ -118,11 +119,13 @@ def _open_raw(folder: Path, ignore: Collection[str]) -> Checkpoint:
 
 def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
     file = read_gguf(path)
-    architecture = file.metadata.get("general.architecture")
-    family, layout = find_gguf(architecture, str(path), experts=bool(file.metadata.get(f"{architecture}.expert_count")))
+    family, layout = find_gguf(file.metadata, str(path))
     hub = {"model_type": family.name, **hub_config(file, layout, ignore)}
     config = read_config(family, hub, str(path), ignore)
-    tensors = to_canonical(file.tensors, layout.rules, config, harmless=layout.harmless_tensors, source=str(path))
+    harmless = layout.harmless_tensors
+    if hub.get("num_nextn_predict_layers"):
+        harmless = (*harmless, rf"blk\.{config.num_layers}\..*")
+    tensors = to_canonical(join_latent(file.tensors), layout.rules, config, harmless=harmless, source=str(path))
     generation = gguf_generation(file.metadata, str(path))
     advice = path.with_name("generation_config.json")  # the format has no place for it
     if advice.is_file():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from octavo.errors import UnknownNameError, UnsupportedError, nearest
 from octavo.models.families.albert import ALBERT
 from octavo.models.families.arcee import ARCEE
@@ -83,8 +86,9 @@ def find_family(model_type: object, source: str) -> Family:
     )
 
 
-def find_gguf(architecture: object, source: str, *, experts: bool = False) -> tuple[Family, GgufLayout]:
-    """The row of a GGUF file's `general.architecture`. experts: whether the file has some."""
+def find_gguf(metadata: Mapping[str, Any], source: str) -> tuple[Family, GgufLayout]:
+    """The row of a GGUF file, by its `general.architecture` and, where that has several, by what else it says."""
+    architecture = metadata.get("general.architecture")
     layouts = [(family, family.gguf) for family in FAMILIES.values() if family.gguf is not None]
     found = [(family, layout) for family, layout in layouts if layout.architecture == architecture]
     if not found:
@@ -94,4 +98,9 @@ def find_gguf(architecture: object, source: str, *, experts: bool = False) -> tu
             f"{source} is of the architecture {architecture!r}, which is not here (known are {', '.join(known)}){hint}",
             param="general.architecture",
         )
-    return next((row for row in found if row[1].experts == experts), found[0])
+
+    def own(key: str) -> Any:
+        return metadata.get(f"{architecture}.{key}")
+
+    marked = [row for row in found if row[1].when is not None and row[1].when(own)]
+    return (marked or [row for row in found if row[1].when is None] or found)[0]

@@ -23,6 +23,7 @@ from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.gguf_decoder import metadata_of
 from octavo.models.mapping.keys import KeyRule, expand, to_stored
+from octavo.models.mapping.rope import yarn_of
 from octavo.models.saving import save_checkpoint
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import RopeConfig, TransformerConfig
@@ -55,7 +56,7 @@ def export_gguf(checkpoint: Checkpoint, path: Path, encoding: WrittenEncoding) -
     layout = family.gguf
     if layout is None:
         raise UnsupportedError(f"the family {family.name} has no GGUF layout here; export it with --format hf")
-    own = metadata_of(config)
+    own = metadata_of(config) | layout.metadata(config)
     _check(family, layout, config, own)
     metadata = {
         "general.architecture": layout.architecture,
@@ -105,7 +106,7 @@ def _present(layout: GgufLayout, config: TransformerConfig) -> list[KeyRule]:
 def _divisors(config: TransformerConfig) -> np.ndarray[Any, np.dtype[np.float32]] | None:
     """Divisors of the frequencies that go into a tensor: those that no metadata key says."""
     rope = config.rope
-    if rope is None or rope.freq_factors is None or len(set(rope.freq_factors)) == 1:
+    if rope is None or rope.freq_factors is None or len(set(rope.freq_factors)) == 1 or yarn_of(rope) is not None:
         return None
     return np.array(rope.freq_factors, np.float32)
 
