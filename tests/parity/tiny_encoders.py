@@ -36,6 +36,7 @@ VARIANTS: dict[str, Variant] = {
     "bert-sequence": Variant("bert", "BertForSequenceClassification", {**SIZES, "num_labels": 3, "hidden_act": "relu"}),
     "bert-tokens": Variant("bert", "BertForTokenClassification", {**SIZES, "num_labels": 5}),
     "bert-span": Variant("bert", "BertForQuestionAnswering", {**SIZES, "layer_norm_eps": 1e-3}),
+    "bert-next-sentence": Variant("bert", "BertForNextSentencePrediction", SIZES),
     "bert-three-types": Variant("bert", "BertModel", {**SIZES, "type_vocab_size": 3}),
     "roberta": Variant("roberta", "RobertaModel", ROBERTA),
     "roberta-masked-lm": Variant("roberta", "RobertaForMaskedLM", ROBERTA),

@@ -38,6 +38,7 @@ EXACT = ("norm", "router", "embed_positions")
 
 def export_folder(checkpoint: Checkpoint, folder: Path, encoding: WrittenEncoding | None) -> None:
     """Write a Hugging Face folder that peers load. encoding: f32, f16 or bf16; None: as the weights are, or float32."""
+    _refuse_scores(checkpoint)
     if encoding not in (None, "f32", "f16", "bf16"):
         raise OctavoError(f"a Hugging Face folder holds f32, f16 or bf16 weights, not {encoding}", param="type")
     tensors = {
@@ -52,6 +53,7 @@ def export_gguf(checkpoint: Checkpoint, path: Path, encoding: WrittenEncoding) -
 
     Raises UnsupportedError for a family, a switch or a tokenizer that GGUF files cannot express.
     """
+    _refuse_scores(checkpoint)
     family, config = FAMILIES[checkpoint.family], checkpoint.config
     layout = family.gguf
     if layout is None:
@@ -67,6 +69,11 @@ def export_gguf(checkpoint: Checkpoint, path: Path, encoding: WrittenEncoding) -
         **_tokenizer_keys(checkpoint),
     }
     write_gguf(path, metadata, _tensors(checkpoint, layout, encoding))
+
+
+def _refuse_scores(checkpoint: Checkpoint) -> None:
+    if checkpoint.score is not None:
+        raise UnsupportedError(f"{checkpoint.name} has a head for classification, which is not exported yet")
 
 
 def _check(family: Family, layout: GgufLayout, config: TransformerConfig, own: dict[str, Any]) -> None:
