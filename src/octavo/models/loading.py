@@ -34,7 +34,7 @@ def make_runner(
         )
     if checkpoint.score is not None:
         raise UnsupportedError(
-            f"{checkpoint.name} scores texts ({checkpoint.family} for classification) and writes none; use `octavo rerank`"
+            f"{checkpoint.name} scores texts ({checkpoint.family} for classification); use `octavo rerank`"
         )
     if checkpoint.config.memory is not None:
         raise UnsupportedError(
