@@ -17,11 +17,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from octavo.errors import OctavoError
 from octavo.models.checkpoint import open_checkpoint
-from octavo.models.formats import torch_pickle  # noqa: F401
 from octavo.text.tokenizer import Tokenizer
 
 ROOM = 256 << 20
@@ -126,5 +123,4 @@ def main(kind: str, source: Path, name: str, count: int, seed: int) -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
     main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

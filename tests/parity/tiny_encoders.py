@@ -44,6 +44,7 @@ VARIANTS: dict[str, Variant] = {
     "roberta-span": Variant("roberta", "RobertaForQuestionAnswering", ROBERTA),
     "xlm-roberta-sequence": Variant("xlm-roberta", "XLMRobertaForSequenceClassification", {**ROBERTA, "num_labels": 1}),
     "xlm-roberta-tokens": Variant("xlm-roberta", "XLMRobertaForTokenClassification", {**ROBERTA, "num_labels": 7}),
+    "camembert-tokens": Variant("camembert", "CamembertForTokenClassification", {**ROBERTA, "num_labels": 3}),
     "albert": Variant("albert", "AlbertModel", {**SIZES, "embedding_size": 24}),
     "albert-masked-lm": Variant("albert", "AlbertForMaskedLM", {**SIZES, "embedding_size": 24}),
     "albert-sequence": Variant("albert", "AlbertForSequenceClassification", {**SIZES, "embedding_size": 24}),

@@ -98,6 +98,11 @@ def read_grouped(
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
+    return {**write_latent(config), **write_grouped(config)}
+
+
+def write_latent(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `read_latent`."""
     attention, rope, latent = config.attention, config.rope, config.attention.latent
     assert latent is not None and rope is not None, "a DeepSeek has latent attention"
     written = write_decoder(with_attention(config, head_dim=rope.rotary_dim))
@@ -106,7 +111,6 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
         written["rope_scaling"] |= {"factor": 2.718281828459045, "mscale_all_dim": 10 * (raised - 1)}
     return {
         **written,
-        **write_grouped(config),
         "attention_bias": attention.qkv_bias,
         "kv_lora_rank": latent.kv_rank,
         "q_lora_rank": latent.q_rank,

@@ -1,4 +1,4 @@
-"""RoBERTa and XLM-RoBERTa: BERT's body, whose positions begin after the padding token's id, and one token type.
+"""RoBERTa, XLM-RoBERTa and CamemBERT: BERT's body, positions from after the padding token's id, one token type.
 
 BGE-M3 and the BGE rerankers are of this shape. Source: Liu et al. 2019 (arXiv 1907.11692), Conneau et al. 2019
 (arXiv 1911.02116), and the hub's `roberta` and `xlm-roberta` configs.
@@ -72,3 +72,4 @@ def _row(name: str, classes: str) -> Family:
 
 ROBERTA = _row("roberta", "Roberta")
 XLM_ROBERTA = _row("xlm-roberta", "XLMRoberta")
+CAMEMBERT = _row("camembert", "Camembert")
