@@ -10,6 +10,7 @@ from octavo.models.families.albert import ALBERT
 from octavo.models.families.arcee import ARCEE
 from octavo.models.families.bert import BERT
 from octavo.models.families.bloom import BLOOM
+from octavo.models.families.clip_vision import CLIP_VISION
 from octavo.models.families.cohere import COHERE
 from octavo.models.families.cohere2 import COHERE2
 from octavo.models.families.cwm import CWM
@@ -63,10 +64,12 @@ from octavo.models.families.qwen3 import QWEN3
 from octavo.models.families.qwen3_moe import QWEN3_MOE
 from octavo.models.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 from octavo.models.families.seed_oss import SEED_OSS
+from octavo.models.families.siglip_vision import SIGLIP_VISION
 from octavo.models.families.smollm3 import SMOLLM3
 from octavo.models.families.stablelm import STABLELM
 from octavo.models.families.starcoder2 import STARCODER2
 from octavo.models.families.t5 import T5
+from octavo.models.families.vit import VIT
 from octavo.models.families.youtu import YOUTU
 from octavo.models.mapping.family import Family, GgufLayout
 
@@ -79,6 +82,7 @@ ROWS = (
     MINISTRAL, CWM, YOUTU, HYPERCLOVAX, JAIS2, INTERNLM3, MINICPM,
     BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, ALBERT, MODERNBERT,
     T5, MARIAN,
+    VIT, CLIP_VISION, SIGLIP_VISION,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
 

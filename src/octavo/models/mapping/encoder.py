@@ -27,6 +27,7 @@ from octavo.nn.config import (
 SUFFIXES: dict[str, Task] = {
     "ForMaskedLM": "masked_lm", "ForPreTraining": "masked_lm", "ForSequenceClassification": "sequence",
     "ForTokenClassification": "tokens", "ForQuestionAnswering": "span", "ForNextSentencePrediction": "next_sentence",
+    "ForImageClassification": "sequence",
 }  # fmt: skip
 """Ends of the names of architectures, and their tasks."""
 HUB_HEAD_ACTIVATIONS: dict[HeadActivation, str] = {**dict(HUB_ACTIVATIONS.items()), "tanh": "tanh"}
