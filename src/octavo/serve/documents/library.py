@@ -123,7 +123,7 @@ class DocumentLibrary:
     def member(self, owner: str, found: Found) -> Object | None:
         """The row of a passage's file; None where it was deleted meanwhile."""
         document = found.hit.passage.document
-        name = file_in_folder(found.store, document) if self.indexes.is_lent(found.store) else document
+        name = file_in_folder(found.store, document) if self.indexes.is_adopted(found.store) else document
         try:
             return self.state.get(MEMBER, owner, name, parent=found.store)
         except ApiError:
@@ -169,7 +169,7 @@ class DocumentLibrary:
         kept = {row["id"] for _, row in stores}
         for name in self.indexes.names() - kept:
             await asyncio.to_thread(self.indexes.drop, name)
-        for owner, row in stores:
+        for owner, row in ((owner, row) for owner, row in stores if "_folder" not in row):
             members = self.state.children(MEMBER, owner, row["id"])
             done = [member for member in members if member["status"] == "completed"]
             if done and not await asyncio.to_thread(self.indexes.is_current, row["id"], await self.space()):

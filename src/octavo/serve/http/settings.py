@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from octavo.errors import OctavoError
+from octavo.serve.documents.served import ServedFolder
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
@@ -28,8 +29,8 @@ class ServerSettings:
     silent stream. max_loaded: models in memory at once; keep_alive: seconds after which an unused one is unloaded,
     None: never. aliases: (alias, served name); an alias may hold `*`. encoders: references of embedders and rerankers,
     loaded when first asked for. state_path: the file that keeps responses, conversations and stored completions, None:
-    memory; store: whether any are kept. Raises OctavoError for a value outside its range and for an open address
-    without a key.
+    memory; store: whether any are kept. folders: of documents, each shown as a vector store. Raises OctavoError for a
+    value outside its range and for an open address without a key.
     """
 
     host: str = "127.0.0.1"
@@ -50,6 +51,7 @@ class ServerSettings:
     aliases: tuple[tuple[str, str], ...] = ()
     encoders: tuple[str, ...] = ()
     state_path: Path | None = None
+    folders: tuple[ServedFolder, ...] = ()
     store: bool = True
     access_log: bool = False
 
