@@ -27,8 +27,8 @@ def serve(start_server, tmp_path, *folders):
         [ScriptedModel(["Mallards eat weed and snails [1]."])], state_path=tmp_path / "s.sqlite3", folders=served
     )
     client = running.openai()
-    running.until(lambda: len(client.vector_stores.list().data) == len(served), 30)
-    running.until(lambda: all(store.status == "completed" for store in client.vector_stores.list()), 30)
+    running.until(lambda: len(client.vector_stores.list().data) == len(served), 90)
+    running.until(lambda: all(store.status == "completed" for store in client.vector_stores.list()), 90)
     return running, client
 
 
