@@ -41,8 +41,9 @@ async def serve_folders(documents: DocumentLibrary, owner: str, folders: Sequenc
         if "_folder" in row and row["id"] not in wanted:
             _forget(documents, owning, row)
     for store_id, folder in wanted.items():
+        shown = StoreRequest(name=folder.name, metadata={"made_by": "folder"})
         ours = {"id": store_id, "_folder": str(folder.path), "_reading": True}
-        documents.state.put(STORE, owner, {**new_store(StoreRequest(name=folder.name)), **ours})
+        documents.state.put(STORE, owner, {**new_store(shown), **ours})
     for store_id, folder in wanted.items():
         try:
             await _Reading(documents, owner, store_id, folder).run()
