@@ -100,6 +100,18 @@ def test_an_encoder_of_the_servers_own_makes_an_index_of_its_own(start_server, f
     running.stop()
 
 
+def test_a_file_that_became_a_link_is_not_followed(start_server, folder, tmp_path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("not served")
+    running, client = serve(start_server, tmp_path, folder)
+    owls = next(file for file in client.files.list() if file.filename == "wild/owls.txt")
+    (folder / "wild/owls.txt").unlink()
+    (folder / "wild/owls.txt").symlink_to(secret)
+    with pytest.raises(openai.NotFoundError):
+        client.files.content(owls.id)
+    running.stop()
+
+
 def test_the_manual_is_shipped():
     shown = manual()
     assert shown is not None and (shown.path / "server.md").is_file()

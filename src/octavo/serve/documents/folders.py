@@ -49,8 +49,7 @@ async def serve_folders(documents: DocumentLibrary, owner: str, folders: Sequenc
             await _Reading(documents, owner, store_id, folder).run()
         except OctavoError as error:
             log.warning("the documents in %s are not served: %s", folder.path, error)
-        finally:
-            documents.state.put(STORE, owner, {**documents.state.get(STORE, owner, store_id), "_reading": False})
+        documents.state.put(STORE, owner, {**documents.state.get(STORE, owner, store_id), "_reading": False})
 
 
 class _Reading:

@@ -47,6 +47,9 @@ class DocumentLibrary:
         self.indexer = Indexer(state, self.files, self.indexes, self.encoder)
         self._encoders = encoders
         self._encoder: Embedder | None = None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)  # it holds what people wrote
 
     async def encoder(self) -> Embedder | None:
         """The first served encoder that embeds; None: passages are found by words alone."""
@@ -185,6 +188,11 @@ class DocumentLibrary:
         for owner, row in self.state.all(KIND):
             if row.get("expires_at", float("inf")) <= time.time():
                 await self.delete_file(owner, row["id"])
+        for owner, row in self.state.all("upload"):
+            if row["status"] == "pending" and row["expires_at"] <= time.time():
+                for part in self.state.children("upload part", owner, row["id"]):
+                    self.files.discard(part["_file"], "")
+                self.state.delete("upload", owner, row["id"])
         for _, row in self.state.all(STORE):
             if is_expired(row):
                 await asyncio.to_thread(self.indexes.drop, row["id"])
