@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import openai
 import pytest
 
@@ -26,10 +28,20 @@ def serve(start_server, tmp_path, *folders):
     running = start_server(
         [ScriptedModel(["Mallards eat weed and snails [1]."])], state_path=tmp_path / "s.sqlite3", folders=served
     )
+    return running, ready(running, len(served))
+
+
+def ready(running, count):
+    """A client, when the folders are indexed."""
     client = running.openai()
-    running.until(lambda: len(client.vector_stores.list().data) == len(served), 90)
-    running.until(lambda: all(store.status == "completed" for store in client.vector_stores.list()), 90)
-    return running, client
+
+    def is_ready():
+        time.sleep(0.2)
+        stores = client.vector_stores.list().data
+        return len(stores) == count and all(store.status == "completed" for store in stores)
+
+    running.until(is_ready, 90)
+    return client
 
 
 def test_a_folder_is_a_vector_store(start_server, folder, tmp_path):
@@ -91,10 +103,7 @@ def test_an_encoder_of_the_servers_own_makes_an_index_of_its_own(start_server, f
     running = start_server(
         [ScriptedModel(["a"])], state_path=tmp_path / "s.sqlite3", folders=served, encoders=(str(minilm),)
     )
-    client = running.openai()
-    running.until(
-        lambda: client.vector_stores.list().data and client.vector_stores.list().data[0].status == "completed", 30
-    )
+    client = ready(running, 1)
     (store,) = client.vector_stores.list().data
     assert client.vector_stores.search(store.id, query="nocturnal predator").data[0].filename == "wild/owls.txt"
     running.stop()
