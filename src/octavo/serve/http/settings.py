@@ -10,9 +10,13 @@ import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from octavo.errors import OctavoError
 from octavo.serve.documents.served import ServedFolder
+
+if TYPE_CHECKING:
+    from octavo.serve.http.telemetry import Telemetry
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
@@ -29,8 +33,9 @@ class ServerSettings:
     silent stream. max_loaded: models in memory at once; keep_alive: seconds after which an unused one is unloaded,
     None: never. aliases: (alias, served name); an alias may hold `*`. encoders: references of embedders and rerankers,
     loaded when first asked for. state_path: the file that keeps responses, conversations and stored completions, None:
-    memory; store: whether any are kept. folders: of documents, each shown as a vector store. Raises OctavoError for a
-    value outside its range and for an open address without a key.
+    memory; store: whether any are kept. folders: of documents, each shown as a vector store. telemetry: where spans and
+    metrics of requests go, None: nowhere. Raises OctavoError for a value outside its range and for an open address
+    without a key.
     """
 
     host: str = "127.0.0.1"
@@ -54,6 +59,7 @@ class ServerSettings:
     folders: tuple[ServedFolder, ...] = ()
     store: bool = True
     access_log: bool = False
+    telemetry: Telemetry | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (
