@@ -22,7 +22,7 @@ from pathlib import Path
 import llama_cpp
 
 from octavo import settings
-from octavo.models import sources
+from octavo.fetching import sources
 
 PROMPT, TOKENS = "The three states of matter are", 20
 

@@ -26,7 +26,7 @@ import llama_cpp
 import numpy as np
 
 from octavo import settings
-from octavo.models import sources
+from octavo.fetching import sources
 
 SIDES = ("octavo", "llama.cpp", "transformers")
 TOKENS = {"decode 1": 1, "decode 8": 8, "prefill 512": 512}

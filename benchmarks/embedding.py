@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from octavo.fetching import sources
 from octavo.generate.embed import Embedder
-from octavo.models import sources
 
 WORDS = ("the", "tower", "stands", "by", "a", "river", "and", "people", "walk", "over", "its", "old", "stone", "bridge")
 

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from octavo import settings
+from octavo.fetching import sources
 from octavo.generate.engine import Engine
 from octavo.generate.lm import Request, Sampling, complete
 from octavo.generate.local import LocalModel
 from octavo.generate.propose.ngram import NGramProposer
 from octavo.generate.sample import Sampler
-from octavo.models import sources
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.compiled import CompiledRunner
 from octavo.models.runner import Row

@@ -23,11 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-from octavo.models.catalogue.named import named_models
+from octavo.examine.catalogue.named import named_models
+from octavo.examine.sizing.described import describe_named
 from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
 from octavo.models.runner import Row
 from octavo.models.saving import save_checkpoint
-from octavo.models.sizing.described import describe_named
 from octavo.models.tensors import StoredTensor
 from octavo.nn.shapes import parameter_shapes
 

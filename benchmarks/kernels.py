@@ -24,7 +24,7 @@ import numpy as np
 import shapes
 
 from octavo import settings
-from octavo.models import sources
+from octavo.fetching import sources
 from octavo.nn.kernels import available
 
 

@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 
 from octavo import settings
+from octavo.fetching import sources
 from octavo.generate.engine import Engine
 from octavo.generate.lm import Delta, Request, Sampling
 from octavo.generate.local import LocalModel
-from octavo.models import sources
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.compiled import CompiledRunner
 

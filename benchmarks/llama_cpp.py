@@ -20,7 +20,7 @@ from urllib.parse import urljoin
 
 from octavo import settings
 from octavo.errors import OctavoError
-from octavo.models.fetching.pip_index import read_pip_config
+from octavo.fetching.pip_index import read_pip_config
 
 VERSION = "11434.0.0"
 SHA256 = "b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45"

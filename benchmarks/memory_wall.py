@@ -11,9 +11,9 @@ import statistics
 import time
 
 from octavo import Request, Sampling, load
+from octavo.examine.sizing.cost import bytes_read, kv_values
+from octavo.examine.sizing.machine import measure_bandwidth
 from octavo.generate.local import LocalModel
-from octavo.models.sizing.cost import bytes_read, kv_values
-from octavo.models.sizing.machine import measure_bandwidth
 
 PROMPT = "The history of the printing press begins"
 

@@ -57,7 +57,7 @@ def _had(variable: str, name: str) -> Path:
     if given:
         return Path(given)
     from octavo.errors import OctavoError
-    from octavo.models import sources
+    from octavo.fetching import sources
 
     try:
         return sources.pull(name)

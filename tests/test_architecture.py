@@ -20,9 +20,9 @@ SOURCE = Path(__file__).resolve().parents[1] / "src/octavo"
 GROUND = ("errors", "settings", "progress")
 """Modules below all floors, importable everywhere."""
 FLOORS = {
-    **dict.fromkeys(("nn", "text", "metrics", "sandbox", "figures"), 0),
+    **dict.fromkeys(("nn", "text", "metrics", "sandbox", "figures", "fetching"), 0),
     "models": 1,
-    **dict.fromkeys(("generate", "adapt"), 2),
+    **dict.fromkeys(("generate", "adapt", "examine"), 2),
     "train": 3,
     **dict.fromkeys(("retrieve", "reason", "economy", "guard"), 4),
     **dict.fromkeys(("serve", "evaluate"), 5),

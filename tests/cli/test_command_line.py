@@ -37,6 +37,8 @@ COMMANDS = (
     "ask",
     "search",
     "index",
+    "config",
+    "mcp",
 )
 OCTAVO = [sys.executable, "-m", "octavo"]
 
@@ -209,7 +211,7 @@ def test_an_unexpected_error_is_one_line_and_shows_itself_on_demand(
     def broken(*unused: object, **also: object) -> None:
         raise KeyError("a bug\nof ours")
 
-    monkeypatch.setattr("octavo.models.sources.installed", broken)
+    monkeypatch.setattr("octavo.fetching.sources.installed", broken)
     with pytest.raises(SystemExit, match="1"):
         octavo.cli.main(["list"])
     line = capsys.readouterr().err
@@ -225,7 +227,7 @@ def test_an_octavo_error_of_two_lines_is_still_printed_as_one(
     def broken() -> None:
         raise OctavoError("first\nsecond")
 
-    monkeypatch.setattr("octavo.models.sources.installed", broken)
+    monkeypatch.setattr("octavo.fetching.sources.installed", broken)
     with pytest.raises(SystemExit, match="2"):
         octavo.cli.main(["list"])
     assert capsys.readouterr().err == "octavo: error: first second\n"

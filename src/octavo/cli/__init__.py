@@ -19,17 +19,21 @@ import typer
 
 from octavo.cli.bench import bench
 from octavo.cli.chat import chat
-from octavo.cli.doctor import doctor
+from octavo.cli.configuring.defaults import default_map
+from octavo.cli.configuring.show import config
 from octavo.cli.documents import ask, index, search
 from octavo.cli.embed import embed, rerank
 from octavo.cli.examining.catalogue import catalogue
+from octavo.cli.examining.doctor import doctor
 from octavo.cli.examining.fit import fit
 from octavo.cli.examining.inspect import inspect
 from octavo.cli.examining.verify import verify
+from octavo.cli.mcp import mcp
 from octavo.cli.models import export, list_models, pull, remove, show
 from octavo.cli.run import run
 from octavo.cli.running import feedback, ps, stop
 from octavo.cli.serve import serve
+from octavo.cli.systems.asking import rag
 from octavo.cli.train import train
 from octavo.errors import OctavoError, nearest
 
@@ -72,6 +76,7 @@ def octavo(
 app.command("run")(run)
 app.command("chat")(chat)
 app.command("serve")(serve)
+app.command("mcp")(mcp)
 app.command("train")(train)
 app.command("ask")(ask)
 app.command("search")(search)
@@ -93,6 +98,8 @@ app.command("bench")(bench)
 app.command("embed")(embed)
 app.command("rerank")(rerank)
 app.command("doctor")(doctor)
+app.add_typer(rag, name="rag")
+app.add_typer(config, name="config")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -128,7 +135,8 @@ def _discard_output() -> None:
 def _execute(given: list[str], flags: dict[str, Any]) -> int:
     command = typer.main.get_command(app)
     try:
-        result = command.main(args=given, prog_name="octavo", standalone_mode=False, obj=flags)
+        defaults = default_map(command)
+        result = command.main(args=given, prog_name="octavo", standalone_mode=False, obj=flags, default_map=defaults)
         return result if isinstance(result, int) else 0
     except OctavoError as error:
         _say(_one_line(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,7 +17,7 @@ RunnerName = Literal["kernels", "torch"]
 
 def _complete_model(incomplete: str) -> list[str]:
     """Installed and known names, for the shell's completion."""
-    from octavo.models import sources
+    from octavo.fetching import sources
 
     names = {*sources.KNOWN, *(model.name for model in sources.installed())}
     return sorted(name for name in names if name.startswith(incomplete))
@@ -65,7 +66,7 @@ DraftTokens = Annotated[int, typer.Option("--draft-tokens", metavar="N", help="W
 def obtain(reference: str) -> str:
     """The same reference, of a model that is now at hand: fetched where it can be and was not installed."""
     from octavo.errors import ModelNotFoundError
-    from octavo.models import sources
+    from octavo.fetching import sources
 
     try:
         sources.resolve(reference)
@@ -86,6 +87,8 @@ def api_key(file: str | None) -> str | None:
 
     if file is None:
         return settings.api_key()
+    if os.name == "posix" and Path(file).is_file() and Path(file).stat().st_mode & 0o077:
+        raise OctavoError(f"others on this machine can read the key file {file}; keep it to yourself: chmod 600 {file}")
     try:
         key = Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

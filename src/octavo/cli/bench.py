@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from octavo.cli import arguments as given
-from octavo.models.sources import DEFAULT_MODEL
+from octavo.fetching.sources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from octavo.evaluate.speed import Speed
@@ -66,8 +66,8 @@ def bench(
 
 def _decode_limit(checkpoint: Checkpoint) -> float:
     """Tokens a second at batch 1 if only the memory counted."""
-    from octavo.models.sizing.cost import bytes_read
-    from octavo.models.sizing.machine import read_bandwidth
+    from octavo.examine.sizing.cost import bytes_read
+    from octavo.examine.sizing.machine import read_bandwidth
 
     read = bytes_read(checkpoint.config, {name: tensor.nbytes for name, tensor in checkpoint.tensors.items()})
     return read_bandwidth(read) / read

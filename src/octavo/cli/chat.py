@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from octavo.cli import arguments as given
-from octavo.models.sources import DEFAULT_MODEL
+from octavo.fetching.sources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from octavo.cli.conversation import Conversation

@@ -11,7 +11,7 @@ import typer
 
 from octavo.cli.arguments import AsJson, IgnoreConfigKey, Model, OptionalModel
 from octavo.cli.tables import gigabytes, print_table
-from octavo.models.sources import DEFAULT_MODEL
+from octavo.fetching.sources import DEFAULT_MODEL
 
 WeightType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 
@@ -39,7 +39,7 @@ def pull(
 
       octavo pull gemma-3-270m --accept-licence gemma
     """
-    from octavo.models import sources
+    from octavo.fetching import sources
 
     path = sources.pull(model, accept_licence=accept_licence)
     typer.echo(json.dumps({"path": str(path)}) if as_json else str(path))
@@ -54,7 +54,7 @@ def list_models(as_json: AsJson = False) -> None:
 
       octavo list --json
     """
-    from octavo.models import sources
+    from octavo.fetching import sources
 
     models = sources.installed()
     if as_json:
@@ -83,7 +83,7 @@ def show(
 
       octavo show smollm2-135m-instruct --template
     """
-    from octavo.models import sources
+    from octavo.fetching import sources
     from octavo.models.summary import summarise
 
     summary = summarise(sources.resolve(model))
@@ -133,7 +133,7 @@ def export(
 
       octavo export smollm2-135m-instruct ./smollm2 --format hf
     """
-    from octavo.models import sources
+    from octavo.fetching import sources
     from octavo.models.checkpoint import open_checkpoint
     from octavo.models.formats.exporting import export_folder, export_gguf
 
@@ -152,7 +152,7 @@ def remove(model: Model) -> None:
 
       octavo rm smollm2-135m-instruct
     """
-    from octavo.models import sources
+    from octavo.fetching import sources
 
     sources.remove(model)
     typer.echo(f"removed {model}", err=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from octavo.cli import arguments as given
-from octavo.models.sources import DEFAULT_MODEL
+from octavo.fetching.sources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from octavo.generate.lm import LanguageModel
@@ -79,7 +79,7 @@ def serve(
       octavo serve --host 0.0.0.0 --api-key-file key.txt
     """
     from octavo.errors import OctavoError
-    from octavo.models.sources import name_for
+    from octavo.fetching.sources import name_for
     from octavo.serve.http.server import run
     from octavo.serve.http.settings import ServerSettings
     from octavo.settings import state_dir
@@ -134,7 +134,7 @@ def serve(
 
 
 def _installed_encoder() -> tuple[str, ...]:
-    from octavo.models.sources import DEFAULT_ENCODER, installed
+    from octavo.fetching.sources import DEFAULT_ENCODER, installed
 
     return (DEFAULT_ENCODER,) if any(model.name == DEFAULT_ENCODER for model in installed()) else ()
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from octavo.errors import ContextLengthError, OctavoError
+from octavo.fetching.sources import name_of, resolve
 from octavo.generate.blocks import root_of
 from octavo.generate.engine import Engine
 from octavo.generate.lm import Beams, Message, Request, Sampling, Scores
@@ -22,7 +23,6 @@ from octavo.generate.tasks.scoring import Scoring
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.loading import make_runner
 from octavo.models.runner import BLOCK_SIZE
-from octavo.models.sources import name_of, resolve
 from octavo.text.tokenizer import Tokenizer
 
 KV_BUDGET = 1 << 30

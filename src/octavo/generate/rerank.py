@@ -13,13 +13,13 @@ from typing import Literal
 import numpy as np
 
 from octavo.errors import UnsupportedError
+from octavo.fetching.sources import name_of, resolve
 from octavo.generate.embed import batches
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.encoders.heads import EncoderHead
 from octavo.models.encoders.loading import make_encoder
 from octavo.models.encoders.runner import EncoderRow, EncoderRunner, Floats, Weights
 from octavo.models.formats.sentence_transformers import read_layout
-from octavo.models.sources import name_of, resolve
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from typing import Protocol
 
 from octavo import settings
 from octavo.errors import OctavoError, UnknownNameError, nearest
-from octavo.retrieve.indexing import Report, Splitting, index_folder
+from octavo.retrieve.indexing import Report, index_folder
+from octavo.retrieve.passages import Splitting
 from octavo.retrieve.search import Search, TextEncoder
 from octavo.retrieve.stores import postgres
 from octavo.retrieve.stores.outside import KINDS, open_vectors
@@ -74,9 +75,9 @@ def open_library(
 
     load: makes an encoder of a model reference. index: a file, or a PostgreSQL address, where a folder has a schema of
     its own; None: the folder's own file in the cache. store: `sqlite`, `chroma`, `qdrant` or `lance`, which keeps the
-    vectors in a folder beside that file, or a PostgreSQL address; None: what `index` says. encoder: a model reference or `none`; None: the one that the
-    index was made with, the default one for a new index. rebuild: drop what is there. Raises OctavoError for an index
-    that was made with another encoder than the one named.
+    vectors in a folder beside that file, or a PostgreSQL address; None: what `index` says. encoder: a model reference
+    or `none`; None: the one that the index was made with, the default one for a new index. rebuild: drop what is there.
+    Raises OctavoError for an index that was made with another encoder than the one named.
     """
     if not folder.is_dir():
         raise OctavoError(f"there is no folder {folder}")

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
 from octavo.errors import OctavoError, nearest
+from octavo.fetching.sources import resolve
 from octavo.generate.lm import LanguageModel
-from octavo.models.sources import resolve
 from octavo.models.summary import Summary, summarise
 from octavo.serve.errors import ApiError
 

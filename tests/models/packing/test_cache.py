@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from octavo.errors import MissingDependencyError
-from octavo.models import sources
+from octavo.fetching import sources
+from octavo.fetching.packed import packed_folder
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.compiled import CompiledRunner
 from octavo.models.loading import make_runner
@@ -41,7 +42,7 @@ def model(stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def files() -> list[Path]:
-    return sorted(packed._folder().glob("*"))
+    return sorted(packed_folder().glob("*"))
 
 
 def logits(folder: Path) -> NDArray[np.float32]:
@@ -163,7 +164,7 @@ def test_writing_sweeps_up_after_lost_models_and_dead_processes(model: Path, tmp
     lost = Path(shutil.copytree(model, tmp_path / "lost"))
     logits(lost)
     shutil.rmtree(lost)
-    half = packed._folder() / ".x.packed.01234567"
+    half = packed_folder() / ".x.packed.01234567"
     half.write_bytes(b"half")
     os.utime(half, (0, 0))
     logits(model)
@@ -175,11 +176,12 @@ def test_processes_that_race_each_answer_and_leave_one_whole_file(model: Path) -
 from pathlib import Path
 from octavo.models.packing import cache as packed
 packed.SMALLEST = 0
+from octavo.fetching.packed import packed_folder
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.loading import make_runner
 for _ in range(5):
     make_runner(open_checkpoint(Path({str(model)!r})), num_blocks=1).close()
-    for path in packed._folder().glob("*.packed"):
+    for path in packed_folder().glob("*.packed"):
         path.unlink(missing_ok=True)
 make_runner(open_checkpoint(Path({str(model)!r})), num_blocks=1).close()
 """

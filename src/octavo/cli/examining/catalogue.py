@@ -12,7 +12,7 @@ from octavo.cli.arguments import AsJson
 from octavo.cli.tables import gigabytes, print_table, short_number
 
 if TYPE_CHECKING:
-    from octavo.models.catalogue.open_llms import OpenModel
+    from octavo.examine.catalogue.open_llms import OpenModel
 
 catalogue = typer.Typer(invoke_without_command=True)
 
@@ -61,7 +61,7 @@ def search(
 
       octavo models search --licence mit --json
     """
-    from octavo.models.catalogue import open_llms
+    from octavo.examine.catalogue import open_llms
 
     sizes = [None if size is None else open_llms.read_count(size) for size in (min_params, max_params)]
     found = open_llms.search(
@@ -90,7 +90,7 @@ def datasets(as_json: AsJson = False) -> None:
 
       octavo models datasets --json
     """
-    from octavo.models.catalogue import open_llms
+    from octavo.examine.catalogue import open_llms
 
     tables = [table for table in open_llms.tables() if table.head != open_llms.MODEL_COLUMNS]
     if as_json:
@@ -104,11 +104,11 @@ def datasets(as_json: AsJson = False) -> None:
 
 
 def _overview() -> dict[str, Any]:
-    from octavo.models import sources
-    from octavo.models.catalogue.named import named_models
+    from octavo.examine.catalogue.named import named_models
+    from octavo.examine.sizing.cost import count_parameters
+    from octavo.examine.sizing.described import describe_named
+    from octavo.fetching import sources
     from octavo.models.families import FAMILIES
-    from octavo.models.sizing.cost import count_parameters
-    from octavo.models.sizing.described import describe_named
 
     families = [
         {"model_type": family.name, "gguf": family.gguf.architecture if family.gguf else None}

@@ -13,8 +13,8 @@ from octavo.cli.arguments import MODEL_HELP, AsJson, IgnoreConfigKey
 from octavo.cli.tables import gigabytes, print_table, short_number
 
 if TYPE_CHECKING:
-    from octavo.models.sizing.fit import Fit
-    from octavo.models.sizing.machine import Machine
+    from octavo.examine.sizing.fit import Fit
+    from octavo.examine.sizing.machine import Machine
 
 
 def fit(
@@ -46,12 +46,12 @@ def fit(
 
       octavo fit smollm2-135m-instruct hf:Qwen/Qwen3-8B --chart wall.html
     """
+    from octavo.examine.sizing.described import describe
+    from octavo.examine.sizing.fit import Speeds
+    from octavo.examine.sizing.fit import fit as fit_model
+    from octavo.examine.sizing.machine import peak_flops, read_bandwidth, this_machine
+    from octavo.examine.sizing.wall import wall
     from octavo.figures.page import check_figure_path, save_figure
-    from octavo.models.sizing.described import describe
-    from octavo.models.sizing.fit import Speeds
-    from octavo.models.sizing.fit import fit as fit_model
-    from octavo.models.sizing.machine import peak_flops, read_bandwidth, this_machine
-    from octavo.models.sizing.wall import wall
 
     if chart is not None:
         check_figure_path(chart)

@@ -14,7 +14,7 @@ from octavo.cli.arguments import AsJson, IgnoreConfigKey, Model
 from octavo.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from octavo.models.inspection.findings import Head, Inspection
+    from octavo.examine.inspection.findings import Head, Inspection
 
 TEXT = "The capital of France is"
 
@@ -49,10 +49,10 @@ def inspect(
       octavo inspect smollm2-135m-instruct --head 18.6 --json
     """
     from octavo.errors import MissingDependencyError
+    from octavo.examine.inspection.report import report
+    from octavo.fetching import sources
     from octavo.figures.page import check_figure_path, save_figure
-    from octavo.models import sources
     from octavo.models.checkpoint import open_checkpoint
-    from octavo.models.inspection.report import report
 
     if find_spec("torch") is None:
         raise MissingDependencyError("looking inside a model needs torch; pip install 'octavo[torch]'")
@@ -60,7 +60,7 @@ def inspect(
         check_figure_path(out)
     heads = [_head(name) for name in head or ()]
     checkpoint = open_checkpoint(sources.resolve(model), ignore_keys=ignore_config_key or ())
-    from octavo.models.inspection.torch_inspect import inspect as look
+    from octavo.examine.inspection.torch_inspect import inspect as look
 
     found = look(checkpoint, text, heads=heads, count=count, seed=seed)
     if out is not None:
@@ -73,7 +73,7 @@ def inspect(
 
 def _head(name: str) -> Head:
     from octavo.errors import OctavoError
-    from octavo.models.inspection.findings import Head
+    from octavo.examine.inspection.findings import Head
 
     match = re.fullmatch(r"(\d+)\.(\d+)", name)
     if match is None:
@@ -82,7 +82,7 @@ def _head(name: str) -> Head:
 
 
 def _print(found: Inspection) -> None:
-    from octavo.models.inspection.report import head_table, lens_table
+    from octavo.examine.inspection.report import head_table, lens_table
 
     scores, ablation = found.scores, found.ablation
     typer.echo("heads on random tokens written twice, by what they attend to")

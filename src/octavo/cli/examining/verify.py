@@ -8,7 +8,7 @@ import json
 import typer
 
 from octavo.cli.arguments import AsJson, IgnoreConfigKey, OptionalModel, Runner
-from octavo.models.sources import DEFAULT_MODEL
+from octavo.fetching.sources import DEFAULT_MODEL
 
 
 def verify(
@@ -33,8 +33,8 @@ def verify(
       octavo verify smollm2-135m-instruct --json
     """
     from octavo.errors import OctavoError
-    from octavo.models import sources
-    from octavo.models.checking.verify import verify as run_checks
+    from octavo.examine.verify import verify as run_checks
+    from octavo.fetching import sources
     from octavo.models.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(sources.resolve(model), ignore_keys=ignore_config_key or ())

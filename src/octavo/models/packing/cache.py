@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo import settings
+from octavo.fetching.packed import packed_folder, packed_stem
 from octavo.models.checkpoint import Checkpoint
 from octavo.models.formats.mapped import MappedFile
 from octavo.nn.kernels.binding import library, library_path
@@ -97,21 +98,7 @@ def pack_cache(checkpoint: Checkpoint, quantize: str | None = None) -> PackCache
         return None
     source = checkpoint.path.resolve()
     suffix = "" if quantize is None else f"-{quantize}"
-    return PackCache(_folder() / f"{_stem(source)}{suffix}.packed", source, _identity(checkpoint))
-
-
-def remove_packed(source: Path) -> None:
-    """Delete what was packed from a model at that path."""
-    for path in _folder().glob(f"{_stem(source.resolve())}*.packed"):
-        path.unlink(missing_ok=True)
-
-
-def _folder() -> Path:
-    return settings.cache_dir() / "packed"
-
-
-def _stem(source: Path) -> str:
-    return f"{source.stem}-{hashlib.sha256(str(source).encode()).hexdigest()[:16]}"
+    return PackCache(packed_folder() / f"{packed_stem(source)}{suffix}.packed", source, _identity(checkpoint))
 
 
 def _identity(checkpoint: Checkpoint) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -44,7 +45,8 @@ async def create_response(body: ResponseRequest, request: Request) -> Response:
         model, messages_of([*history, *new_items]), max_tokens=body.max_output_tokens, logprobs=body.logprobs
     )
     template = None if model.tokenizer is None else model.tokenizer.chat_template
-    answer = reader(body.offered, template, opened=opens_thoughts(model.tokenizer, made))
+    opened = await asyncio.to_thread(opens_thoughts, model.tokenizer, made)
+    answer = reader(body.offered, template, opened=opened)
     builder = ResponseBuilder(_new_response(serving, body, model, made.sampling), answer)
     keeps = body.store and serving.settings.store
     run = ResponseRun(serving, serving.begin(model, [Job(made)]), builder, _keeper(serving, body, new_items, keeps))
@@ -133,7 +135,7 @@ async def count_input_tokens(body: CountRequest, request: Request) -> Object:
     made = body.request(model, messages_of(items), max_tokens=None, logprobs=None)
     if model.tokenizer is None:
         raise ApiError(400, "unsupported", f"The tokenizer of {model.name!r} is not at hand here.", param="model")
-    ids = model.tokenizer.encode_chat(made.prompt, **made.template)  # type: ignore[arg-type]
+    ids = await asyncio.to_thread(model.tokenizer.encode_chat, made.prompt, **made.template)  # type: ignore[arg-type]
     return {"object": "response.input_tokens", "input_tokens": len(ids)}
 
 

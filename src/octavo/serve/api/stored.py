@@ -56,7 +56,7 @@ async def list_completions(
         after=after,
         limit=limit,
         order=order,
-        model=model,
+        having={"model": model},
         metadata=_metadata_in(request),
     )
     return page.body()

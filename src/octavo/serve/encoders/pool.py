@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from octavo.errors import nearest
+from octavo.fetching.sources import name_for, resolve
 from octavo.generate.embed import Embedder
 from octavo.generate.rerank import Reranker, is_reranker
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.formats.sentence_transformers import read_layout
-from octavo.models.sources import name_for, resolve
 from octavo.serve.errors import ApiError
 
 Encoder = Embedder | Reranker

@@ -1,1 +1,0 @@
-"""Self-checks of a model on this machine: laws that must hold whatever its weights say."""
