@@ -19,7 +19,7 @@ from octavo.retrieve.stores.store import Vectors
 
 Ids = NDArray[np.int64]
 NO_CELL = -1
-RECALL = 0.965
+RECALL = 0.98
 """Of the ten nearest by comparing all, what looking into cells must find when it is asked with stored vectors."""
 _ASKED, _FEWEST_PROBES = 64, 8
 _BLOCK = 1 << 14
