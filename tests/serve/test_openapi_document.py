@@ -184,3 +184,17 @@ def test_uploads(http, check):
     check("post", "/uploads/{upload_id}/complete", http.post(f"{place}/complete", json={"part_ids": [part["id"]]}))
     other = http.post("/v1/uploads", json=announced).json()
     check("post", "/uploads/{upload_id}/cancel", http.post(f"/v1/uploads/{other['id']}/cancel"))
+
+
+def test_responses_that_search_files(http, check):
+    store = http.post("/v1/vector_stores", json={}).json()["id"]
+    upload = http.post("/v1/files", data={"purpose": "assistants"}, files={"file": ("a.md", b"Red or blue, said she.")})
+    http.post(f"/v1/vector_stores/{store}/files", json={"file_id": upload.json()["id"]})
+    while http.get(f"/v1/vector_stores/{store}").json()["status"] != "completed":
+        pass
+    body = {"model": "script", "input": "What did she say?", "include": ["file_search_call.results"]}
+    body["tools"] = [{"type": "file_search", "vector_store_ids": [store]}]
+    made = check("post", "/responses", http.post("/v1/responses", json=body))
+    assert made["output"][1]["content"][0]["annotations"][0]["filename"] == "a.md"
+    lines = http.post("/v1/responses", json={**body, "stream": True}).text.splitlines()
+    assert len(check.events("post", "/responses", lines)) > 10

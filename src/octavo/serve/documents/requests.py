@@ -9,8 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from octavo.errors import OctavoError
 from octavo.retrieve.filters import Filter, read_filter
 from octavo.retrieve.passages import Splitting
-from octavo.serve.fields import Strict, Text, wrong
-from octavo.serve.responses.request import Metadata
+from octavo.serve.fields import Metadata, Strict, Text, wrong
 
 MOST_FILES = 2000
 DEEPEST_FILTER, MOST_CONDITIONS = 8, 256
