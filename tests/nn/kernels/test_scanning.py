@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.errors import MissingDependencyError
@@ -20,6 +20,7 @@ every_level = pytest.mark.parametrize("level", LEVELS)
 
 
 @every_level
+@settings(deadline=None)
 @given(
     count=st.integers(0, 3000),
     dimensions=st.integers(1, 200),
