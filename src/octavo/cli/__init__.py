@@ -33,7 +33,8 @@ from octavo.cli.models import export, list_models, pull, remove, show
 from octavo.cli.run import run
 from octavo.cli.running import feedback, ps, stop
 from octavo.cli.serve import serve
-from octavo.cli.systems.asking import rag
+from octavo.cli.systems.asking import fid, rag
+from octavo.cli.systems.retro import retro
 from octavo.cli.train import train
 from octavo.errors import OctavoError, nearest
 
@@ -99,6 +100,8 @@ app.command("embed")(embed)
 app.command("rerank")(rerank)
 app.command("doctor")(doctor)
 app.add_typer(rag, name="rag")
+app.add_typer(fid, name="fid")
+app.add_typer(retro, name="retro")
 app.add_typer(config, name="config")
 
 

@@ -71,10 +71,10 @@ def train(
 
 def _kinds() -> dict[str, Any]:
     """Recipes by their objective."""
-    from octavo.retrieve.systems.recipes import RagRecipe
+    from octavo.retrieve.systems.recipes import FidRecipe, RagRecipe, RetroRecipe
     from octavo.train.recipe import CAUSAL_LM, Recipe
 
-    return {CAUSAL_LM: Recipe, "rag": RagRecipe}
+    return {CAUSAL_LM: Recipe, "rag": RagRecipe, "fid": FidRecipe, "retro": RetroRecipe}
 
 
 def _runner(recipe: Any) -> Callable[..., RunResult]:
@@ -84,9 +84,15 @@ def _runner(recipe: Any) -> Callable[..., RunResult]:
 
     if isinstance(recipe, Recipe):
         return train_recipe
-    from octavo.retrieve.systems.torch_training import train_rag
+    from octavo.retrieve.systems.recipes import FidRecipe, RetroRecipe
 
-    return train_rag
+    if isinstance(recipe, RetroRecipe):
+        from octavo.retrieve.systems.torch_retro_training import train_retro
+
+        return train_retro
+    from octavo.retrieve.systems.torch_training import train_fid, train_rag
+
+    return train_fid if isinstance(recipe, FidRecipe) else train_rag
 
 
 def _tell(result: RunResult, *, as_json: bool) -> None:

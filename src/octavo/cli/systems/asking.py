@@ -59,6 +59,41 @@ def evaluate_rag(
     _evaluate("rag", model, data, count, beams, limit, as_json)
 
 
+@fid.command("ask")
+def ask_fid(
+    model: ModelFolder,
+    question: Annotated[str, typer.Argument(metavar="QUESTION")],
+    count: Count = None,
+    beams: Beams = None,
+    as_json: given.AsJson = False,
+) -> None:
+    """Answer a question from all passages at once, and show how much each was looked at.
+
+    Examples:
+
+      octavo fid ask runs/fid/model "How long is the context of Falcon?"
+    """
+    _ask("fid", model, question, count, beams, as_json)
+
+
+@fid.command("evaluate")
+def evaluate_fid(
+    model: ModelFolder,
+    data: Data,
+    count: Count = None,
+    beams: Beams = None,
+    limit: Limit = None,
+    as_json: given.AsJson = False,
+) -> None:
+    """Score the answers to the questions that were held out: exact match, F1, and how often the passage was found.
+
+    Examples:
+
+      octavo fid evaluate runs/fid/model open-llms.json
+    """
+    _evaluate("fid", model, data, count, beams, limit, as_json)
+
+
 def _ask(system: str, model: Path, question: str, count: int | None, beams: int | None, as_json: bool) -> None:
     from octavo.retrieve.systems.answering import open_system
 

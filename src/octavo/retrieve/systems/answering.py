@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from octavo.errors import MissingDependencyError, OctavoError
 from octavo.metrics.answers import exact_match, token_f1
@@ -49,16 +49,7 @@ class Scores:
     passages: int
 
 
-class Answering(Protocol):
-    """A system that answers from the passages it finds."""
-
-    @property
-    def model(self) -> Asking: ...
-
-    def answer(self, question: str) -> Reply: ...
-
-
-def open_system(folder: Path, system: str, *, passages: int | None = None, beams: int | None = None) -> RagSystem:
+def open_system(folder: Path, system: str, *, passages: int | None = None, beams: int | None = None) -> TrainedSystem:
     """Open a run's model; passages, beams: in place of the recipe's.
 
     Raises OctavoError for a model of another system, MissingDependencyError without torch.
@@ -74,24 +65,27 @@ def open_system(folder: Path, system: str, *, passages: int | None = None, beams
         raise OctavoError(f"{folder} is of {model.settings.system}; use `octavo {model.settings.system}`")
     own = model.settings
     model.settings = replace(own, passages=passages or own.passages, beams=beams or own.beams)
-    return RagSystem(model)
+    return TrainedSystem(model)
 
 
 @dataclass(frozen=True)
-class RagSystem:
-    """RAG, ready to answer."""
+class TrainedSystem:
+    """A system of either kind, ready to answer."""
 
     model: Asking
 
     def answer(self, question: str) -> Reply:
-        """The likeliest answer, and p(z|x) of each passage."""
-        from octavo.retrieve.systems.torch_rag import answer
+        """The likeliest answer, and each passage's share in it."""
+        if self.model.settings.system == "rag":
+            from octavo.retrieve.systems.torch_rag import answer
+        else:
+            from octavo.retrieve.systems.torch_fid import answer
 
         best, weights, places = answer(self.model, question)
         return Reply(self.model.text(best.ids), best.log_prob, _read(self.model.passages, places, weights.tolist()))
 
 
-def evaluate(system: Answering, data: Path, *, limit: int | None = None) -> Scores:
+def evaluate(system: TrainedSystem, data: Path, *, limit: int | None = None) -> Scores:
     """Answer the questions that were held out of a run's data, or of other data as much.
 
     Raises OctavoError where none were held out.

@@ -1,4 +1,4 @@
-"""Recipes of systems that retrieve: `objective = "rag"` and `"fid"`; `recipes/rag.toml` shows every key. No torch."""
+"""Recipes of systems that retrieve, by their `objective`: "rag", "fid", "retro". No torch here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from octavo.fetching.sources import DEFAULT_ENCODER
-from octavo.train.recipe import Count, OptimizerSettings, ScheduleSettings, Section, TrainingSettings
+from octavo.train.recipe import Count, DataSettings, OptimizerSettings, ScheduleSettings, Section, TrainingSettings
 
 
 class QuestionData(Section):
@@ -74,6 +74,8 @@ class FidSettings(Section):
 
     distil: bool = False
     """Whether the question encoder learns to find what the reader's cross-attention looks at."""
+    beams: Annotated[int, Field(ge=1, le=64)] = 1
+    """Of the search for an answer."""
 
 
 class QuestionRecipe(Section):
@@ -97,3 +99,30 @@ class FidRecipe(QuestionRecipe):
     """A run of Fusion-in-Decoder."""
 
     fid: FidSettings = FidSettings()
+
+
+class RetroSettings(Section):
+    """`[retro]`."""
+
+    decoder: Annotated[str, Field(min_length=1)]
+    """A trained decoder, which stays as it is: a path, name or reference. No default."""
+    encoder: Annotated[str, Field(min_length=1)] = DEFAULT_ENCODER
+    """What makes the keys of chunks."""
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = ()
+    """Blocks that retrieve, counted from 0. Empty: every third from the sixth on, or the middle one of fewer."""
+    encoder_layers: Count = 2
+    """Of the encoder of neighbours."""
+    neighbours: Annotated[int, Field(ge=1, le=50)] = 2
+    """Retrieved for a chunk."""
+    chunks: Count = 4
+    """Chunks of 64 tokens that a text of training has at most."""
+
+
+class RetroRecipe(Section):
+    """A run of RETRO. `data.path` and `retro.decoder` have no default."""
+
+    data: DataSettings
+    retro: RetroSettings
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    training: TrainingSettings = TrainingSettings()

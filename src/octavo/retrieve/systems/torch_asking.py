@@ -31,7 +31,7 @@ PROMPT = "{title}\n{text}\n\nQuestion: {question}\nAnswer:"
 
 @dataclass(frozen=True)
 class AskingSettings:
-    """system: what it is. passages: read for a question. marginal, beams, decoding: RAG's.
+    """system: what it is. passages: read for a question. marginal, decoding: RAG's. distil: of Fusion-in-Decoder.
 
     held_out, passage_words: how its questions were read, so that they can be read again.
     """
@@ -45,6 +45,7 @@ class AskingSettings:
     marginal: Literal["sequence", "token"] = "sequence"
     beams: int = 1
     decoding: Literal["thorough", "fast"] = "thorough"
+    distil: bool = False
 
 
 class Asking(nn.Module):

@@ -29,8 +29,9 @@ from octavo.nn.config import (
 from octavo.progress import track
 from octavo.retrieve.systems.order import Shuffled
 from octavo.retrieve.systems.passages import Passage, QuestionSet, Vectors, read_question_set
-from octavo.retrieve.systems.recipes import GeneratorSettings, QuestionRecipe, RagRecipe
+from octavo.retrieve.systems.recipes import FidRecipe, GeneratorSettings, QuestionRecipe, RagRecipe
 from octavo.retrieve.systems.torch_asking import Asking, AskingSettings, save_asking
+from octavo.retrieve.systems.torch_fid import FidObjective
 from octavo.retrieve.systems.torch_generator import Generator
 from octavo.retrieve.systems.torch_question_encoder import QuestionEncoder
 from octavo.retrieve.systems.torch_rag import RagObjective
@@ -57,6 +58,19 @@ def train_rag(
     own = recipe.rag
     settings = replace(_settings(recipe, "rag"), marginal=own.marginal, beams=own.beams, decoding=own.decoding)
     return _train(recipe, data, folder, settings, RagObjective, restart=restart, on_event=on_event)
+
+
+def train_fid(
+    recipe: FidRecipe,
+    data: Path,
+    folder: Path,
+    *,
+    restart: bool = False,
+    on_event: Callable[[Event], object] = lambda event: None,
+) -> RunResult:
+    """Train a reader on questions, and with `distil` the question encoder on what it reads; resume as `train_rag`."""
+    settings = replace(_settings(recipe, "fid"), distil=recipe.fid.distil, beams=recipe.fid.beams)
+    return _train(recipe, data, folder, settings, FidObjective, restart=restart, on_event=on_event)
 
 
 def _train(
@@ -99,7 +113,7 @@ def make_asking(
     vectors = _index(run.path / "index.npz", recipe.retriever.encoder, questions.passages)
     generator, family = _generator(recipe, questions.passages, run)
     question_encoder = QuestionEncoder.load(encoder)
-    question_encoder.requires_grad_(recipe.retriever.rate_scale > 0)
+    question_encoder.requires_grad_(recipe.retriever.rate_scale > 0 and (settings.system == "rag" or settings.distil))
     return Asking(question_encoder, generator, questions.passages, vectors, settings), family
 
 
