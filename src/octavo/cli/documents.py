@@ -131,8 +131,8 @@ def search(
 
 
 def ask(
-    folder: Folder,
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What the documents are to answer.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The documents; left out with --web.")],
+    question: Annotated[str | None, typer.Argument(metavar="QUESTION", help="What they are to answer.")] = None,
     model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help=given.MODEL_HELP)] = DEFAULT_MODEL,
     url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Ask the model of this server.")] = None,
     api_key_file: Annotated[
@@ -148,6 +148,13 @@ def ask(
     rebuild: Rebuild = False,
     index: Index = None,
     store: StoreKind = None,
+    web: Annotated[bool, typer.Option("--web", help="Ask pages of the web; the question is the one argument.")] = False,
+    web_search: Annotated[
+        str | None, typer.Option("--search", metavar="SEARCH", help="For --web: searxng:URL, brave, or site:URL.")
+    ] = None,
+    scorer: Annotated[
+        str, typer.Option("--scorer", metavar="NAME", help="For --web: poe, noisy-channel, rag, or direct.")
+    ] = "poe",
     as_json: given.AsJson = False,
 ) -> None:
     """Answer a question from a folder's documents, each sentence with what it rests on.
@@ -165,7 +172,16 @@ def ask(
       octavo ask docs/ "Who wrote this?" --url http://127.0.0.1:8000/v1
 
       octavo ask docs/ "Who wrote this?" --store chroma --chunk 1000 --overlap 20 -k 4
+
+      octavo ask --web "When does the museum open?" --search searxng:http://127.0.0.1:8888
     """
+    from octavo.errors import OctavoError
+
+    if web:
+        _ask_web(folder if question is None else None, question, model, url, web_search, scorer, count, as_json)
+        return
+    if question is None:
+        raise OctavoError("a folder and a question are needed, in this order; --web asks without a folder")
     with _library(folder, encoder, rebuild, index, store) as library:
         _update(library, chunk, overlap)
         hits = library.search.find(question, count, mode=mode, where=_filter(where))
@@ -178,6 +194,28 @@ def ask(
         typer.echo(json.dumps(_answer_row(answered, hits), ensure_ascii=False))
     else:
         _print_answer(answered, hits)
+
+
+def _ask_web(
+    asked: Path | None,
+    extra: str | None,
+    model: str,
+    url: str | None,
+    search: str | None,
+    scorer: str,
+    count: int,
+    as_json: bool,
+) -> None:
+    from octavo.cli.systems.web import ask_web
+    from octavo.errors import OctavoError
+
+    if asked is None:
+        raise OctavoError(f"--web takes the question alone, and {extra!r} came second; quote the question")
+    loaded = _load_model(model, url, None)
+    try:
+        ask_web(loaded, str(asked), search, scorer, count, as_json)
+    finally:
+        loaded.close()
 
 
 @contextmanager
