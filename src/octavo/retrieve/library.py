@@ -48,12 +48,15 @@ class Library:
         """The search over it."""
         return Search(self.store, self.encoder)
 
-    def update(self, chunk_size: int | None = None, overlap: int | None = None) -> Report:
-        """Index what changed. chunk_size, overlap: None as before; other values than before cut everything anew."""
+    def update(self, chunk_size: int | None = None, overlap: int | None = None, *, show: bool = True) -> Report:
+        """Index what changed. chunk_size, overlap: None as before; other values than before cut everything anew.
+
+        show: progress on stderr.
+        """
         before = json.loads(self.store.recall("splitting") or "{}")
         given = {"chunk_size": chunk_size, "overlap": overlap}
         splitting = Splitting(**{**before, **{name: value for name, value in given.items() if value is not None}})
-        report = index_folder(self.folder, self.store, self.encoder, splitting)
+        report = index_folder(self.folder, self.store, self.encoder, splitting, show=show)
         self.store.remember("splitting", json.dumps(asdict(splitting)))
         return report
 
