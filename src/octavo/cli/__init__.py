@@ -23,6 +23,7 @@ from octavo.cli.configuring.defaults import default_map
 from octavo.cli.configuring.show import config
 from octavo.cli.documents import ask, index, search
 from octavo.cli.embed import embed, rerank
+from octavo.cli.evaluating import evaluations
 from octavo.cli.examining.catalogue import catalogue
 from octavo.cli.examining.doctor import doctor
 from octavo.cli.examining.fit import fit
@@ -97,6 +98,7 @@ app.command("ps")(ps)
 app.command("stop")(stop)
 app.command("feedback")(feedback)
 app.command("bench")(bench)
+app.add_typer(evaluations, name="eval")
 app.command("embed")(embed)
 app.command("rerank")(rerank)
 app.command("caption")(caption)

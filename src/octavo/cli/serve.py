@@ -15,6 +15,8 @@ from octavo.fetching.sources import DEFAULT_MODEL
 if TYPE_CHECKING:
     from octavo.generate.lm import LanguageModel
     from octavo.generate.local import LocalModel
+    from octavo.serve.documents.served import ServedFolder
+    from octavo.serve.http.telemetry import Telemetry
 
 
 def serve(
@@ -54,12 +56,20 @@ def serve(
             "--encoder", metavar="MODEL", help="Serve this embedder or reranker; default: MiniLM, if installed."
         ),
     ] = None,
+    docs: Annotated[
+        list[str] | None,
+        typer.Option("--docs", metavar="FOLDER", help="Serve these documents; default: Octavo's manual."),
+    ] = None,
     runner: given.Runner = None,
     context: given.Context = None,
     quantize: given.Quantize = None,
     ignore_config_key: given.IgnoreConfigKey = None,
     speculative: given.Speculative = None,
     draft_tokens: given.DraftTokens = 8,
+    lora: given.Loras = None,
+    otel: Annotated[
+        bool, typer.Option("--otel", help="Send spans and metrics to where OTEL_EXPORTER_OTLP_ENDPOINT says.")
+    ] = False,
     access_log: Annotated[bool, typer.Option("--access-log", help="A line on stderr for each request.")] = False,
 ) -> None:
     """Serve models: a chat page, and OpenAI's API under /v1.
@@ -74,7 +84,11 @@ def serve(
 
       octavo serve ./runs/shakespeare/model --port 8080
 
+      octavo serve --docs papers/ --docs notes/
+
       octavo serve smollm2-135m-instruct ./my-model --model-alias 'gpt-4o-mini=my-model'
+
+      octavo serve ./my-model --lora french=./adapters/french --lora legal=./adapters/legal
 
       octavo serve --host 0.0.0.0 --api-key-file key.txt
     """
@@ -83,6 +97,9 @@ def serve(
     from octavo.serve.http.server import run
     from octavo.serve.http.settings import ServerSettings
     from octavo.settings import state_dir
+
+    references = models or [DEFAULT_MODEL]
+    adapters = dict(_pair(text, "--lora", "NAME=FOLDER", "french=./adapters/french") for text in lora or ())
 
     def load_model(reference: str) -> LocalModel:
         from octavo.generate.local import load
@@ -95,6 +112,7 @@ def serve(
             ignore_config_keys=ignore_config_key or (),
             speculative=speculative,
             draft_tokens=draft_tokens,
+            adapters=adapters if reference == references[0] else {},
         )
 
     settings = ServerSettings(
@@ -108,18 +126,23 @@ def serve(
         max_queue=max_queue,
         max_loaded=max_loaded,
         keep_alive=keep_alive,
-        encoders=tuple(map(given.obtain, encoders)) if encoders else _installed_encoder(),
-        aliases=tuple(_alias(text) for text in model_alias or ()),
+        encoders=tuple(map(given.obtain, encoders)) if encoders else _default_encoder(wanted=bool(docs)),
+        folders=_folders(docs),
+        aliases=tuple(
+            _pair(text, "--model-alias", "ALIAS=NAME", "gpt-4o-mini=smollm2-135m-instruct")
+            for text in model_alias or ()
+        ),
+        adapters=tuple((name, name_for(references[0])) for name in adapters),
         state_path=None if no_store else Path(state) if state else state_dir() / "server.sqlite3",
         store=not no_store,
         access_log=access_log,
+        telemetry=_telemetry() if otel else None,
     )
-    references = models or [DEFAULT_MODEL]
     encoder_names = [name_for(reference) for reference in settings.encoders]
     on_demand = {name_for(reference): (partial(load_model, reference), reference) for reference in references}
     if len(on_demand) < len(references):
         raise OctavoError("two of these models have one name; serve one of them, or name one of the folders otherwise")
-    _check_aliases(settings.aliases, [*on_demand, *encoder_names])
+    _check_aliases(settings.aliases, [*on_demand, *adapters, *encoder_names])
     running: list[str] = []
 
     def load_first() -> Sequence[LanguageModel]:
@@ -130,22 +153,53 @@ def serve(
     def announce(address: str, names: Sequence[str]) -> None:
         typer.echo(_next_steps(address, names[0], running[0], settings.api_key is not None), err=True)
 
-    run(load_first, settings, on_ready=announce, on_demand=on_demand)
+    try:
+        run(load_first, settings, on_ready=announce, on_demand=on_demand)
+    finally:
+        if settings.telemetry is not None:
+            settings.telemetry.close()
 
 
-def _installed_encoder() -> tuple[str, ...]:
+def _telemetry() -> Telemetry:
+    from octavo.serve.http.telemetry import Telemetry
+
+    return Telemetry.from_environment()
+
+
+def _default_encoder(*, wanted: bool) -> tuple[str, ...]:
+    """wanted: it is fetched where it is not installed; what cannot be had is done without, and said."""
+    from octavo.errors import OctavoError
     from octavo.fetching.sources import DEFAULT_ENCODER, installed
 
-    return (DEFAULT_ENCODER,) if any(model.name == DEFAULT_ENCODER for model in installed()) else ()
+    if any(model.name == DEFAULT_ENCODER for model in installed()):
+        return (DEFAULT_ENCODER,)
+    try:
+        return (given.obtain(DEFAULT_ENCODER),) if wanted else ()
+    except OctavoError as error:
+        typer.echo(f"octavo: documents are found by words alone: {error}", err=True)
+        return ()
 
 
-def _alias(text: str) -> tuple[str, str]:
+def _folders(docs: Sequence[str] | None) -> tuple[ServedFolder, ...]:
+    from octavo.errors import OctavoError
+    from octavo.serve.documents.served import ServedFolder, manual
+
+    if docs is None:
+        shipped = manual()
+        return () if shipped is None else (shipped,)
+    for folder in docs:
+        if not Path(folder).is_dir():
+            raise OctavoError(f"--docs {folder}: there is no such folder")
+    return tuple(ServedFolder(Path(folder).resolve(), Path(folder).resolve().name) for folder in docs)
+
+
+def _pair(text: str, option: str, form: str, example: str) -> tuple[str, str]:
     from octavo.errors import OctavoError
 
-    alias, equals, name = text.partition("=")
-    if not (alias and equals and name):
-        raise OctavoError(f"--model-alias {text!r} is not ALIAS=NAME, as in gpt-4o-mini=smollm2-135m-instruct")
-    return alias, name
+    first, equals, second = text.partition("=")
+    if not (first and equals and second):
+        raise OctavoError(f"{option} {text!r} is not {form}, as in {example}")
+    return first, second
 
 
 def _check_aliases(aliases: Sequence[tuple[str, str]], names: Collection[str]) -> None:

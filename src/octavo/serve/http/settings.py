@@ -10,8 +10,13 @@ import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from octavo.errors import OctavoError
+from octavo.serve.documents.served import ServedFolder
+
+if TYPE_CHECKING:
+    from octavo.serve.http.telemetry import Telemetry
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
@@ -26,10 +31,11 @@ class ServerSettings:
     may wait. grace: seconds that running answers get when the server is told to stop. max_body: bytes of a request,
     max_upload: of one with a file; body_seconds: how long it may take to arrive. ping_seconds: between comments on a
     silent stream. max_loaded: models in memory at once; keep_alive: seconds after which an unused one is unloaded,
-    None: never. aliases: (alias, served name); an alias may hold `*`. encoders: references of embedders and rerankers,
-    loaded when first asked for. state_path: the file that keeps responses, conversations and stored completions, None:
-    memory; store: whether any are kept. Raises OctavoError for a value outside its range and for an open address
-    without a key.
+    None: never. aliases: (alias, served name); an alias may hold `*`. adapters: (name, the served model that has it).
+    encoders: references of embedders and rerankers, loaded when first asked for. state_path: the file that keeps
+    responses, conversations and stored completions, None: memory; store: whether any are kept. folders: of documents,
+    each shown as a vector store. telemetry: where spans and metrics of requests go, None: nowhere. Raises OctavoError
+    for a value outside its range and for an open address without a key.
     """
 
     host: str = "127.0.0.1"
@@ -48,10 +54,13 @@ class ServerSettings:
     max_loaded: int = 3
     keep_alive: float | None = None
     aliases: tuple[tuple[str, str], ...] = ()
+    adapters: tuple[tuple[str, str], ...] = ()
     encoders: tuple[str, ...] = ()
     state_path: Path | None = None
+    folders: tuple[ServedFolder, ...] = ()
     store: bool = True
     access_log: bool = False
+    telemetry: Telemetry | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (
