@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from octavo.retrieve.grounded import GroundedAnswer
     from octavo.retrieve.indexing import Report
     from octavo.retrieve.library import Library
+    from octavo.retrieve.reader import Reader
     from octavo.retrieve.search import TextEncoder
     from octavo.retrieve.stores.store import Hit, Place, Vectors
 
@@ -154,18 +155,26 @@ def ask(
 
       octavo ask docs/ "Who wrote this?" --url http://127.0.0.1:8000/v1
     """
-    with _library(folder, encoder, rebuild, index) as library:
+    from octavo.retrieve import grounded
+    from octavo.retrieve.reader import DEPTH, answer, rerank
+
+    with _library(folder, encoder, rebuild, index) as library, _reader(reader) as reads:
         _update(library, chunk, overlap)
-        hits = library.search.find(question, count, mode=mode, where=_filter(where))
-    loaded = _load_model(model, url, api_key_file)
-    try:
-        answered = _answered(loaded, question, hits, reader)
-    finally:
-        loaded.close()
+        wanted = count if reads is None else max(count, DEPTH)
+        hits = library.search.find(question, wanted, mode=mode, where=_filter(where))
+        if reads is not None:
+            hits = rerank(reads, question, hits)[:count]
+        loaded = _load_model(model, url, api_key_file)
+        try:
+            grounds = (
+                grounded.answer(loaded, question, hits) if reads is None else answer(loaded, question, hits, reads)
+            )
+        finally:
+            loaded.close()
     if as_json:
-        typer.echo(json.dumps(_answer_row(answered, hits), ensure_ascii=False))
+        typer.echo(json.dumps(_answer_row(grounds, hits), ensure_ascii=False))
     else:
-        _print_answer(answered, hits)
+        _print_answer(grounds, hits)
 
 
 @contextmanager
@@ -187,15 +196,16 @@ def _load_encoder(reference: str) -> TextEncoder:
     return Embedder.load(given.obtain(reference))
 
 
-def _answered(model: LanguageModel, question: str, hits: list[Hit], reader: str | None) -> GroundedAnswer:
-    """The answer, with the reader that was named, the one that comes with Octavo, or none."""
-    from octavo.retrieve import grounded
-    from octavo.retrieve.reader import SHIPPED, Reader, answer
+@contextmanager
+def _reader(reader: str | None) -> Iterator[Reader | None]:
+    """The reader that was named, the one that comes with Octavo, or none."""
+    from octavo.retrieve.reader import Reader
 
-    if reader == "none" or (reader is None and not SHIPPED.is_dir()):
-        return grounded.answer(model, question, hits)
+    if reader == "none":
+        yield None
+        return
     with Reader.load(None if reader is None else given.obtain(reader)) as loaded:
-        return answer(model, question, hits, loaded)
+        yield loaded
 
 
 def _made_up(library: Library, query: str, model: str) -> Vectors:
