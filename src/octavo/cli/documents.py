@@ -177,7 +177,6 @@ def ask(
       octavo ask --web "When does the museum open?" --search searxng:http://127.0.0.1:8888
     """
     from octavo.errors import OctavoError
-    from octavo.retrieve import grounded
     from octavo.retrieve.reader import DEPTH, answer, rerank
 
     if web:
@@ -187,16 +186,11 @@ def ask(
         raise OctavoError("a folder and a question are needed, in this order; --web asks without a folder")
     with _library(folder, encoder, rebuild, index, store) as library, _reader(reader) as reads:
         _update(library, chunk, overlap)
-        wanted = count if reads is None else max(count, DEPTH)
-        hits = library.search.find(question, wanted, mode=mode, where=_filter(where))
-        if reads is not None:
-            hits = rerank(reads, question, hits)[:count]
+        hits = library.search.find(question, max(count, DEPTH), mode=mode, where=_filter(where))
+        hits = rerank(reads, question, hits)[:count]
         loaded = _load_model(model, url, api_key_file)
         try:
-            if reads is None:
-                found = grounded.answer(loaded, question, hits)
-            else:
-                found = answer(loaded, question, hits, reads)
+            found = answer(loaded, question, hits, reads)
         finally:
             loaded.close()
     if as_json:
