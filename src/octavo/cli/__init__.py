@@ -35,6 +35,7 @@ from octavo.cli.run import run
 from octavo.cli.running import feedback, ps, stop
 from octavo.cli.serve import serve
 from octavo.cli.systems.asking import fid, rag
+from octavo.cli.systems.caption import caption
 from octavo.cli.systems.retro import retro
 from octavo.cli.train import train
 from octavo.errors import OctavoError, nearest
@@ -100,6 +101,7 @@ app.command("bench")(bench)
 app.add_typer(evaluations, name="eval")
 app.command("embed")(embed)
 app.command("rerank")(rerank)
+app.command("caption")(caption)
 app.command("doctor")(doctor)
 app.add_typer(rag, name="rag")
 app.add_typer(fid, name="fid")
