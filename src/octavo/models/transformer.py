@@ -27,7 +27,7 @@ from octavo.nn.config import TransformerConfig
 from octavo.nn.encoder_decoder.relative import RelativeBias
 from octavo.nn.head import Head, TiedOutput
 from octavo.nn.linear import Linear
-from octavo.nn.norms import make_norm
+from octavo.nn.norms import RmsNorm, make_norm
 from octavo.nn.paged import Cache, PagedMemory, PagedStep, Span
 from octavo.nn.rotary import cos_sin
 from octavo.nn.scoring import scaled_attention
@@ -60,6 +60,8 @@ class Transformer(nn.Module):
             self.memory.embed_tokens = self.embed_tokens
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_stored_blocks))
         self.norm = None if config.placement == "post" else make_norm(config.norm, config.hidden_size)
+        if isinstance(self.norm, RmsNorm) and config.encoder is None:
+            self.norm.feeds_products = True
         self.head = None if config.head is None else Head(config, config.head)
         self.lm_head = _output(config) if config.has_logits else None
         if not self.embed_tokens.weight.is_meta:
@@ -180,15 +182,14 @@ class Transformer(nn.Module):
         x = hidden if self.head is None else self.head(hidden, mask)
         return self.logits(x) if self.config.has_logits else x
 
-    def forward(
+    def states(
         self,
         tokens: Tensor,
         mask: Tensor | None = None,
         types: Tensor | None = None,
         memory: Sequence[Memory] = (),
     ) -> Tensor:
-        """tokens: (batch, tokens) -> `scores`; of a decoder logits (batch, tokens, vocab_size), each from the tokens up
-        to its own.
+        """tokens: (batch, tokens) -> the hidden states of whole sequences, (batch, tokens, hidden_size).
 
         mask: (batch, tokens), false or 0 at padding, on either side; positions count the true tokens. types: as in
         `embed`. memory: what `remember` gave of the source, where the model has an encoder.
@@ -203,8 +204,35 @@ class Transformer(nn.Module):
         else:
             mask = mask.bool()
             positions = (mask.cumsum(1) - 1).clamp(min=0)
-        x = self.hidden(self.embed(tokens, positions, types), positions, mask=mask, memory=memory)
-        return self.scores(x, mask)
+        return self.hidden(self.embed(tokens, positions, types), positions, mask=mask, memory=memory)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        types: Tensor | None = None,
+        memory: Sequence[Memory] = (),
+    ) -> Tensor:
+        """tokens: (batch, tokens) -> `scores` of their `states`; of a decoder logits (batch, tokens, vocab_size), each
+        from the tokens up to its own.
+        """
+        return self.scores(self.states(tokens, mask, types, memory), mask)
+
+    @property
+    def output_weight(self) -> Tensor | None:
+        """(vocab_size, hidden_size): the matrix whose products with `states` are a decoder's logits, if nothing else is
+        done to them."""
+        config, head = self.config, self.lm_head
+        if (
+            self.head is not None
+            or not config.has_logits
+            or config.logit_scale != 1
+            or config.logit_softcap is not None
+        ):
+            return None
+        if head is None:
+            return self.embed_tokens.weight
+        return head.weight if type(head) is Linear and head.bias is None else None
 
     def stored_tensors(self) -> dict[str, StoredTensor]:
         """The parameters by canonical name, for saving; on the CPU they share memory with the model."""

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 TESTS = {
     "address": [
         "tests/nn/kernels/test_fuzz.py",
+        "tests/nn/fused",
         "tests/nn/kernels/test_products.py",
         "tests/nn/kernels/test_kernel_library.py",
         "tests/models/test_compiled.py",
@@ -28,6 +29,7 @@ TESTS = {
         "tests/nn/kernels/test_kernel_library.py",
         "tests/models/test_compiled.py::test_the_law_holds_with_every_switch",
         "tests/models/encoders/test_compiled_encoder.py",
+        "tests/nn/fused",
     ],
 }
 RUNTIMES = {"address": "libasan.so", "thread": "libtsan.so"}
@@ -45,8 +47,7 @@ def main() -> int:
     """Build and test for each sanitizer asked for; the exit status is that of the first that finds something."""
     for kind in sys.argv[1:] or list(TESTS):
         if kind not in TESTS:
-            print(f"octavo: error: {kind!r} is no sanitizer; {' and '.join(TESTS)} are known", file=sys.stderr)
-            return 2
+            sys.exit(f"octavo: error: {kind!r} is no sanitizer; {' and '.join(TESTS)} are known")
         status = run(kind, build(kind))
         if status:
             return status
@@ -69,7 +70,7 @@ def run(kind: str, package: Path) -> int:
     command = [fixed, "-R"] if fixed else []
     command += [sys.executable, "-m", "pytest", "-x", "-p", "no:randomly", *TESTS[kind]]
     environment = os.environ | OPTIONS | {"LD_PRELOAD": found.stdout.strip(), "PYTHONPATH": str(package)}
-    print(f"== {kind}", flush=True)
+    sys.stderr.write(f"== {kind}\n")
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 

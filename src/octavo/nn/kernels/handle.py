@@ -298,8 +298,8 @@ def product(level: str, encoding: str, rows: int, columns: int, data: NDArray[np
 def quantize(target: str, encoding: str, rows: int, columns: int, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A matrix in f32 or bf16 as one in int8, q4_0 or q4_1: (rows, bytes of a row), as for `set_matrix`.
 
-    int8: a scale a row, absmax / 127 of its turned groups. q4_0: for each 32 columns the scale of least squared error. q4_1: from the least
-    to the largest of each 32. columns of q4_*: a multiple of 32.
+    int8: a scale a row, absmax / 127 of its turned groups. q4_0: for each 32 columns the scale of least squared error.
+    q4_1: from the least to the largest of each 32. columns of q4_*: a multiple of 32.
     """
     check_source(encoding, rows, columns, data)
     size = source_row_bytes(target, columns)

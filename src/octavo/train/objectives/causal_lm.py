@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from octavo.models.transformer import Transformer
+from octavo.nn.fused.cross_entropy import linear_cross_entropy, usable
 from octavo.train.objectives.objective import Batch
 
 IGNORED = -100
@@ -36,7 +38,14 @@ class CausalLM:
         return Batch({"tokens": torch.from_numpy(tokens), "targets": torch.from_numpy(targets)}, count)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """model: (rows, tokens) int64 -> logits (rows, tokens, vocab_size)."""
-        logits = model(batch.tensors["tokens"])
+        """model: (rows, tokens) int64 -> logits (rows, tokens, vocab_size), all at once only where that is needed."""
         targets = batch.tensors["targets"].flatten()
+        weight = model.output_weight if isinstance(model, Transformer) and model.training else None
+        if isinstance(model, Transformer) and weight is not None:
+            hidden = model.states(batch.tensors["tokens"])
+            if usable(hidden, weight):
+                return linear_cross_entropy(hidden.flatten(0, 1), weight, targets)
+            logits = model.scores(hidden)
+        else:
+            logits = model(batch.tensors["tokens"])
         return F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum")
