@@ -2,9 +2,8 @@
 
 Decoding at batch 1 on two threads and two cores (chosen by the process's affinity, where there are more): alone, beside
 one busy program that stays on one of the cores, and beside four that go where they like. A fair share is what our
-threads would get if all threads had the same: 2 / 3 of the speed alone beside one program, 1 / 3
-beside four. Ours and llama.cpp's turns alternate, each in a process of its own; figures are medians over the rounds with
-their range.
+threads would get if all threads had the same: 2 / 3 of the speed alone beside one program, 1 / 3 beside four. Ours and
+llama.cpp's turns alternate, each in a process of its own; figures are medians over the rounds with their range.
 
     python benchmarks/fairness.py [--model FILE.gguf] [--rounds 3] [--steps 60] [--llama-cpp FOLDER]
 """
