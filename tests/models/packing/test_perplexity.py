@@ -1,7 +1,7 @@
 """Quantised weights cost next to nothing: perplexity of the real SmolLM2 over English and code.
 
 The shipped Q4_1 file stays within 0.5 % of torch on its expanded weights, which has no int8 activations, and int8
-within 0.5 % of bf16; over 4,096 tokens a difference has a standard error of about 0.15 %, so that is measured over more.
+within 0.5 % of bf16; over 4,096 tokens a difference has a standard error of about 0.15 %, so it is measured over more.
 """
 
 from __future__ import annotations
