@@ -77,6 +77,7 @@ def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(terminal: Callable
 def test_a_running_server_is_talked_to(terminal: Callable[..., Terminal], smollm2: Path, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("secret\n")
+    key.chmod(0o600)
     server = terminal("serve", str(smollm2), "--port", "0", "--api-key-file", str(key))
     server.wait_for("octavo chat --url")
     url = server.seen.partition("octavo chat --url ")[2].split()[0]

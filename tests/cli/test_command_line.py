@@ -38,6 +38,7 @@ COMMANDS = (
     "search",
     "index",
     "config",
+    "mcp",
 )
 OCTAVO = [sys.executable, "-m", "octavo"]
 

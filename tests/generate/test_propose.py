@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.generate.lm import Delta, Finished, Request, Sampling
-from octavo.generate.propose import Text
+from octavo.generate.propose import Draft, Proposer, Text
 from octavo.generate.propose.draft import DraftModelProposer
 from octavo.generate.propose.ngram import SIZES, NGramProposer
 from octavo.generate.propose.trust import VAIN, Trust
@@ -29,22 +31,31 @@ LETTERS.decoder = tokenizers.decoders.Fuse()
 TOKENIZER = Tokenizer(LETTERS, named={})
 
 
+@functools.cache
+def _normal(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=VOCAB)
+
+
 class TinyRunner:
     """Four tokens, whose chances depend on all that lies in the KV blocks; `noise` makes another model of it."""
 
     name = "tiny"
     max_tokens = 256
     num_blocks = 300
-    config = SimpleNamespace(context_length=64)
+    config: Any = SimpleNamespace(context_length=64)
 
     def __init__(self, noise: float = 0) -> None:
         self.noise = noise
         self.memory = np.full(self.num_blocks * BLOCK_SIZE, -1)
 
+    def accept(self, row: Row, path: Sequence[int]) -> None:
+        places = row.start + np.arange(len(row.tokens))
+        slots = np.asarray(row.blocks)[places // BLOCK_SIZE] * BLOCK_SIZE + places % BLOCK_SIZE
+        self.memory[slots[: len(path)]] = self.memory[slots[list(path)]]
+
     def logits(self, seen: np.ndarray) -> np.ndarray:
         state = int((np.arange(1, len(seen) + 1) * (seen + 7) ** 2).sum())
-        own = np.random.default_rng(state).normal(size=VOCAB)
-        return (own + self.noise * np.random.default_rng(state + 1).normal(size=VOCAB)).astype(np.float32)
+        return (_normal(state) + self.noise * _normal(state + 1)).astype(np.float32)
 
     def step(self, rows: Sequence[Row], *, hidden: bool = False) -> StepOutput:
         logits = []
@@ -52,8 +63,9 @@ class TinyRunner:
             places = np.arange(row.start + len(row.tokens))
             slots = np.asarray(row.blocks)[places // BLOCK_SIZE] * BLOCK_SIZE + places % BLOCK_SIZE
             self.memory[slots[row.start :]] = row.tokens
-            for last in range(row.start + row.logits_from, len(places)):
-                logits.append(self.logits(self.memory[slots[: last + 1]]))
+            for last in range(row.logits_from, len(row.tokens)):
+                path = row.start + np.array(_path(row.parents, last))
+                logits.append(self.logits(self.memory[slots[np.concatenate((places[: row.start], path))]]))
         return StepOutput(np.array(logits, np.float32).reshape(-1, VOCAB))
 
     def refresh(self) -> None: ...
@@ -61,17 +73,69 @@ class TinyRunner:
     def close(self) -> None: ...
 
 
+def _path(parents: np.ndarray | None, at: int) -> list[int]:
+    if parents is None:
+        return list(range(at + 1))
+    path = [at]
+    while parents[path[-1]] >= 0:
+        path.append(int(parents[path[-1]]))
+    return path[::-1]
+
+
+class TreeProposer:
+    """Trees of random shape. drawn: a guess is drawn of another model, without those before it; else chosen anyhow."""
+
+    def __init__(self, *, drawn: bool) -> None:
+        self.drawn = drawn
+        self.model = TinyRunner(noise=1.5)
+        self.random = np.random.default_rng(1)
+
+    def propose(self, texts: Sequence[Text]) -> list[Draft]:
+        return [self.tree(text) for text in texts]
+
+    def tree(self, text: Text) -> Draft:
+        tokens: list[int] = []
+        parents: list[int] = []
+        drawn: list[np.ndarray] = []
+        for index in range(text.most):
+            at = int(self.random.integers(-1, index))
+            path = [] if at < 0 else _path(np.array(parents), at)
+            siblings = [tokens[other] for other, parent in enumerate(parents) if parent == at]
+            chances = probabilities(self.model.logits(np.array([*text.tokens, *(tokens[i] for i in path)])), Sampling())
+            chances[siblings] = 0
+            if not chances.any():
+                break
+            drawn.append(chances / chances.sum())
+            tokens.append(int(self.random.choice(VOCAB, p=drawn[-1])))
+            parents.append(at)
+        return Draft(tuple(tokens), np.array(drawn) if self.drawn and drawn else None, tuple(parents))
+
+    def forget(self, key: object) -> None: ...
+
+    def refresh(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _proposer(name: str) -> Proposer:
+    if name == "draft":
+        return DraftModelProposer(TinyRunner(noise=0.7))
+    return NGramProposer() if name == "ngram" else TreeProposer(drawn=name == "drawn tree")
+
+
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.7, top_k=3, presence_penalty=0.5)])
-@pytest.mark.parametrize("proposer", ["draft", "ngram"])
+@pytest.mark.parametrize("proposer", ["draft", "ngram", "drawn tree", "chosen tree"])
 def test_answers_with_guesses_have_the_exact_distribution(proposer: str, sampling: Sampling) -> None:
-    runner, prompt, length, runs = TinyRunner(), [0, 1, 0, 1, 0], 3, 4000
-    guesses = DraftModelProposer(TinyRunner(noise=0.7)) if proposer == "draft" else NGramProposer()  # type: ignore[arg-type]
-    scheduler = Scheduler(runner, max_running=64, proposer=guesses)  # type: ignore[arg-type]
+    runner, prompt, runs = TinyRunner(), [0, 1, 0, 1, 0], 4000
+    length = 4 if "tree" in proposer else 3  # so that several guesses may be made, and one more token follows them
+    guesses = _proposer(proposer)
+    scheduler = Scheduler(runner, max_running=64, proposer=guesses)
     tasks = [_task(prompt, length, sampling, seed) for seed in range(runs)]
-    for task in tasks:
-        scheduler.add(task)
-    while scheduler.num_tasks:
-        scheduler.step()
+    for first in range(0, runs, 64):
+        for task in tasks[first : first + 64]:
+            scheduler.add(task)
+        while scheduler.num_tasks:
+            scheduler.step()
     counts: dict[tuple[int, ...], int] = {}
     accepted = 0
     for task in tasks:
@@ -81,7 +145,9 @@ def test_answers_with_guesses_have_the_exact_distribution(proposer: str, samplin
         assert isinstance(events[-1], Finished)
         accepted += events[-1].accepted_tokens
     assert accepted > runs / 10
-    expected = {said: runs * _chance(runner, prompt, said, sampling) for said in itertools.product(range(4), repeat=3)}
+    expected = {
+        said: runs * _chance(runner, prompt, said, sampling) for said in itertools.product(range(4), repeat=length)
+    }
     assert set(counts) <= {said for said, mean in expected.items() if mean > 0}
     large = [said for said, mean in expected.items() if mean >= 5]
     rest = (runs - sum(counts.get(said, 0) for said in large), runs - sum(expected[said] for said in large))
@@ -132,12 +198,33 @@ def test_prompt_lookup_copies_what_followed_the_longest_and_latest_repetition(to
     for end in range(1, len(tokens) + 1):
         text = tokens[:end]
         (draft,) = proposer.propose([Text("key", text, most, Sampling())])
-        expected: list[int] = []
-        for size in SIZES:
-            starts = [at for at in range(end - size) if text[at : at + size] == text[end - size :]]
-            if starts and not expected:
-                expected = text[starts[-1] + size : starts[-1] + size + most]
-        assert list(draft.tokens) == expected
+        found = [
+            at + size
+            for size in SIZES
+            for at in reversed(range(end - size))
+            if text[at : at + size] == text[end - size :]
+        ]
+        first, rest = _branches(draft)
+        assert first == (text[found[0] : found[0] + len(first)] if found else [])
+        if rest:  # where else the same stood, something else followed
+            other = next(at for at in found if text[at] != text[found[0]])
+            assert rest == text[other : other + len(rest)] and len(rest) <= most // 4
+        assert len(draft.tokens) == min(most, len(draft.tokens)) and bool(first) == bool(found)
+
+
+def _branches(draft: Draft) -> tuple[list[int], list[int]]:
+    """The tokens of a tree's first branch, and of its second."""
+    starts = draft.after(-1)
+    cut = starts[1] if len(starts) > 1 else len(draft.tokens)
+    return list(draft.tokens[:cut]), list(draft.tokens[cut:])
+
+
+def test_a_tree_s_second_branch_is_what_followed_elsewhere() -> None:
+    """After `A B` there came C first and D later: the latest is guessed first, the other beside it."""
+    text = [0, 1, 2, 2, 0, 1, 3, 3, 0, 1]
+    (draft,) = NGramProposer().propose([Text("key", text, 8, Sampling())])
+    assert _branches(draft) == ([3, 3, 0, 1], [2, 2])
+    assert draft.parents == (-1, 0, 1, 2, -1, 4) and draft.depth == 4 and draft.first(5).parents == (-1, 0, 1, 2, -1)
 
 
 def test_trust_follows_right_guesses_and_rests_ever_longer_after_vain_ones() -> None:

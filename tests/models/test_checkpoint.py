@@ -169,12 +169,12 @@ def test_what_is_no_model_is_refused(make: Any, error: type[OctavoError], words:
         open_checkpoint(tmp_path / "thing")
 
 
-def test_pickle_weights_are_refused_by_name(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(FormatError, match=r"pytorch_model\.bin is a pickle checkpoint"):
+def test_a_pickle_beside_no_config_is_refused_by_name(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "other.bin")
+    with pytest.raises(FormatError, match=r"other\.bin is a pickle checkpoint"):
         open_checkpoint(folder)
-    with pytest.raises(FormatError, match=r"pytorch_model\.bin is a pickle checkpoint"):
-        open_checkpoint(folder / "pytorch_model.bin")
+    with pytest.raises(FormatError, match=r"other\.bin is a pickle checkpoint"):
+        open_checkpoint(folder / "other.bin")
 
 
 def test_weights_without_their_folder_say_which_folder(folder: Path) -> None:

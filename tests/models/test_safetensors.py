@@ -146,7 +146,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_safetensors(tmp_path / "nowhere.safetensors")
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth"])
+@pytest.mark.parametrize("name", ["weights.bin", "model.pt", "model.pth"])
 def test_pickle_is_refused_by_name_with_what_to_do(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"\x80\x04.")
     with pytest.raises(FormatError, match=f"{name} is a pickle .* convert it to safetensors"):

@@ -21,7 +21,8 @@ import pytest
 from octavo.fetching.pip_index import read_pip_config
 
 PARTS = ("test_models.py", "chat", "test_completions.py", "responses", "test_responses.py", "conversations",
-         "test_conversations.py", "test_decisions.py", "test_embeddings.py")  # fmt: skip
+         "test_conversations.py", "test_decisions.py", "test_embeddings.py", "test_files.py", "vector_stores",
+         "test_vector_stores.py", "uploads", "test_uploads.py")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

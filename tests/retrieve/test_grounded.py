@@ -9,7 +9,8 @@ import pytest
 from octavo.generate.local import load
 from octavo.generate.scripted import ScriptedModel
 from octavo.retrieve.grounded import REFUSAL, answer, check, fit, messages
-from octavo.retrieve.indexing import Splitting, index_folder
+from octavo.retrieve.indexing import index_folder
+from octavo.retrieve.passages import Splitting
 from octavo.retrieve.search import Search
 from octavo.retrieve.stores.sqlite import SqliteStore
 from octavo.retrieve.stores.store import Hit, Passage, Place

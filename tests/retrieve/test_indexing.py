@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from octavo.errors import OctavoError
-from octavo.retrieve.indexing import Report, Splitting, index_folder
+from octavo.retrieve.indexing import Report, index_folder
 from octavo.retrieve.library import drop, index_path, open_library
+from octavo.retrieve.passages import Splitting
 from octavo.retrieve.stores.sqlite import SqliteStore
 from octavo.retrieve.stores.store import VectorSpace
 

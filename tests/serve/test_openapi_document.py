@@ -141,3 +141,60 @@ def test_conversations_and_stored_completions(http, check):
     check("get", described, http.get(path))
     check("post", described, http.post(path, json={"metadata": {"a": "b"}}))
     check("delete", described, http.delete(path))
+
+
+def test_files_and_vector_stores(http, check):
+    upload = http.post("/v1/files", data={"purpose": "assistants"}, files={"file": ("a.md", b"Mallards eat weed.")})
+    file = check("post", "/files", upload)
+    check("get", "/files", http.get("/v1/files"))
+    check("get", "/files/{file_id}", http.get(f"/v1/files/{file['id']}"))
+    store = check("post", "/vector_stores", http.post("/v1/vector_stores", json={"name": "a", "metadata": {"b": "c"}}))
+    place, shape = f"/v1/vector_stores/{store['id']}", "/vector_stores/{vector_store_id}"
+    sizes = {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 50}
+    body = {"file_id": file["id"], "attributes": {"a": 1, "b": "c", "d": True}}
+    body["chunking_strategy"] = {"type": "static", "static": sizes}
+    check("post", f"{shape}/files", http.post(f"{place}/files", json=body))
+    batch = check("post", f"{shape}/file_batches", http.post(f"{place}/file_batches", json={"file_ids": [file["id"]]}))
+    while http.get(place).json()["status"] != "completed":
+        pass
+    check("get", f"{shape}/file_batches/{{batch_id}}", http.get(f"{place}/file_batches/{batch['id']}"))
+    files = f"{place}/file_batches/{batch['id']}/files"
+    check("get", f"{shape}/file_batches/{{batch_id}}/files", http.get(files))
+    check("post", f"{shape}/file_batches/{{batch_id}}/cancel", http.post(f"{place}/file_batches/{batch['id']}/cancel"))
+    for method, path in (("get", "/files"), ("get", f"/files/{file['id']}"), ("get", f"/files/{file['id']}/content")):
+        check(method, shape + path.replace(file["id"], "{file_id}"), http.get(place + path))
+    changed = http.post(f"{place}/files/{file['id']}", json={"attributes": {"a": 2}})
+    check("post", f"{shape}/files/{{file_id}}", changed)
+    found = check("post", f"{shape}/search", http.post(f"{place}/search", json={"query": "mallards"}))
+    assert [row["filename"] for row in found["data"]] == ["a.md"]
+    check("get", shape, http.get(place))
+    check("get", "/vector_stores", http.get("/v1/vector_stores"))
+    changes = {"expires_after": {"anchor": "last_active_at", "days": 7}, "metadata": {}}
+    check("post", shape, http.post(place, json=changes))
+    check("delete", f"{shape}/files/{{file_id}}", http.delete(f"{place}/files/{file['id']}"))
+    check("delete", shape, http.delete(place))
+    check("delete", "/files/{file_id}", http.delete(f"/v1/files/{file['id']}"))
+
+
+def test_uploads(http, check):
+    announced = {"filename": "a.txt", "purpose": "assistants", "bytes": 3, "mime_type": "text/plain"}
+    upload = check("post", "/uploads", http.post("/v1/uploads", json=announced))
+    place = f"/v1/uploads/{upload['id']}"
+    part = check("post", "/uploads/{upload_id}/parts", http.post(f"{place}/parts", files={"data": ("a", b"abc")}))
+    check("post", "/uploads/{upload_id}/complete", http.post(f"{place}/complete", json={"part_ids": [part["id"]]}))
+    other = http.post("/v1/uploads", json=announced).json()
+    check("post", "/uploads/{upload_id}/cancel", http.post(f"/v1/uploads/{other['id']}/cancel"))
+
+
+def test_responses_that_search_files(http, check):
+    store = http.post("/v1/vector_stores", json={}).json()["id"]
+    upload = http.post("/v1/files", data={"purpose": "assistants"}, files={"file": ("a.md", b"Red or blue, said she.")})
+    http.post(f"/v1/vector_stores/{store}/files", json={"file_id": upload.json()["id"]})
+    while http.get(f"/v1/vector_stores/{store}").json()["status"] != "completed":
+        pass
+    body = {"model": "script", "input": "What did she say?", "include": ["file_search_call.results"]}
+    body["tools"] = [{"type": "file_search", "vector_store_ids": [store]}]
+    made = check("post", "/responses", http.post("/v1/responses", json=body))
+    assert made["output"][1]["content"][0]["annotations"][0]["filename"] == "a.md"
+    lines = http.post("/v1/responses", json={**body, "stream": True}).text.splitlines()
+    assert len(check.events("post", "/responses", lines)) > 10

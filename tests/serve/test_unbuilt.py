@@ -19,10 +19,6 @@ def client(start_server):
     "call",
     [
         lambda client: client.moderations.create(input="a"),
-        lambda client: client.files.list(),
-        lambda client: client.files.content("file-1"),
-        lambda client: client.vector_stores.create(name="a"),
-        lambda client: client.vector_stores.search("vs_1", query="a"),
         lambda client: client.batches.list(),
         lambda client: client.images.generate(prompt="a"),
     ],

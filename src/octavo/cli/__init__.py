@@ -28,10 +28,13 @@ from octavo.cli.examining.doctor import doctor
 from octavo.cli.examining.fit import fit
 from octavo.cli.examining.inspect import inspect
 from octavo.cli.examining.verify import verify
+from octavo.cli.mcp import mcp
 from octavo.cli.models import export, list_models, pull, remove, show
 from octavo.cli.run import run
 from octavo.cli.running import feedback, ps, stop
 from octavo.cli.serve import serve
+from octavo.cli.systems.asking import fid, rag
+from octavo.cli.systems.retro import retro
 from octavo.cli.train import train
 from octavo.errors import OctavoError, nearest
 
@@ -74,6 +77,7 @@ def octavo(
 app.command("run")(run)
 app.command("chat")(chat)
 app.command("serve")(serve)
+app.command("mcp")(mcp)
 app.command("train")(train)
 app.command("ask")(ask)
 app.command("search")(search)
@@ -95,6 +99,9 @@ app.command("bench")(bench)
 app.command("embed")(embed)
 app.command("rerank")(rerank)
 app.command("doctor")(doctor)
+app.add_typer(rag, name="rag")
+app.add_typer(fid, name="fid")
+app.add_typer(retro, name="retro")
 app.add_typer(config, name="config")
 
 

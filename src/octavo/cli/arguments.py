@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -86,6 +87,8 @@ def api_key(file: str | None) -> str | None:
 
     if file is None:
         return settings.api_key()
+    if os.name == "posix" and Path(file).is_file() and Path(file).stat().st_mode & 0o077:
+        raise OctavoError(f"others on this machine can read the key file {file}; keep it to yourself: chmod 600 {file}")
     try:
         key = Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -54,19 +55,44 @@ def train(
       octavo run runs/shakespeare/model "ROMEO:"
     """
     from octavo.train.corpus import find_text
-    from octavo.train.recipe import load_recipe
+    from octavo.train.recipe import load_any
     from octavo.train.report import Report
 
     given = [f"data.path={json.dumps(str(data.absolute()), ensure_ascii=False)}"] if data else []
-    checked = load_recipe(recipe, [*(overrides or []), *given])
-    text = find_text(checked.data, recipe.parent)
-    from octavo.train import train_recipe  # imports torch, so only once everything else is right
-
+    checked = load_any(recipe, _kinds(), [*(overrides or []), *given])
+    found = find_text(checked.data, recipe.parent)
+    run = _runner(checked)  # imports torch, so only once everything else is right
     with Report(checked.training.steps) as report:
-        result = train_recipe(checked, text, out or Path("runs") / recipe.stem, restart=restart, on_event=report)
+        result = run(checked, found, out or Path("runs") / recipe.stem, restart=restart, on_event=report)
     _tell(result, as_json=as_json)
     if result.stopped_by:
         raise typer.Exit(128 + result.stopped_by)
+
+
+def _kinds() -> dict[str, Any]:
+    """Recipes by their objective."""
+    from octavo.retrieve.systems.recipes import FidRecipe, RagRecipe, RetroRecipe
+    from octavo.train.recipe import CAUSAL_LM, Recipe
+
+    return {CAUSAL_LM: Recipe, "rag": RagRecipe, "fid": FidRecipe, "retro": RetroRecipe}
+
+
+def _runner(recipe: Any) -> Callable[..., RunResult]:
+    """What trains by a recipe."""
+    from octavo.train import train_recipe
+    from octavo.train.recipe import Recipe
+
+    if isinstance(recipe, Recipe):
+        return train_recipe
+    from octavo.retrieve.systems.recipes import FidRecipe, RetroRecipe
+
+    if isinstance(recipe, RetroRecipe):
+        from octavo.retrieve.systems.torch_retro_training import train_retro
+
+        return train_retro
+    from octavo.retrieve.systems.torch_training import train_fid, train_rag
+
+    return train_fid if isinstance(recipe, FidRecipe) else train_rag
 
 
 def _tell(result: RunResult, *, as_json: bool) -> None:

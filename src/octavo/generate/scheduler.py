@@ -30,8 +30,8 @@ class Branch:
     """One text that a task computes: its tokens, how many of them have keys and values, and the blocks of those.
 
     root: what the text begins with for the sharing of blocks; texts of different roots share none. draft: guesses at
-    the tokens that follow, to be checked in the next step. behind: so many of the first blocks are given back, because
-    no layer sees as far; their places in `blocks` stay.
+    the tokens that follow, to be checked in the next step. stood: which of them the task has taken. behind: so many of
+    the first blocks are given back, because no layer sees as far; their places in `blocks` stay.
     """
 
     tokens: list[int]
@@ -39,6 +39,7 @@ class Branch:
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
     draft: Draft = NO_DRAFT
+    stood: list[int] = field(default_factory=list)
     behind: int = 0
 
     @property
@@ -82,7 +83,7 @@ class Task(Protocol):
     def take(self, branch: Branch, logits: NDArray[np.float32]) -> None:
         """More of its tokens have run. logits: (wanted, vocab_size), of its last computed tokens and then of its draft.
 
-        What of a draft stands it counts as computed itself.
+        What of a draft stands it counts as computed itself, and names in `stood`, one guess after another.
         """
         ...
 
@@ -267,23 +268,26 @@ class Scheduler:
             return
         begun = time.perf_counter()
         prompt = sum(count for _, branch, count in plan if branch.pending > 1)
-        output = self._runner.step([_row(place.task, branch, count) for place, branch, count in plan])
+        rows = [_row(place.task, branch, count) for place, branch, count in plan]
+        output = self._runner.step(rows)
         at = 0
-        for place, branch, count in plan:
-            wanted = count - place.task.logits_from(branch, count)
+        for (place, branch, count), row in zip(plan, rows, strict=True):
+            wanted = count - row.logits_from
             branch.computed += count - len(branch.draft.tokens)
-            self._take(place.task, branch, output.logits[at : at + wanted])
+            self._take(place.task, branch, row, output.logits[at : at + wanted])
             at += wanted
         decoded = sum(count for _, _, count in plan) - prompt
         self._pace.measured(decoded, prompt, time.perf_counter() - begun)
 
-    def _take(self, task: Task, branch: Branch, logits: NDArray[np.float32]) -> None:
-        before = task.branches
+    def _take(self, task: Task, branch: Branch, row: Row, logits: NDArray[np.float32]) -> None:
+        before, branch.stood = task.branches, []
         if not task.finished:
             try:
                 task.take(branch, logits)
             except Exception as error:  # its own; the others go on
                 task.fail(error)
+        if branch.stood and branch.stood[-1] >= len(branch.stood):  # not those that came first
+            self._runner.accept(row, [0, *(guess + 1 for guess in branch.stood)])
         self.pool.remember(branch.tokens, branch.blocks, branch.computed, branch.root)
         self._recycle(branch)
         if task.branches is not before:
@@ -354,5 +358,7 @@ def _is_coming(branch: Branch, unread: int, leading: Sequence[Branch]) -> bool:
 
 
 def _row(task: Task, branch: Branch, count: int) -> Row:
-    tokens = [*branch.tokens[branch.computed : branch.computed + count], *branch.draft.tokens]
-    return Row(np.asarray(tokens, np.int32), branch.computed, branch.blocks, task.logits_from(branch, count))
+    draft = branch.draft
+    tokens = [*branch.tokens[branch.computed : branch.computed + count], *draft.tokens]
+    parents = None if draft.parents is None else np.array([-1, *(guess + 1 for guess in draft.parents)], np.int32)
+    return Row(np.asarray(tokens, np.int32), branch.computed, branch.blocks, task.logits_from(branch, count), parents)

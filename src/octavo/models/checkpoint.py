@@ -1,6 +1,7 @@
 """`Checkpoint`: a model as it lies on disk, described and checked but not read: its tensors are taken when asked for.
 
-One object for a Hugging Face folder (config.json, safetensors) and for a GGUF file. No torch here.
+One object for a Hugging Face folder (config.json, safetensors), for the authors' own files of LLaMA and Mistral
+(params.json), and for a GGUF file. No torch here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from octavo.models.families import find_family, find_gguf
 from octavo.models.formats.folder import read_folder, read_json, refuse_pickle
 from octavo.models.formats.gguf import read_gguf
 from octavo.models.formats.mapped import MappedFile, TensorEntry
+from octavo.models.formats.mxfp4 import join_mxfp4, without_unpacked
+from octavo.models.formats.raw import PARAMS_NAME, is_raw, read_raw
+from octavo.models.mapping import raw
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import HARMLESS_KEYS, NEUTRAL_VALUES, Family
 from octavo.models.mapping.generation import GenerationDefaults, gguf_generation, read_generation
@@ -78,31 +82,46 @@ def open_checkpoint(path: Path, *, ignore_keys: Collection[str] = ()) -> Checkpo
 
 
 def _open_folder(folder: Path, ignore: Collection[str]) -> Checkpoint:
+    if is_raw(folder):
+        return _open_raw(folder, ignore)
     if not (folder / "config.json").is_file():
         refuse_pickle(folder)
         raise ModelNotFoundError(f"{folder} has no config.json; give a Hugging Face folder or a .gguf file")
     source = folder / "config.json"
-    raw = read_json(source)
-    family = find_family(raw.get("model_type"), str(source))
-    config = read_config(family, raw, str(source), ignore)
-    entries = _with_prefix(read_folder(folder), family)
+    hub = read_json(source)
+    family = find_family(hub.get("model_type"), str(source))
+    config = read_config(family, hub, str(source), ignore)
+    entries = _with_prefix(join_mxfp4(read_folder(folder), str(folder)), family)
     config = _checked_tie(config, entries, family.rules)
     harmless = _harmless(family, config, family.rules)
-    if raw.get("num_nextn_predict_layers"):  # a block past the others that guesses further tokens
+    if hub.get("num_nextn_predict_layers"):  # a block past the others that guesses further tokens
         harmless = (*harmless, rf"model\.layers\.{config.num_layers}\..*")
     tensors = to_canonical(entries, family.rules, config, harmless=harmless, source=str(folder))
     path = folder / "generation_config.json"
-    generation = read_generation(read_json(path) if path.is_file() else None, raw, str(path), ignore=ignore)
+    generation = read_generation(read_json(path) if path.is_file() else None, hub, str(path), ignore=ignore)
     name = folder.resolve().name
-    return Checkpoint(folder, name, family.name, config, raw, tensors, generation, None, _files(entries))
+    return Checkpoint(folder, name, family.name, config, hub, tensors, generation, None, _files(entries))
+
+
+def _open_raw(folder: Path, ignore: Collection[str]) -> Checkpoint:
+    source = folder / PARAMS_NAME
+    params = read_json(source)
+    entries = read_raw(folder, raw.hidden_size(params, str(source)))
+    hub = raw.hub_config(params, entries, str(source), ignore)
+    family = find_family(hub["model_type"], str(source))
+    config = read_config(family, hub, str(source), ignore)
+    tensors = to_canonical(entries, raw.RULES, config, harmless=raw.HARMLESS_TENSORS, source=str(folder))
+    generation = read_generation(None, hub, str(source), ignore=ignore)
+    name = folder.resolve().name
+    return Checkpoint(folder, name, family.name, config, hub, tensors, generation, None, _files(entries))
 
 
 def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
     file = read_gguf(path)
     architecture = file.metadata.get("general.architecture")
     family, layout = find_gguf(architecture, str(path), experts=bool(file.metadata.get(f"{architecture}.expert_count")))
-    raw = {"model_type": family.name, **hub_config(file, layout, ignore)}
-    config = read_config(family, raw, str(path), ignore)
+    hub = {"model_type": family.name, **hub_config(file, layout, ignore)}
+    config = read_config(family, hub, str(path), ignore)
     tensors = to_canonical(file.tensors, layout.rules, config, harmless=layout.harmless_tensors, source=str(path))
     generation = gguf_generation(file.metadata, str(path))
     advice = path.with_name("generation_config.json")  # the format has no place for it
@@ -110,12 +129,12 @@ def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
         ids = {"eos_token_id": list(generation.eos_token_ids)}
         generation = read_generation(read_json(advice), ids, str(advice), ignore=ignore)
     name, files = path.stem, _files(file.tensors)
-    return Checkpoint(path, name, family.name, config, raw, tensors, generation, file.metadata, files)
+    return Checkpoint(path, name, family.name, config, hub, tensors, generation, file.metadata, files)
 
 
 def read_config(family: Family, raw: Mapping[str, Any], source: str, ignore: Collection[str] = ()) -> TransformerConfig:
     """A config in the family's hub spelling to switches; every key is read, known to be harmless, or refused."""
-    reader = ConfigReader(raw, source, ignore=ignore)
+    reader = ConfigReader(without_unpacked(raw), source, ignore=ignore)
     reader.neutral({**NEUTRAL_VALUES, **family.neutral_values})
     config = family.read_config(reader)
     reader.finish({**HARMLESS_KEYS, **family.harmless_keys})

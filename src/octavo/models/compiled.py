@@ -21,7 +21,7 @@ from octavo.models.kernel_plan import plan
 from octavo.models.packing.cache import PackCache, PackedMatrix
 from octavo.models.packing.quantizing import Quantization
 from octavo.models.packing.taking import taken
-from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
+from octavo.models.runner import BLOCK_SIZE, Row, StepOutput, check_path
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
 from octavo.nn.kernels.binding import CACHES, NORMS, VECTORS, choose_level
@@ -113,12 +113,19 @@ class CompiledRunner:
         logits, states = self._model.step(
             np.concatenate([row.tokens for row in rows]),
             np.repeat(np.arange(len(rows), dtype=np.int32), counts),
-            np.concatenate([np.arange(row.start, row.start + len(row.tokens), dtype=np.int32) for row in rows]),
+            np.concatenate([row.positions for row in rows]),
             tables,
             np.concatenate(wanted),
             hidden=hidden,
+            parents=_parents(rows),
         )
         return StepOutput(logits, states)
+
+    def accept(self, row: Row, path: Sequence[int]) -> None:
+        """As `Runner.accept`."""
+        check_path(row, path)
+        slots = np.asarray(path, np.int32) + np.int32(row.start)
+        self._model.move(np.asarray(row.blocks, np.int32), row.start, slots)
 
     def refresh(self) -> None:
         """Pack all weights again from the checkpoint's tensors."""
@@ -239,6 +246,20 @@ def _take(tensors: Mapping[str, StoredTensor], name: str) -> StoredTensor:
         return tensors[name]
     except KeyError:
         raise FormatError(f"the checkpoint has no tensor {name!r}; fetch or convert the model again") from None
+
+
+def _parents(rows: Sequence[Row]) -> NDArray[np.int32] | None:
+    """The step's index of the token that each one follows in a tree, -1 in other rows; None where no row is one."""
+    if all(row.parents is None for row in rows):
+        return None
+    found, first = [], 0
+    for row in rows:
+        if row.parents is None:
+            found.append(np.full(len(row.tokens), -1, np.int32))
+        else:
+            found.append(first + np.maximum(row.parents, 0).astype(np.int32))
+        first += len(row.tokens)
+    return np.concatenate(found)
 
 
 def _check_row(row: Row, count: int, blocks: int) -> None:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from octavo.errors import ContextLengthError
 from octavo.models.checkpoint import Checkpoint
-from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
+from octavo.models.runner import BLOCK_SIZE, Row, StepOutput, check_path
 from octavo.models.tensors import StoredTensor
 from octavo.models.torch_tensors import SharedFiles, from_torch, to_torch
 from octavo.nn.attention import Attention
@@ -28,7 +28,7 @@ from octavo.nn.encoder_decoder.relative import RelativeBias
 from octavo.nn.head import Head, TiedOutput
 from octavo.nn.linear import Linear
 from octavo.nn.norms import RmsNorm, make_norm
-from octavo.nn.paged import Cache, PagedMemory, PagedStep, Span
+from octavo.nn.paged import Cache, PagedMemory, PagedStep, Span, chains_of
 from octavo.nn.rotary import cos_sin
 from octavo.nn.scoring import scaled_attention
 
@@ -292,7 +292,7 @@ class TorchRunner:
         spans, wanted = self._plan(rows)
         device = self._memory.keys.device
         tokens = torch.from_numpy(np.concatenate([row.tokens for row in rows]).astype(np.int64))[None].to(device)
-        positions = torch.cat([torch.arange(span.start, len(span.slots)) for span in spans])[None].to(device)
+        positions = torch.from_numpy(np.concatenate([row.positions for row in rows]).astype(np.int64))[None].to(device)
         x = self._model.embed(tokens, positions)
         x = self._model.hidden(x, positions, PagedStep(self._memory, spans), length=self._length)[0, wanted]
         return StepOutput(_floats(self._model.logits(x)), _floats(x) if hidden else None)
@@ -305,12 +305,21 @@ class TorchRunner:
         for row in rows:
             count = len(row.tokens)
             assert count >= 1 and 0 <= row.logits_from <= count, "a row has tokens, and wants logits of some"
-            assert row.start + count <= self.config.context_length, "a row stays within the context"
-            spans.append(Span(begin, begin + count, row.start, self._memory.slots(row.blocks, row.start + count)))
+            assert row.positions.max() < self.config.context_length, "a row stays within the context"
+            slots = self._memory.slots(row.blocks, row.start + count)
+            chains = () if row.parents is None else chains_of(row.parents.tolist(), slots.device)
+            spans.append(Span(begin, begin + count, row.start, slots, chains))
             wanted.append(torch.arange(begin + row.logits_from, begin + count))
             begin += count
         assert begin <= self.max_tokens, "a step takes max_tokens at most"
         return spans, torch.cat(wanted).to(self._memory.keys.device)
+
+    @torch.inference_mode()
+    def accept(self, row: Row, path: Sequence[int]) -> None:
+        """As `Runner.accept`."""
+        check_path(row, path)
+        slots = self._memory.slots(row.blocks, row.start + len(row.tokens))[row.start :]
+        self._memory.move(slots[torch.tensor(path, device=slots.device)], slots[: len(path)])
 
     def refresh(self) -> None:
         """The live module's weights are read at each step: nothing is kept that could be old."""

@@ -49,15 +49,47 @@ class PagedMemory:
         numbers = np.asarray(blocks, np.int64)[positions // self.block_size]
         return torch.from_numpy(numbers * self.block_size + positions % self.block_size).to(self.keys.device)
 
+    def move(self, slots: Tensor, targets: Tensor) -> None:
+        """Copy what lies at some slots to others, in all layers."""
+        self.keys[:, targets] = self.keys[:, slots]
+        if self.values.data_ptr() != self.keys.data_ptr():
+            self.values[:, targets] = self.values[:, slots]
+
 
 @dataclass(frozen=True)
 class Span:
-    """One row of a step: its tokens are begin .. end - 1 of the step's, at positions start and on; slots: 0 .. last."""
+    """One row of a step: its tokens are begin .. end - 1 of the step's, at positions start and on; slots: 0 .. last.
+
+    chains: of a tree, the tokens that go on from one another, with what leads to each; empty: they all do.
+    """
 
     begin: int
     end: int
     start: int
     slots: Tensor
+    chains: tuple[Chain, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Tokens begin .. end - 1 of a row, which follow one another; path: the tokens before them, then they."""
+
+    begin: int
+    end: int
+    path: Tensor
+
+
+def chains_of(parents: Sequence[int], device: torch.device) -> tuple[Chain, ...]:
+    """A tree cut into chains. parents: the token that each one follows, -1 of the first."""
+    starts = [index for index, parent in enumerate(parents) if not index or parent != index - 1]
+    chains = []
+    for begin, end in zip(starts, [*starts[1:], len(parents)], strict=True):
+        path, at = list(range(end - 1, begin - 1, -1)), parents[begin]
+        while at >= 0:
+            path.append(at)
+            at = parents[at]
+        chains.append(Chain(begin, end, torch.tensor(path[::-1], device=device)))
+    return tuple(chains)
 
 
 class PagedStep:
@@ -73,7 +105,11 @@ class PagedStep:
         keys, values = self._memory.keys[layer], self._memory.values[layer]  # (slots, kv_heads, head_dim)
         keys[self._written] = k[0].transpose(0, 1).type_as(keys)
         values[self._written] = v[0].transpose(0, 1).type_as(values)
-        rows = [self._row(span, q[:, :, span.begin : span.end], keys, values, scoring) for span in self._spans]
+        rows = [
+            self._row(part, q[:, :, part.begin : part.end], keys, values, scoring)
+            for span in self._spans
+            for part in _alone(span)
+        ]
         return torch.cat(rows, dim=2)
 
     @staticmethod
@@ -82,3 +118,19 @@ class PagedStep:
         slots = span.slots[first:]
         k, v = (memory[slots].transpose(0, 1)[None].type_as(q) for memory in (keys, values))
         return scaled_attention(q, k, v, scoring, start=span.start, first_key=first)
+
+
+def _alone(span: Span) -> list[Span]:
+    """A row's chains as rows of their own, each of which reads what leads to it."""
+    if not span.chains:
+        return [span]
+    before, own = span.slots[: span.start], span.slots[span.start :]
+    return [
+        Span(
+            span.begin + chain.begin,
+            span.begin + chain.end,
+            span.start + len(chain.path) - (chain.end - chain.begin),
+            torch.cat((before, own[chain.path])),
+        )
+        for chain in span.chains
+    ]

@@ -88,12 +88,15 @@ def messages(question: str, hits: Sequence[Hit]) -> list[Message]:
     return [{"role": "user", "content": f"{INSTRUCTIONS}\n\n{passages}\n\n{asked}"}]
 
 
-def fit(model: LanguageModel, question: str, hits: Sequence[Hit]) -> list[Hit]:
-    """As many of the passages, best first, as the model's context holds beside the question and the answer."""
+def fit(model: LanguageModel, question: str, hits: Sequence[Hit], before: Sequence[Message] = ()) -> list[Hit]:
+    """As many of the passages, best first, as the model's context holds beside the question and the answer.
+
+    before: what was said before the question.
+    """
     room = model.context_length - ANSWER_TOKENS
     kept: list[Hit] = []
     for hit in hits:
-        if _length(model, messages(question, [*kept, hit])) > room:
+        if _length(model, [*before, *messages(question, [*kept, hit])]) > room:
             break
         kept.append(hit)
     return kept

@@ -12,28 +12,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from octavo.errors import OctavoError
 from octavo.progress import Track, track
-from octavo.retrieve.chunking import split
 from octavo.retrieve.documents import Document, Reader, Skipped
 from octavo.retrieve.documents.folder import walk
-from octavo.retrieve.search import TextEncoder, knows
-from octavo.retrieve.stores.store import Place, Scalar, Source, Store, Vectors
+from octavo.retrieve.passages import BATCH, Prepared, Splitting, embed, prepare
+from octavo.retrieve.search import TextEncoder
+from octavo.retrieve.stores.store import Store, Vectors
 
 MAKING = 1
 """Of the rules that make passages of a file; an index made by others is made anew, file by file."""
-BATCH = 256
-"""Passages that are embedded together, over several files where these are small."""
-
-
-@dataclass(frozen=True)
-class Splitting:
-    """How documents are cut: characters of a passage, and how many it shares with the next."""
-
-    chunk_size: int = 1000
-    overlap: int = 100
 
 
 @dataclass(frozen=True)
@@ -67,16 +55,6 @@ def index_folder(
     if (encoder is None) != (store.space is None):
         raise OctavoError("a store with vectors is filled with their encoder, and one without them without one")
     return _Indexing(folder, store, encoder, splitting or Splitting()).run(show)
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """A document that waits for its vectors."""
-
-    source: Source
-    places: list[Place]
-    texts: list[str]
-    known: bool
 
 
 class _Indexing:
@@ -140,15 +118,15 @@ class _Indexing:
         indexed = set()
         with Reader() as reader:
             for batch in self._batches(fresh, reader, work):
-                for pending, vectors in zip(batch, self._embed(batch, work), strict=True):
-                    self._store.put(pending.source, pending.places, vectors)
-                    indexed.add(pending.source.name)
-                    self._passages += len(pending.places)
+                for prepared, vectors in zip(batch, self._embed(batch, work), strict=True):
+                    self._store.put(prepared.source, prepared.places, vectors)
+                    indexed.add(prepared.source.name)
+                    self._passages += len(prepared.places)
                 work.advance(0, note=f"{self._passages:,} passages")
         return indexed
 
-    def _batches(self, fresh: dict[str, str], reader: Reader, work: Track) -> Iterator[list[_Pending]]:
-        batch: list[_Pending] = []
+    def _batches(self, fresh: dict[str, str], reader: Reader, work: Track) -> Iterator[list[Prepared]]:
+        batch: list[Prepared] = []
         for name, fingerprint in fresh.items():
             try:
                 document = reader.read(self._folder / name)
@@ -158,41 +136,26 @@ class _Indexing:
                 continue
             self._notes += [f"{name}: {warning}" for warning in document.warnings]
             batch.append(self._prepare(name, fingerprint, document))
-            if sum(len(pending.places) for pending in batch) >= BATCH:
+            if sum(len(prepared.places) for prepared in batch) >= BATCH:
                 yield batch
                 batch = []
         if batch:
             yield batch
 
-    def _prepare(self, name: str, fingerprint: str, document: Document) -> _Pending:
-        chunks = split(document, chunk_size=self._splitting.chunk_size, overlap=self._splitting.overlap)
-        places = [
-            Place(chunk.start, chunk.end, chunk.page, chunk.line, _context(document.title, chunk.headings))
-            for chunk in chunks
-        ]
-        texts = [f"{place.context}\n{chunk.text}" for place, chunk in zip(places, chunks, strict=True)]
-        known = self._encoder is not None and (not texts or knows(self._encoder, texts))
-        if self._encoder is not None and not known:
+    def _prepare(self, name: str, fingerprint: str, document: Document) -> Prepared:
+        prepared = prepare(name, fingerprint, document, self._splitting, self._encoder)
+        if self._encoder is not None and not prepared.known:
             self._notes.append(f"{name}: the encoder does not know its words, so it is searched by words alone")
-        return _Pending(Source(name, document.text, fingerprint, _metadata(name, document)), places, texts, known)
+        return prepared
 
-    def _embed(self, batch: Sequence[_Pending], work: Track) -> list[Vectors | None]:
-        """Vectors of each document of a batch: (passages, dimensions), zeros where the encoder does not know it."""
-        size = sum(self._size(pending.source.name) for pending in batch)
-        texts = [text for pending in batch if pending.known for text in pending.texts]
+    def _embed(self, batch: Sequence[Prepared], work: Track) -> Sequence[Vectors | None]:
+        """Vectors of each document of a batch."""
+        size = sum(self._size(prepared.source.name) for prepared in batch)
+        if self._encoder is None or not any(prepared.known and prepared.texts for prepared in batch):
+            work.advance(size)
         if self._encoder is None:
-            work.advance(size)
             return [None] * len(batch)
-        made = [np.zeros((0, self._encoder.dimensions), dtype=np.float32)]
-        for start in range(0, len(texts), BATCH):
-            made.append(self._encoder.embed(texts[start : start + BATCH], kind="passage"))
-            work.advance(size * len(made[-1]) / len(texts))
-        if not texts:
-            work.advance(size)
-        known = iter(np.concatenate(made))
-        unknown = np.zeros(self._encoder.dimensions, dtype=np.float32)
-        rows = [[next(known) if pending.known else unknown for _ in pending.texts] for pending in batch]
-        return [np.array(found, dtype=np.float32).reshape(len(found), -1) if found else made[0] for found in rows]
+        return embed(self._encoder, batch, lambda done, of: work.advance(size * done / of))
 
     def _size(self, name: str) -> int:
         """Bytes of a file; 0 for one that has just gone."""
@@ -200,18 +163,3 @@ class _Indexing:
             return (self._folder / name).stat().st_size
         except OSError:
             return 0
-
-
-def _context(title: str, headings: Sequence[str]) -> str:
-    """What a passage stands under, outermost first."""
-    return " > ".join(dict.fromkeys((title, *headings)))
-
-
-def _metadata(name: str, document: Document) -> dict[str, Scalar]:
-    """What filters may ask for; what the file says of itself never hides our own keys."""
-    return {
-        **document.metadata,
-        "title": document.title,
-        "type": Path(name).suffix.removeprefix(".").lower(),
-        "media_type": document.media_type,
-    }

@@ -15,7 +15,8 @@ from typing import Protocol
 
 from octavo import settings
 from octavo.errors import OctavoError
-from octavo.retrieve.indexing import Report, Splitting, index_folder
+from octavo.retrieve.indexing import Report, index_folder
+from octavo.retrieve.passages import Splitting
 from octavo.retrieve.search import Search, TextEncoder
 from octavo.retrieve.stores import postgres
 from octavo.retrieve.stores.sqlite import SqliteStore, is_index

@@ -27,6 +27,7 @@ from octavo.serve.api import (
     tokens,
     unbuilt,
 )
+from octavo.serve.api.documents import files, store_files, uploads, vector_stores
 from octavo.serve.generation import ClientLeft
 from octavo.serve.http import page_files
 from octavo.serve.http.middleware import Gate
@@ -36,7 +37,7 @@ from octavo.serve.serving import Serving
 
 APIS = (
     models, chat, completions, responses, conversations, stored, decisions, feedback, ollama, tokens,
-    embeddings, rerank, unbuilt,
+    embeddings, rerank, files, uploads, vector_stores, store_files, unbuilt,
 )  # fmt: skip
 """Each an API family; what is not built comes last."""
 

@@ -92,6 +92,9 @@ def check_text(value: str, name: int | None = None) -> str:
 
 
 Text = Annotated[str, AfterValidator(check_text)]
+MetadataKey = Annotated[Text, Field(max_length=64)]
+MetadataValue = Annotated[Text, Field(max_length=512)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
 StopText = Annotated[Text, Field(min_length=1, max_length=1024)]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from octavo.generate.lm import LanguageModel
 from octavo.generate.local import LocalModel
 from octavo.serve.admission import Admission
+from octavo.serve.documents.library import DocumentLibrary
 from octavo.serve.encoders.pool import EncoderPool
 from octavo.serve.errors import ApiError
 from octavo.serve.generation import Generation, Job
@@ -38,6 +39,7 @@ class Serving:
         self.generations: set[Generation] = set()
         self.state = State(settings.state_path)
         self.owner = owner_of(settings.api_key)
+        self.documents = DocumentLibrary(self.state, self.encoders, settings.documents_path)
         self.responses: dict[str, ResponseRun] = {}
         """Those that are being made, by id."""
         self.metrics = Metrics(self._gauges)

@@ -124,11 +124,11 @@ class State:
         limit: int = 20,
         order: Order = "desc",
         metadata: Mapping[str, str] | None = None,
-        model: str | None = None,
+        having: Mapping[str, str | None] | None = None,
     ) -> Page:
         """Part of a list. after, before: ids between which to look, in the list's order. Raises ApiError 404 for those.
 
-        metadata, model: only objects with these.
+        metadata: only objects with this in theirs; having: only those whose fields have these values, None: any.
         """
         conditions, values = ["kind = ?", "owner = ?", "parent = ?"], [kind, owner, parent]
         for bound, past in ((after, order == "asc"), (before, order == "desc")):
@@ -142,15 +142,35 @@ class State:
         for key, value in (metadata or {}).items():
             conditions.append("json_extract(data, '$.metadata.' || json_quote(?)) = ?")
             values += [key, value]
-        if model is not None:
-            conditions.append("json_extract(data, '$.model') = ?")
-            values.append(model)
+        for field, wanted in (having or {}).items():
+            if wanted is not None:
+                conditions.append("json_extract(data, '$.' || ?) = ?")
+                values += [field, wanted]
         rows = self._database.execute(
             f"SELECT data FROM object WHERE {' AND '.join(conditions)} "
             f"ORDER BY position {'ASC' if order == 'asc' else 'DESC'} LIMIT ?",
             (*values, limit + 1),
         ).fetchall()
         return Page([json.loads(data) for (data,) in rows[:limit]], len(rows) > limit)
+
+    def counts(self, kind: str, owner: str, parent: str, having: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+        """Of an object's parts by their status: how many, and the sum of their usage_bytes."""
+        conditions = "".join(" AND json_extract(data, '$.' || ?) = ?" for _ in having)
+        rows = self._database.execute(
+            "SELECT json_extract(data, '$.status'), count(*), sum(json_extract(data, '$.usage_bytes')) FROM object "
+            f"WHERE kind = ? AND owner = ? AND parent = ?{conditions} GROUP BY 1",
+            (kind, owner, parent, *(part for pair in having.items() for part in pair)),
+        )
+        return {status: (count, size or 0) for status, count, size in rows}
+
+    def all(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
+        """Owner and object of all of a kind: for the server itself, never for a client."""
+        rows = self._database.execute("SELECT owner, data FROM object WHERE kind = ? ORDER BY position", (kind,))
+        return [(owner, json.loads(data)) for owner, data in rows]
+
+    def ids(self, kind: str) -> set[str]:
+        """The ids of all objects of a kind: for the server itself, never for a client."""
+        return {name for (name,) in self._database.execute("SELECT id FROM object WHERE kind = ?", (kind,))}
 
     def find_item(self, owner: str, name: str) -> dict[str, Any] | None:
         """An item by its id, whichever list it is part of."""

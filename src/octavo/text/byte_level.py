@@ -14,11 +14,11 @@ from tokenizers.pre_tokenizers import PreTokenizer
 
 from octavo.errors import UnsupportedError, nearest
 
-_LLAMA3 = (
+LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 
 _EACH_DIGIT = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone")
 _GPT2 = ("gpt-2", "gpt2", "olmo", "mpt")
@@ -53,7 +53,7 @@ def pre_tokenizer(name: str) -> PreTokenizer:
         groups = pre_tokenizers.Split(Regex(r"[0-9][0-9][0-9]"), behavior="isolated")
         return _sequence(punctuation, gpt2, groups)
     if name in (*_LLAMA_BPE, *_QWEN):
-        pattern = Regex(_QWEN2 if name in _QWEN else _LLAMA3)
+        pattern = Regex(QWEN2 if name in _QWEN else LLAMA3)
         bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         return _sequence(pre_tokenizers.Split(pattern, behavior="isolated"), bytes_only)
     raise UnsupportedError(

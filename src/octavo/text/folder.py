@@ -1,9 +1,9 @@
 """The tokenizer of a Hugging Face folder, read and written.
 
-Vocabulary, in this order: tokenizer.json; vocab.json + merges.txt (GPT-2); vocab.txt (BERT's WordPiece);
-tokenizer.model or spiece.model (SentencePiece). Special tokens and templates: tokenizer_config.json,
-special_tokens_map.json, chat_template.jinja and additional_chat_templates/. A tokenizer.json's own post-processor
-decides on BOS and EOS, as in `transformers`.
+Vocabulary, in this order: tokenizer.json; vocab.json + merges.txt (GPT-2); vocab.txt (BERT's WordPiece); tekken.json or
+a .tiktoken file (bytes by rank); tokenizer.model or spiece.model (SentencePiece, or LLaMA 3's ranks). Special tokens,
+templates: tokenizer_config.json, special_tokens_map.json, chat_template.jinja and additional_chat_templates/. A
+tokenizer.json's own post-processor decides on BOS and EOS, as in `transformers`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from octavo.errors import FormatError, ModelNotFoundError
-from octavo.text import wordpiece
+from octavo.text import tiktoken, wordpiece
 from octavo.text.gguf_vocabulary import add_special, set_affixes
 from octavo.text.sentencepiece import build_backend, read_model
 from octavo.text.tokenizer import NAMED_TOKENS, Tokenizer
@@ -27,6 +27,9 @@ _NOT_KEPT: Final = frozenset(
     {*NAMED_TOKENS, "tokenizer_class", "auto_map", "chat_template", "name_or_path", "tokenizer_file"}
     | {"added_tokens_decoder", "special_tokens_map_file", "backend", "is_local"}
 )
+SENTENCEPIECE_NAMES: Final = (
+    "tokenizer.model", "spiece.model", "tokenizer.model.v3", "tokenizer.model.v2", "tokenizer.model.v1"
+)  # fmt: skip
 
 
 def open_folder(folder: Path) -> Tokenizer:
@@ -73,13 +76,23 @@ def _open_vocabulary(folder: Path, config: Mapping[str, Any]) -> tuple[tokenizer
         return backend, named
     if (folder / "vocab.txt").is_file():
         return wordpiece.open_vocabulary(folder / "vocab.txt", config), dict(wordpiece.NAMED)
-    for name in ("tokenizer.model", "spiece.model"):
-        if (folder / name).is_file():
-            return _open_sentencepiece(folder / name, config)
-    raise ModelNotFoundError(
-        f"{folder} has no tokenizer: neither tokenizer.json, nor vocab.json with merges.txt, nor vocab.txt, "
-        "nor tokenizer.model"
-    )
+    ranked = [path for path in (folder / "tekken.json", *sorted(folder.glob("*.tiktoken"))) if path.is_file()]
+    models_found = [folder / name for name in SENTENCEPIECE_NAMES if (folder / name).is_file()]
+    if not ranked and not models_found:
+        raise ModelNotFoundError(
+            f"{folder} has no tokenizer: neither tokenizer.json, nor vocab.json with merges.txt, nor vocab.txt, "
+            "nor tekken.json, nor a .tiktoken file, nor tokenizer.model"
+        )
+    if ranked or tiktoken.is_tiktoken(models_found[0]):
+        return _open_ranked((ranked or models_found)[0], config)
+    return _open_sentencepiece(models_found[0], config)
+
+
+def _open_ranked(path: Path, config: Mapping[str, Any]) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
+    """A vocabulary of ranks; those of LLaMA 3 and Mistral put BOS before a text, the others have none."""
+    backend, named = (tiktoken.open_tekken if path.suffix == ".json" else tiktoken.open_tiktoken)(path)
+    _set_configured_affixes(backend, config, named, add_bos=path.suffix != ".tiktoken")
+    return backend, named
 
 
 def _open_json(path: Path) -> tokenizers.Tokenizer:

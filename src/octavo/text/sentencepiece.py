@@ -6,6 +6,7 @@ merges: two pieces merge when their concatenation is a piece, the best score fir
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ def build_backend(model: PieceModel, *, prefix_after_special: bool = True) -> to
         metaspace = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
         backend.pre_tokenizer = metaspace
         steps = steps[:-1]  # Metaspace replaces the spaces itself
+    elif model.kind == "unigram" and (torn := _torn_control_pieces(model)) is not None:
+        backend.pre_tokenizer = torn
     if steps:
         backend.normalizer = normalizers.Sequence(steps)
     strip = [decoders.Strip(" ", 1, 0)] if model.add_dummy_prefix else []
@@ -88,12 +91,23 @@ def _normalizers(model: PieceModel, *, prefix: bool) -> list[normalizers.Normali
     if model.charsmap:
         steps.append(normalizers.Precompiled(model.charsmap))
     if model.remove_extra_whitespaces:
-        steps.append(normalizers.Replace(Regex(r"\A +| +\z"), ""))
+        steps.append(normalizers.Replace(Regex(r"\A +|[ ▁]+\z"), ""))
         steps.append(normalizers.Replace(Regex(r" {2,}"), " "))
     if prefix:
         steps.append(normalizers.Prepend("▁"))
     steps.append(normalizers.Replace(" ", "▁"))
     return steps
+
+
+def _torn_control_pieces(model: PieceModel) -> tokenizers.pre_tokenizers.PreTokenizer | None:
+    """A split after the first letter of what spells a control piece or a byte, so that no text becomes one by it.
+
+    A unigram core takes any piece that it finds; where texts of special tokens mean them, they never reach it.
+    """
+    texts = [piece for piece, kind in zip(model.pieces, model.types, strict=True) if kind in (CONTROL, UNKNOWN)]
+    spelled = [f"{re.escape(text[0])}(?={re.escape(text[1:])})" for text in texts if len(text) > 1]
+    spelled += ["<(?=0x[0-9A-F]{2}>)"] if BYTE in model.types else []
+    return tokenizers.pre_tokenizers.Split(Regex("|".join(spelled)), behavior="isolated") if spelled else None
 
 
 def _merges(model: PieceModel, ids: dict[str, int]) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import hashlib
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from octavo.errors import FormatError, OctavoError
 from octavo.train.recipe import DataSettings
@@ -29,7 +30,17 @@ class Corpus:
         return "".join(sorted(set().union(*self.training, *self.validation)))
 
 
-def find_text(data: DataSettings, recipe_folder: Path) -> Path:
+class Located(Protocol):
+    """Where a recipe's file is, and where it can be had."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def source(self) -> str | None: ...
+
+
+def find_text(data: Located, recipe_folder: Path) -> Path:
     """The text file: `data.path` beside the recipe, else from the current folder.
 
     Raises OctavoError that says where it was sought and how to supply it.

@@ -5,7 +5,7 @@ Unusual: moments are saved and restored as named arrays, so that a checkpoint is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,16 +33,23 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
-def adamw(parameters: Mapping[str, nn.Parameter], settings: OptimizerSettings) -> torch.optim.AdamW:
-    """The optimizer; norms and biases (ndim < 2) are not decayed."""
-    matrices = [parameter for parameter in parameters.values() if parameter.ndim >= 2]
-    vectors = [parameter for parameter in parameters.values() if parameter.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+def adamw(
+    parameters: Mapping[str, nn.Parameter],
+    settings: OptimizerSettings,
+    rate_scale: Callable[[str], float] = lambda name: 1.0,
+) -> torch.optim.AdamW:
+    """The optimizer; norms and biases (ndim < 2) are not decayed.
+
+    rate_scale: a parameter's name -> what the learning rate is multiplied by for it; kept in its group as `scale`.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        groups.setdefault((rate_scale(name), parameter.ndim >= 2), []).append(parameter)
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        [
+            {"params": group, "weight_decay": settings.weight_decay if decayed else 0.0, "scale": scale}
+            for (scale, decayed), group in sorted(groups.items(), key=lambda item: item[0], reverse=True)
+        ],
         lr=settings.learning_rate,
         betas=settings.betas,
         eps=settings.eps,

@@ -7,17 +7,19 @@ Unusual: no torch here, so that a mistake is answered at once; every section is 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from octavo.errors import FormatError, OctavoError, nearest
+from octavo.errors import FormatError, OctavoError, UnknownNameError, nearest
 from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, RopeConfig, TransformerConfig
 from octavo.train.recipe_errors import explain
 
 Count = Annotated[int, Field(ge=1)]
+CAUSAL_LM: Final = "causal_lm"
+"""The objective of a recipe that names none."""
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -155,19 +157,34 @@ class Recipe(Section):
     training: TrainingSettings = TrainingSettings()
 
 
+Kind = TypeVar("Kind", bound=Section)
+
+
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a language model; as `load_any`."""
+    return load_any(path, {CAUSAL_LM: Recipe}, overrides)
+
+
+def load_any(path: Path, kinds: Mapping[str, type[Kind]], overrides: Sequence[str] = ()) -> Kind:
     """Read and check a recipe; `overrides` are `section.key=value`, the value in TOML or a bare word.
 
-    Raises OctavoError for a missing file, FormatError for what is not TOML, and OctavoError or UnknownNameError, naming
-    the key and the value, for what the recipe may not say.
+    kinds: by the top-level key `objective`, which is "causal_lm" where it is left out. Raises OctavoError for a missing
+    file, FormatError for what is not TOML, and OctavoError or UnknownNameError, naming the key and the value, for what
+    the recipe may not say.
     """
     tree = _read(path)
     for override in overrides:
         _apply(tree, override)
+    objective = tree.pop("objective", CAUSAL_LM)
+    if objective not in kinds:
+        raise UnknownNameError(
+            f"{path}: objective is {objective!r}{nearest(str(objective), kinds)}; known are {', '.join(kinds)}",
+            param="objective",
+        )
     try:
-        return Recipe.model_validate(tree)
+        return kinds[objective].model_validate(tree)
     except ValidationError as error:
-        raise explain(error, Recipe, str(path)) from None
+        raise explain(error, kinds[objective], str(path)) from None
 
 
 def _read(path: Path) -> dict[str, Any]:

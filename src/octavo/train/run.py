@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -30,10 +31,11 @@ from octavo.train.data import Tokens, Windows, all_windows
 from octavo.train.interrupt import StopRequest
 from octavo.train.metrics import Event, Noted
 from octavo.train.objectives.causal_lm import CausalLM
-from octavo.train.recipe import Recipe
+from octavo.train.recipe import Recipe, TrainingSettings
 from octavo.train.run_folder import RunFolder
 from octavo.train.trainer import Trainer
 
+Example = TypeVar("Example")
 DEFAULT_BPE_SIZE = 4096
 
 
@@ -69,20 +71,60 @@ def train_recipe(
 
     Sets torch's threads and its global seed. Raises OctavoError for what the recipe, text, folder or machine forbid.
     """
-    began = time.perf_counter()
     corpus = read_corpus(text, recipe.data)
-    run = RunFolder(folder)
-    with _told(folder), run.opened(recipe, corpus.sha256, restart=restart), StopRequest() as stop:
-        torch.set_num_threads(recipe.training.threads or settings.threads())
-        torch.manual_seed(recipe.training.seed)
+
+    def prepare(run: RunFolder) -> Prepared[Tokens]:
         tokenizer = _tokenizer(recipe, corpus, run, on_event)
         config = recipe.model.transformer(tokenizer.vocab_size)
         trainer = _trainer(recipe, corpus, run, tokenizer, config, on_event)
+        stops = recipe.data.document_separator is not None
+        return Prepared(trainer, lambda: _export(trainer, config, tokenizer, run, stops=stops))
+
+    return run_training(recipe, corpus.sha256, folder, prepare, restart=restart, on_event=on_event)
+
+
+@dataclass(frozen=True)
+class Prepared(Generic[Example]):
+    """A trainer, and what writes the run's model once it has finished."""
+
+    trainer: Trainer[Example]
+    export: Callable[[], None]
+
+
+class AnyRecipe(Protocol):
+    """What each recipe has, whatever its objective."""
+
+    @property
+    def training(self) -> TrainingSettings: ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+
+
+def run_training(
+    recipe: AnyRecipe,
+    data_sha256: str,
+    folder: Path,
+    prepare: Callable[[RunFolder], Prepared[Example]],
+    *,
+    restart: bool = False,
+    on_event: Callable[[Event], object] = lambda event: None,
+) -> RunResult:
+    """Hold the run's folder, prepare, train or resume, and export at the end; of any objective.
+
+    Sets torch's threads and its global seed before `prepare` is called.
+    """
+    began = time.perf_counter()
+    run = RunFolder(folder)
+    with _told(folder), run.opened(recipe, data_sha256, restart=restart), StopRequest() as stop:
+        torch.set_num_threads(recipe.training.threads or settings.threads())
+        torch.manual_seed(recipe.training.seed)
+        prepared = prepare(run)
+        trainer = prepared.trainer
         resumed_from = trainer.step or None
         _announce(trainer, resumed_from, on_event)
         outcome = trainer.fit(stop)
         if outcome.finished and not (resumed_from == outcome.step and run.model.is_dir()):
-            _export(trainer, config, tokenizer, run, stops=recipe.data.document_separator is not None)
+            prepared.export()
         return RunResult(
             run=folder,
             model=run.model if outcome.finished else None,
@@ -168,7 +210,7 @@ def _trainer(
     )
 
 
-def _announce(trainer: Trainer[Tokens], resumed_from: int | None, on_event: Callable[[Event], object]) -> None:
+def _announce(trainer: Trainer[Any], resumed_from: int | None, on_event: Callable[[Event], object]) -> None:
     if resumed_from == trainer.training.steps:
         on_event(Noted(f"this run is finished (step {resumed_from}); --restart trains anew"))
         return

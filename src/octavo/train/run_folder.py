@@ -12,13 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from octavo.errors import FormatError, OctavoError
-from octavo.train.recipe import Recipe
 
 _FREE = ("data.path", "data.source", "data.sha256")
 """Keys that do not change what is computed; the text's own checksum stands for them."""
+
+
+class Dumped(Protocol):
+    """A recipe, of whatever objective."""
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class RunFolder:
         return self.path / ".lock"
 
     @contextmanager
-    def opened(self, recipe: Recipe, text_sha256: str, *, restart: bool) -> Iterator[None]:
+    def opened(self, recipe: Dumped, text_sha256: str, *, restart: bool) -> Iterator[None]:
         """Hold the folder for this process, new or with the same recipe.
 
         restart: remove what an earlier run left, only files of a run. Raises OctavoError naming each key that differs
@@ -89,7 +94,7 @@ class RunFolder:
         for file in (self.metrics, self.recipe):
             file.unlink(missing_ok=True)
 
-    def _agree(self, recipe: Recipe, text_sha256: str) -> None:
+    def _agree(self, recipe: Dumped, text_sha256: str) -> None:
         now = {**recipe.model_dump(mode="json"), "text_sha256": text_sha256}
         if not self.recipe.exists():
             partial = self.recipe.with_name(".recipe.json.partial")

@@ -49,7 +49,8 @@ class Trainer(Generic[Example]):
     """Trains a module by an objective on a source's examples, in a folder that holds its checkpoints and curve.
 
     A folder with checkpoints is resumed from the newest that can be read; model, source and settings must be those it
-    was begun with. Only parameters that want gradients are trained and saved.
+    was begun with. Only parameters that want gradients are trained and saved. rate_scale: what the learning rate is
+    multiplied by for a parameter, by its name.
     Raises UnsupportedError for a device or precision that this machine lacks.
     """
 
@@ -64,6 +65,7 @@ class Trainer(Generic[Example]):
         schedule: ScheduleSettings,
         training: TrainingSettings,
         validation: Sequence[Example] = (),
+        rate_scale: Callable[[str], float] = lambda name: 1.0,
         on_event: Callable[[Event], object] = lambda event: None,
     ) -> None:
         self.device = choose_device(training)
@@ -72,7 +74,7 @@ class Trainer(Generic[Example]):
         self.settings, self.training, self.schedule = optimizer, training, schedule
         self._on_event = on_event
         self.parameters = trainable(self.model)
-        self.optimizer = adamw(self.parameters, optimizer)
+        self.optimizer = adamw(self.parameters, optimizer, rate_scale)
         self.step, self.tokens = 0, 0
         self._pace = _Pace()
         self.snapshots = Snapshots(folder / "checkpoints")
@@ -149,7 +151,7 @@ class Trainer(Generic[Example]):
             self.step + 1, peak=self.settings.learning_rate, total=self.training.steps, schedule=self.schedule
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         self.optimizer.step()
         self.step += 1
         targets = sum(batch.count for batch in batches)

@@ -28,9 +28,10 @@ class Trust:
             return 0
         return self._limit
 
-    def told(self, drafted: int, accepted: int) -> None:
-        """What became of a draft."""
-        self._limit = min(self._most, 2 * drafted if accepted == drafted else max(1, accepted + 1, self._limit // 2))
+    def told(self, drafted: int, accepted: int, depth: int | None = None) -> None:
+        """What became of a draft. depth: how many could stand at most; None: all."""
+        whole = accepted == (drafted if depth is None else depth)
+        self._limit = min(self._most, 2 * drafted if whole else max(1, accepted + 1, self._limit // 2))
         if accepted:
             self._vain, self._pause = 0, PAUSES[0]
             return

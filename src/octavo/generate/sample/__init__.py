@@ -8,7 +8,7 @@ cuts are made among what is allowed. Log-probabilities are reported of the model
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -36,24 +36,25 @@ class Sampler:
         self._counts: Counter[int] = Counter()
 
     def choose(
-        self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None, guess: Guess | None = None
+        self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None, guesses: Sequence[Guess] = ()
     ) -> int:
         """Pick the next token from its logits (vocab_size,) and remember it. allowed: (vocab_size,), at least one.
 
-        guess: a token that was drawn from other probabilities; it is picked as often as it may be (Leviathan et al.
-        2023, arXiv 2211.17192), and what is picked has the distribution that it has without it.
+        guesses: tokens that were drawn from other probabilities, each after those before it had been refused; they are
+        picked as often as may be (Leviathan et al. 2023, arXiv 2211.17192; several of them: Miao et al. 2023, arXiv
+        2305.09781), and what is picked has the distribution that it has without them.
         """
         if allowed is not None:
             logits = keep_allowed(logits, allowed)
         logits = self._penalised(logits)
         if self._random is None:
             token = int(logits.argmax())
-        elif guess is None:
+        elif not guesses:
             ids, kept = cut(logits, self.sampling)
             index = draw(kept, self._random)
             token = index if ids is None else int(ids[index])
         else:
-            token = judged(guess, probabilities(logits, self.sampling), self._random)
+            token = judged(guesses, probabilities(logits, self.sampling), self._random)
         self._counts[token] += 1
         self._seen.add(token)
         return token
@@ -106,13 +107,14 @@ def probabilities(logits: NDArray[np.float32], sampling: Sampling) -> NDArray[np
     return np.exp(log_softmax(truncated(logits, sampling)))
 
 
-def judged(guess: Guess, wanted: NDArray[np.float64], random: np.random.Generator) -> int:
-    """The guess, or a token in its place, so that the result is distributed as `wanted`, (vocab_size,)."""
-    token, drawn = guess
-    if random.random() * drawn[token] < wanted[token]:
-        return token
-    rest = np.maximum(wanted - drawn, 0)
-    return draw_weighted(rest if rest.any() else wanted, random)
+def judged(guesses: Sequence[Guess], wanted: NDArray[np.float64], random: np.random.Generator) -> int:
+    """One of the guesses, or a token in their place, so that the result is distributed as `wanted`, (vocab_size,)."""
+    for token, drawn in guesses:
+        if random.random() * drawn[token] < wanted[token]:
+            return token
+        rest = np.maximum(wanted - drawn, 0)
+        wanted = rest / rest.sum() if rest.any() else wanted
+    return draw_weighted(wanted, random)
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

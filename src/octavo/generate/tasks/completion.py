@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from octavo.generate.blocks import START
 from octavo.generate.lm import Delta, Event, Finished, FinishReason, Request, Started, TokenLogprob
 from octavo.generate.matcher import Matcher
-from octavo.generate.propose import NO_DRAFT, Text
+from octavo.generate.propose import NO_DRAFT, Draft, Text
 from octavo.generate.propose.trust import Trust
 from octavo.generate.sample import Sampler, log_softmax
 from octavo.generate.scheduler import Branch
@@ -132,29 +132,31 @@ class Completion:
         """Choose the next token, and one more after each guess that was right. logits: (1 + guesses, vocab_size)."""
         draft, branch.draft = branch.draft, NO_DRAFT
         self._drafted += len(draft.tokens)
-        before = self._accepted
-        for place, guess in enumerate(draft.tokens):
-            self._choose(logits[place], guess, None if draft.probabilities is None else draft.probabilities[place])
-            if self.finished or self._tokens[-1] != guess:
+        before, at = self._accepted, -1
+        while True:
+            following = draft.after(at)
+            self._choose(logits[at + 1], draft, following)
+            right = [guess for guess in following if draft.tokens[guess] == self._tokens[-1]]
+            if self.finished or not right:
                 break
+            at = right[0]
+            branch.stood.append(at)
             branch.computed += 1
-        else:
-            self._choose(logits[-1])
         if draft.tokens:
-            self._trust.told(len(draft.tokens), self._accepted - before)
+            self._trust.told(len(draft.tokens), self._accepted - before, draft.depth)
 
-    def _choose(
-        self, logits: NDArray[np.float32], guess: int | None = None, drawn_from: NDArray[np.float64] | None = None
-    ) -> None:
+    def _choose(self, logits: NDArray[np.float32], draft: Draft, guesses: Sequence[int]) -> None:
+        """guesses: which of the draft are made here."""
         allowed = None if self._matcher is None else self._matcher.allowed()
         if allowed is not None and not allowed.any():
             self._finish("stop")
             return
         if self._num_sampled < self._request.min_tokens and self._limits.stop_ids:
             allowed = _without(self._limits.stop_ids, np.ones(logits.size, np.bool_) if allowed is None else allowed)
-        judged = None if guess is None or drawn_from is None else (guess, drawn_from)
+        drawn = () if draft.probabilities is None else draft.probabilities
+        judged = [(draft.tokens[guess], drawn[guess]) for guess in guesses] if len(drawn) else ()
         token = self._sampler.choose(logits, allowed, judged)
-        self._accepted += token == guess
+        self._accepted += any(draft.tokens[guess] == token for guess in guesses)
         self._append(token, logits)
 
     def _append(self, token: int, logits: NDArray[np.float32]) -> None:

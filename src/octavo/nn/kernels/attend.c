@@ -5,10 +5,6 @@
 
 #include <string.h>
 
-static uint8_t *cache_of(const model *m, int index, int head) {  // in block 0
-    return m->cache + ((size_t)index * m->shape.num_kv_heads + (size_t)head) * m->head_bytes;
-}
-
 static void normalize_in_place(const share *w, const norm *n, size_t weight_at, float *x, int width) {
     const model *m = w->m;
     norm shifted = *n;
@@ -43,7 +39,7 @@ static void turn(const model *m, const layer *l, int position, float *queries, i
 static void place(const share *w, const layer *l, int index, int t, int head) {
     const model *m = w->m;
     const int dim = m->shape.head_dim, group = m->shape.num_heads / m->shape.num_kv_heads;
-    const int position = w->s->position[t];
+    const int position = w->s->position[t], slot = w->s->slot[t];
     float *queries = m->q + (size_t)t * m->q_width, *keys = m->k + (size_t)t * m->kv_width;
     float *first_query = queries + (size_t)head * group * dim, *key = keys + (size_t)head * dim;
     if (l->shape.rotary >= 0 && m->shape.qk_norm_after) turn(m, l, position, first_query, group, key);
@@ -53,21 +49,21 @@ static void place(const share *w, const layer *l, int index, int t, int head) {
     }
     if (l->shape.rotary >= 0 && !m->shape.qk_norm_after) turn(m, l, position, first_query, group, key);
     const int32_t *table = w->s->tables + (size_t)w->s->row[t] * w->s->table_width;
-    uint8_t *block = cache_of(m, index, head) + (size_t)table[position / BLOCK] * m->block_bytes;
-    m->level->store(block, key, m->v + (size_t)t * m->kv_width + (size_t)head * dim, position % BLOCK, dim, m->padded_dim,
+    uint8_t *block = cache_of(m, index, head) + (size_t)table[slot / BLOCK] * m->block_bytes;
+    m->level->store(block, key, m->v + (size_t)t * m->kv_width + (size_t)head * dim, slot % BLOCK, dim, m->padded_dim,
                     (cache_kind)m->shape.cache);
 }
 
 static void place_all(const share *w, const layer *l, int index) {  // a block's positions are one thread's, in order
     const model *m = w->m;
     for (int t = 0; t < w->s->tokens; t++) {
-        const int block = w->s->tables[(size_t)w->s->row[t] * w->s->table_width + w->s->position[t] / BLOCK];
+        const int block = w->s->tables[(size_t)w->s->row[t] * w->s->table_width + w->s->slot[t] / BLOCK];
         for (int head = 0; head < m->shape.num_kv_heads; head++)
             if ((block + head) % w->threads == w->thread) place(w, l, index, t, head);
     }
 }
 
-// Attend `count` tokens from t on, all of one row, over one KV head.
+// Attend `count` tokens from t on, all of one chain, over one KV head.
 static void attend(const share *w, const layer *l, int index, int t, int count, int head) {
     const model *m = w->m;
     const int dim = m->shape.head_dim, group = m->shape.num_heads / m->shape.num_kv_heads, window = l->shape.window;
@@ -77,6 +73,7 @@ static void attend(const share *w, const layer *l, int index, int t, int count, 
                            .cache = cache_of(m, index, head), .block_bytes = m->block_bytes,
                            .scores = m->scores[w->thread], .score_stride = m->score_stride,
                            .blocks = w->s->tables + (size_t)w->s->row[t] * w->s->table_width};
+    if (w->s->parent && w->s->parent[t] >= 0) tile.blocks = chain_of(w, index, head, t + count - 1);
     for (int i = 0; i < count * group; i++) {
         const int token = t + i / group, query = head * group + i % group, position = w->s->position[token];
         const size_t at = (size_t)token * m->q_width + (size_t)query * dim;
@@ -113,7 +110,7 @@ void attention(const share *w, const layer *l, int index) {
     const int most = group >= MAX_QUERIES ? 1 : MAX_QUERIES / group;
     int unit = 0;
     for (int t = 0, count; t < tokens; t += count) {
-        for (count = 1; count < most && t + count < tokens && w->s->row[t + count] == w->s->row[t]; count++) {}
+        for (count = 1; count < most && t + count < tokens && goes_on(w->s, t + count); count++) {}
         for (int head = 0; head < heads; head++)
             if (unit++ % w->threads == w->thread) attend(w, l, index, t, count, head);
     }

@@ -41,6 +41,8 @@ CACHES = {"bf16": 0, "f32": 1, "int8": 2}
 """What keys and values are kept in. int8: with a scale a position and head."""
 QK_NORMS = {None: 0, "head": 1, "per_head": 2, "full": 3}
 MAX_HEAD_DIM = 512
+MAX_TREE = 64
+"""Tokens of a tree after its first."""
 INT32, FLOAT, POINTER = ctypes.c_int32, ctypes.c_float, ctypes.c_void_p
 
 
@@ -86,7 +88,8 @@ class Step(ctypes.Structure):
 
     _fields_ = (
         *((name, INT32) for name in ("tokens", "wanted", "table_width")),
-        *((name, POINTER) for name in ("token", "row", "position", "tables", "wanted_tokens", "logits", "hidden")),
+        *((name, POINTER) for name in ("token", "row", "position", "slot", "parent", "tables", "wanted_tokens")),
+        *((name, POINTER) for name in ("logits", "hidden")),
     )
 
 
@@ -124,6 +127,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_set_bias": (INT32, POINTER, INT32, INT32, POINTER, INT32),
     "octavo_set_norm": (INT32, POINTER, INT32, INT32, INT32, POINTER, INT32),
     "octavo_set_vector": (INT32, POINTER, INT32, INT32, POINTER, INT32),
+    "octavo_move": (None, POINTER, POINTER, INT32, POINTER, INT32),
     "octavo_step": (INT32, POINTER, ctypes.POINTER(Step)),
     "octavo_encoder_create": (POINTER, ctypes.POINTER(EncoderShape)),
     "octavo_encoder_destroy": (None, POINTER),

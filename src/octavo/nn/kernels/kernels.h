@@ -27,6 +27,7 @@
 
 enum { PANEL = 16, GROUP = 32, BLOCK = 16 };              // rows, columns, positions of a KV block
 enum { MAX_TOKENS = 512, OWN_ROWS = 8, MAX_QUERIES = 12 };  // of a step; prepared by each thread itself; of an attention tile
+enum { MAX_TREE = 64, TREE_BLOCKS = (BLOCK + MAX_TREE) / BLOCK };  // guesses after a tree's first token; of its longest chain
 
 typedef enum { F32, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, INT8, ENCODINGS } encoding;
 typedef enum { NORM_RMS, NORM_LAYER } norm_kind;
@@ -223,7 +224,8 @@ typedef struct {
     rotary *rotaries;
     float *slopes;                  // of ALiBi, one a head, or NULL
     int padded_dim;                 // head_dim in whole vectors
-    uint8_t *cache;                 // [block][layer][KV head][keys, values]
+    uint8_t *cache;                 // [block][layer][KV head][keys, values]; behind them TREE_BLOCKS a thread for trees
+    int32_t **chain_tables;         // a thread: the block table of a chain in a tree
     arena cache_arena;
     size_t head_bytes, block_bytes;
     int hidden_width, q_width, kv_width, mlp_width;  // padded

@@ -40,7 +40,9 @@ static float *take_rows(model *m, int width) { return arena_take(&m->work, (size
 static int take_of_thread(model *m, int thread, int widest) {
     m->scratch[thread] = arena_take(&m->work, (size_t)widest * 4);
     m->scores[thread] = arena_take(&m->work, m->score_stride * MAX_QUERIES * 4);
-    return m->scratch[thread] && m->scores[thread] && take_activations(m, &m->own[thread], (size_t)OWN_ROWS * (size_t)widest);
+    m->chain_tables[thread] = arena_take(&m->work, (size_t)(m->shape.context_length / BLOCK + 1 + TREE_BLOCKS) * 4);
+    return m->scratch[thread] && m->scores[thread] && m->chain_tables[thread] &&
+           take_activations(m, &m->own[thread], (size_t)OWN_ROWS * (size_t)widest);
 }
 
 static int take_routing(model *m, routing *r) {
@@ -95,9 +97,10 @@ static int take_work(model *m) {
     m->own = arena_take(&m->work, (size_t)s->threads * sizeof *m->own);
     m->scratch = arena_take(&m->work, (size_t)s->threads * sizeof *m->scratch);
     m->scores = arena_take(&m->work, (size_t)s->threads * sizeof *m->scores);
+    m->chain_tables = arena_take(&m->work, (size_t)s->threads * sizeof *m->chain_tables);
     m->layers = arena_take(&m->work, (size_t)s->num_layers * sizeof *m->layers);
     if (!m->x || !m->branch || !m->q || !m->k || !m->v || !m->attended || !m->gate || !m->up || !m->rotaries || !m->own ||
-        !m->scratch || !m->scores || !m->layers || !take_activations(m, &m->shared, (size_t)MAX_TOKENS * (size_t)widest))
+        !m->scratch || !m->scores || !m->chain_tables || !m->layers || !take_activations(m, &m->shared, (size_t)MAX_TOKENS * (size_t)widest))
         return 0;
     for (int i = 0; i < s->threads; i++)
         if (!take_of_thread(m, i, widest)) return 0;
@@ -156,7 +159,8 @@ EXPORT model *octavo_create(const model_shape *shape, const layer_shape *layers,
     m->head_bytes = head_bytes_of((cache_kind)shape->cache, m->padded_dim);
     m->block_bytes = m->head_bytes * (size_t)shape->num_kv_heads * (size_t)shape->num_layers;
     size_t cache_bytes;
-    if (!__builtin_mul_overflow(m->block_bytes, (size_t)shape->num_blocks, &cache_bytes))
+    const size_t blocks = (size_t)shape->num_blocks + (size_t)shape->threads * TREE_BLOCKS;
+    if (!__builtin_mul_overflow(m->block_bytes, blocks, &cache_bytes))
         m->cache = arena_take(&m->cache_arena, cache_bytes);
     if (!m->level || !m->cache || !take_work(m) || !describe(m, layers, rotaries, slopes) ||
         !(m->pool = pool_create(shape->threads))) {

@@ -1,4 +1,5 @@
-// A step as its parts see it: step.c runs the layers, attend.c mixes values, feed.c is the MLP of a layer, moe.c its experts.
+// A step as its parts see it: step.c runs the layers, attend.c mixes values, tree.c lays out the chains of a tree, feed.c is
+// the MLP of a layer, moe.c its experts.
 #ifndef OCTAVO_STEP_H
 #define OCTAVO_STEP_H
 
@@ -7,6 +8,8 @@
 typedef struct {  // the same fields in the same order as binding.Step
     int32_t tokens, wanted, table_width;
     const int32_t *token, *row, *position;  // (tokens,): id, index of its row's block table, position
+    const int32_t *slot;                    // (tokens,): where in its row's blocks its key and value go
+    const int32_t *parent;                  // (tokens,) or NULL: of a tree's token the one before it, its own if first; or -1
     const int32_t *tables;                  // (rows, table_width) block ids
     const int32_t *wanted_tokens;           // (wanted,) ascending indices into the tokens
     float *logits, *hidden;                 // (wanted, vocab_size); (wanted, hidden_size) or NULL
@@ -33,6 +36,18 @@ void settle(const share *w, const norm *n);
 
 // gate = act(gate) * up on this thread's panels of `up`; rows of `stride`.
 void activate(const share *w, const matrix *up, float *gate_rows, float *up_rows, int tokens, size_t stride);
+
+// Whether token t goes on from the one before it: the next of a chain, or of one branch of a tree.
+INLINE int goes_on(const step *s, int t) {
+    return s->row[t] == s->row[t - 1] && (!s->parent || s->parent[t] < 0 || s->parent[t] == t - 1);
+}
+
+// The block table of a tree's token t for one KV head: its row's, then blocks of this thread with the chain up to t.
+const int32_t *chain_of(const share *w, int index, int head, int t);
+
+INLINE uint8_t *cache_of(const model *m, int index, int head) {  // in block 0
+    return m->cache + ((size_t)index * m->shape.num_kv_heads + (size_t)head) * m->head_bytes;
+}
 
 void attention(const share *w, const layer *l, int index);  // q, k, v -> attended; ends without a barrier
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -24,16 +24,18 @@ class RetrievalBlock(nn.Module):
         self.cross = cross
         self.neighbours: Neighbours | None = None
         self.start = 0
+        self.begin: Callable[[Tensor], None] | None = None  # told of the states that neighbours are encoded with
 
     def forward(
         self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend, memory: Memory | None = None
     ) -> Tensor:
         """As `Block`, of a decoder without another memory."""
         assert memory is None, "neighbours take the memory's place"
-        if self.neighbours is None:
-            return self.block(x, rotary, attend)  # type: ignore[no-any-return]
         x = self.block.attend(x, rotary, attend)
-        x = x + self.cross(x, self.neighbours, start=self.start)
+        if self.begin is not None:
+            self.begin(x)
+        if self.neighbours is not None:
+            x = x + self.cross(x, self.neighbours, start=self.start)
         return self.block.transform(x)
 
 

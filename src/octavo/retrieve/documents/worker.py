@@ -43,6 +43,10 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process; what it reads is given up, in whatever thread waits for it. Idempotent."""
         self._stop()
 
     def read(self, path: Path) -> Document:

@@ -6,6 +6,7 @@ a call's name once, then its arguments as they come.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -283,7 +284,9 @@ async def create_chat_completion(body: ChatRequest, request: Request) -> Respons
     serving = serving_of(request)
     model = await serving.find(body.model)
     requests = body.requests(model)
-    shape = ChatShape(body, model, opened=opens_thoughts(model.tokenizer, requests[0]))
+    # A template may take two seconds, in which others' answers would stand still.
+    opened = await asyncio.to_thread(opens_thoughts, model.tokenizer, requests[0])
+    shape = ChatShape(body, model, opened=opened)
     keeps = body.store and serving.settings.store
 
     def keep(usage: dict[str, Any]) -> None:

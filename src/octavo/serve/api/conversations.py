@@ -9,9 +9,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field, field_validator
 
 from octavo.serve.answering import serving_of
-from octavo.serve.fields import Strict
+from octavo.serve.fields import Metadata, Strict
 from octavo.serve.responses.items import as_objects, check_item
-from octavo.serve.responses.request import Metadata
 from octavo.serve.serving import Serving
 from octavo.serve.state import Order, new_id
 

@@ -50,7 +50,7 @@ class EmbeddingsRequest(Strict):
     input: Input
     model: Text | None = None
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Annotated[int, Field(ge=1)] | None = None
+    dimensions: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
     user: str | None = None
     input_type: Literal["query", "passage", "document"] | None = None
     truncate: bool = False

@@ -83,7 +83,7 @@ async def chat(body: OllamaChat, request: Request) -> Response:
     if not body.messages:
         return await _load_only(serving, body, {"message": {"role": "assistant", "content": ""}})
     model, load_seconds = await _find(serving, body)
-    return _answer("chat", serving, model, body.completion(), body.stream, started, load_seconds)
+    return await _answer("chat", serving, model, body.completion(), body.stream, started, load_seconds)
 
 
 @router.post("/api/generate")
@@ -96,7 +96,7 @@ async def generate(body: OllamaGenerate, request: Request) -> Response:
     model, load_seconds = await _find(serving, body)
     plain = body.raw or (model.tokenizer is not None and model.tokenizer.chat_template is None)
     asked = body.continued() if plain else body.templated()
-    return _answer("generate", serving, model, asked, body.stream, started, load_seconds)
+    return await _answer("generate", serving, model, asked, body.stream, started, load_seconds)
 
 
 @router.post("/api/embed")
@@ -120,7 +120,7 @@ async def embed_one(body: OllamaEmbeddings, request: Request) -> dict[str, Any]:
     return {"embedding": answer["data"][0]["embedding"]}
 
 
-def _answer(
+async def _answer(
     kind: Any,
     serving: Serving,
     model: LanguageModel,
@@ -132,7 +132,8 @@ def _answer(
     if isinstance(asked, ChatRequest):
         requests = asked.requests(model)
         jobs = [Job(made) for made in requests]
-        shape: Any = ChatShape(asked, model, opened=opens_thoughts(model.tokenizer, requests[0]))
+        opened = await asyncio.to_thread(opens_thoughts, model.tokenizer, requests[0])
+        shape: Any = ChatShape(asked, model, opened=opened)
     else:
         prompts = asked.prompts(model)
         jobs, shape = asked.jobs(model, prompts), CompletionShape(asked, model, prompts)

@@ -39,7 +39,7 @@ class RerankRequest(Strict):
     query: FullText
     documents: Annotated[list[FullText | Document], Field(min_length=1, max_length=MAX_DOCUMENTS)]
     model: Text | None = None
-    top_n: Annotated[int, Field(ge=1)] | None = None
+    top_n: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
     return_documents: bool = True
 
 

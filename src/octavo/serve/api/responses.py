@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -14,9 +15,10 @@ from octavo.generate.lm import LanguageModel
 from octavo.serve.answering import PING, SSE_HEADERS, serving_of, sse
 from octavo.serve.errors import ApiError, invalid
 from octavo.serve.generation import Job, client_left
-from octavo.serve.responses.events import ResponseBuilder
+from octavo.serve.responses.events import Reads, ResponseBuilder
+from octavo.serve.responses.grounding import GroundedReader, ground
 from octavo.serve.responses.items import as_objects, messages_of
-from octavo.serve.responses.request import CountRequest, PromptFields, ResponseRequest
+from octavo.serve.responses.request import CountRequest, FileSearchTool, FunctionTool, PromptFields, ResponseRequest
 from octavo.serve.responses.run import ResponseRun
 from octavo.serve.serving import Serving
 from octavo.serve.state import Order, new_id
@@ -39,15 +41,27 @@ async def create_response(body: ResponseRequest, request: Request) -> Response:
     serving = serving_of(request)
     model = await serving.find(body.model)
     new_items = _input_items(serving, body)
-    history = _history(serving, body)
-    made = body.request(
-        model, messages_of([*history, *new_items]), max_tokens=body.max_output_tokens, logprobs=body.logprobs
+    said = messages_of([*_history(serving, body), *new_items])
+    grounding = None if body.search is None else await ground(serving, model, body.search, said)
+    made = (
+        body.request(model, said, max_tokens=body.max_output_tokens, logprobs=body.logprobs)
+        if grounding is None
+        else grounding.request(model, body)
     )
     template = None if model.tokenizer is None else model.tokenizer.chat_template
-    answer = reader(body.offered, template, opened=opens_thoughts(model.tokenizer, made))
-    builder = ResponseBuilder(_new_response(serving, body, model, made.sampling), answer)
+    opened = await asyncio.to_thread(opens_thoughts, model.tokenizer, made)
+    answer: Reads = reader(body.offered, template, opened=opened)
+    builder = ResponseBuilder(
+        _new_response(serving, body, model, made.sampling), GroundedReader(answer, grounding) if grounding else answer
+    )
     keeps = body.store and serving.settings.store
-    run = ResponseRun(serving, serving.begin(model, [Job(made)]), builder, _keeper(serving, body, new_items, keeps))
+    run = ResponseRun(
+        serving,
+        serving.begin(model, [Job(made)]),
+        builder,
+        _keeper(serving, body, new_items, keeps),
+        lambda builder: grounding.tell(builder, body.include) if grounding else None,
+    )
     run.start(background=body.background)
     serving.responses[builder.response["id"]] = run
     if body.background:
@@ -133,7 +147,7 @@ async def count_input_tokens(body: CountRequest, request: Request) -> Object:
     made = body.request(model, messages_of(items), max_tokens=None, logprobs=None)
     if model.tokenizer is None:
         raise ApiError(400, "unsupported", f"The tokenizer of {model.name!r} is not at hand here.", param="model")
-    ids = model.tokenizer.encode_chat(made.prompt, **made.template)  # type: ignore[arg-type]
+    ids = await asyncio.to_thread(model.tokenizer.encode_chat, made.prompt, **made.template)  # type: ignore[arg-type]
     return {"object": "response.input_tokens", "input_tokens": len(ids)}
 
 
@@ -196,12 +210,17 @@ def _new_response(serving: Serving, body: ResponseRequest, model: LanguageModel,
         "top_p": sampling.top_p,
         "reasoning": {"effort": body.reasoning.effort if body.reasoning else None, "summary": None},
         "text": {"format": text_format, "verbosity": (body.text and body.text.verbosity) or "medium"},
-        "tools": [{"parameters": None, **tool.model_dump(by_alias=True, exclude_none=True)} for tool in body.tools],
+        "tools": [_tool(tool) for tool in body.tools],
         "tool_choice": given["tool_choice"] or "auto",
         "conversation": None if body.conversation_id is None else {"id": body.conversation_id},
         "service_tier": "default",
         "store": body.store and serving.settings.store,
     }
+
+
+def _tool(tool: FunctionTool | FileSearchTool) -> Object:
+    said = tool.model_dump(by_alias=True, exclude_none=True)
+    return said if isinstance(tool, FileSearchTool) else {"parameters": None, **said}
 
 
 def _input_items(serving: Serving, body: PromptFields) -> list[Object]:

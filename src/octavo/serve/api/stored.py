@@ -13,8 +13,7 @@ from fastapi import APIRouter, Query, Request
 from octavo.generate.lm import Request as ModelRequest
 from octavo.serve.answering import serving_of
 from octavo.serve.errors import invalid
-from octavo.serve.fields import Strict
-from octavo.serve.responses.request import Metadata
+from octavo.serve.fields import Metadata, Strict
 from octavo.serve.serving import Serving
 from octavo.serve.state import Order
 
@@ -56,7 +55,7 @@ async def list_completions(
         after=after,
         limit=limit,
         order=order,
-        model=model,
+        having={"model": model},
         metadata=_metadata_in(request),
     )
     return page.body()

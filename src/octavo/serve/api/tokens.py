@@ -6,6 +6,7 @@ since clients join them to either address.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Request
@@ -51,14 +52,17 @@ class DetokenizeRequest(Strict):
 async def tokenize(body: TokenizeRequest, request: Request) -> dict[str, Any]:
     """The ids of a text, their count, and the model's context length."""
     model, tokenizer = await _tokenizer_of(request, body.model)
-    if body.prompt is not None:
-        ids = tokenizer.encode(body.prompt, bos=None if body.add_special_tokens else False)
-    else:
-        assert body.messages is not None
-        messages = [message.for_template() for message in body.messages]
-        ids = tokenizer.encode_chat(messages, add_generation_prompt=body.add_generation_prompt)
+    ids = await asyncio.to_thread(_encoded, tokenizer, body)  # a long text would stop everyone else's answers
     answer: dict[str, Any] = {"count": len(ids), "max_model_len": model.context_length, "tokens": ids}
     return {**answer, "token_strs": [tokenizer.token_text(token) for token in ids] if body.return_token_strs else None}
+
+
+def _encoded(tokenizer: Tokenizer, body: TokenizeRequest) -> list[int]:
+    if body.prompt is not None:
+        return tokenizer.encode(body.prompt, bos=None if body.add_special_tokens else False)
+    assert body.messages is not None
+    messages = [message.for_template() for message in body.messages]
+    return tokenizer.encode_chat(messages, add_generation_prompt=body.add_generation_prompt)
 
 
 @router.post("/detokenize")
@@ -70,7 +74,7 @@ async def detokenize(body: DetokenizeRequest, request: Request) -> dict[str, Any
         if token >= tokenizer.vocab_size:
             most = tokenizer.vocab_size - 1
             raise invalid(f"Token id {token} does not exist; ids are 0 to {most}.", f"tokens.{place}")
-    return {"prompt": tokenizer.decode(body.tokens, skip_special=False)}
+    return {"prompt": await asyncio.to_thread(tokenizer.decode, body.tokens, skip_special=False)}
 
 
 @router.get("/tokenizer_info")

@@ -13,9 +13,6 @@ router = APIRouter(include_in_schema=False)
 
 UNBUILT = {
     "moderations": "this version judges no content",
-    "files": "this version keeps no files",
-    "vector_stores": "this version searches no documents",
-    "uploads": "this version keeps no files",
     "batches": "send the requests one by one or at the same time",
     "images": "this version makes no pictures",
     "audio": "this version neither hears nor speaks",

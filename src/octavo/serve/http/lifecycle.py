@@ -31,6 +31,8 @@ OnDemand = Mapping[str, tuple[Load, str]]
 POLL_SECONDS = 0.05
 UNLOAD_SECONDS = 1.0
 """Between looks for models that nobody asks for."""
+EXPIRE_SECONDS = 60.0
+"""Between looks for files and vector stores whose time is over."""
 
 
 class Server(uvicorn.Server):
@@ -71,13 +73,15 @@ class Server(uvicorn.Server):
     async def live(self, loading: Future[Sequence[LanguageModel]], on_ready: OnReady) -> None:
         """Serve until stopped. Raises what loading raised."""
         self._loop = asyncio.get_running_loop()
-        tasks = [asyncio.create_task(self._open(loading, on_ready)), asyncio.create_task(self._unload_unused())]
+        begun = (self._open(loading, on_ready), self._unload_unused(), self._tend_documents())
+        tasks = [asyncio.create_task(task) for task in begun]
         try:
             await self.serve(sockets=[self._listener])
         finally:
             for task in tasks:
                 task.cancel()
             self.serving.models.close()
+            self.serving.documents.close()
             self.serving.encoders.close()
             self.serving.state.close()
         if self.failure is not None:
@@ -101,6 +105,13 @@ class Server(uvicorn.Server):
         while True:
             await asyncio.sleep(UNLOAD_SECONDS)
             self.serving.models.unload_unused()
+
+    async def _tend_documents(self) -> None:
+        """Go on with what was not indexed when the server last stopped; then forget what has expired."""
+        await self.serving.documents.recover()
+        while True:
+            await self.serving.documents.forget_expired()
+            await asyncio.sleep(EXPIRE_SECONDS)
 
     def _begin_drain(self) -> None:
         self.serving.phase = "stopping"

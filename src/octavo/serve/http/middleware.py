@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import secrets
 from collections.abc import Collection
 from urllib.parse import urlsplit
@@ -19,6 +20,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.serve.errors import ApiError, as_api_error
 from octavo.serve.http.settings import ServerSettings
+
+UPLOADS = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")
+"""Where files go."""
+SLOWEST = 64 << 10
+"""Bytes a second of an upload that is not broken off."""
+FORM_BYTES = 1 << 20
+JSON, FORM = ("application/json", "JSON"), ("multipart/form-data", "a form with a file")
 
 
 class Gate:
@@ -66,7 +74,7 @@ class Gate:
         if not is_open and not asks_first:  # browsers ask without the key
             self._check_key(headers)
         if scope["method"] in ("POST", "PUT", "PATCH"):
-            self._check_body(headers)
+            self._check_body(headers, scope["path"])
 
     def _check_host(self, headers: Headers) -> None:
         """Refuse other names for this machine: a page on the web can make its own name point here (DNS rebinding)."""
@@ -113,27 +121,36 @@ class Gate:
             headers={"WWW-Authenticate": "Bearer"},
         )
 
-    def _check_body(self, headers: Headers) -> None:
+    def _check_body(self, headers: Headers, path: str) -> None:
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
-        if media_type != "application/json" and not (empty and not media_type):
+        wanted, what = (
+            ("multipart/form-data", "a form with a file") if _is_upload(path) else ("application/json", "JSON")
+        )
+        if media_type != wanted and not (empty and not media_type):
             raise ApiError(
                 415,
                 "unsupported_media_type",
-                f"The body must be JSON: send 'Content-Type: application/json', not {media_type[:100]!r}.",
+                f"The body must be {what}: send 'Content-Type: {wanted}', not {media_type[:100]!r}.",
             )
         length = headers.get("content-length", "")
-        if length.isdigit() and int(length[:20]) > self._settings.max_body:
-            raise self._too_large()
+        if length.isdigit() and int(length[:20]) > self._most(path):
+            raise self._too_large(path)
 
-    def _too_large(self) -> ApiError:
-        return ApiError(
-            413, "request_too_large", f"The body is over {self._settings.max_body} bytes, the most allowed."
-        )
+    def _most(self, path: str) -> int:
+        """Bytes of a body; a form has some around its file."""
+        return self._settings.max_upload + FORM_BYTES if _is_upload(path) else self._settings.max_body
+
+    def _too_large(self, path: str) -> ApiError:
+        most = self._settings.max_upload if _is_upload(path) else self._settings.max_body
+        return ApiError(413, "request_too_large", f"The body is over {most} bytes, the most allowed.")
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """The same messages, but the body must come whole in time and stay within its limit."""
-        size = 0
+        """The same messages, but the body must come whole in time and stay within its limit.
+
+        An upload gets a second more for each SLOWEST bytes that came.
+        """
+        path, size = scope["path"], 0
         complete = scope["method"] in ("GET", "HEAD")
         deadline = asyncio.get_running_loop().time() + self._settings.body_seconds
 
@@ -142,7 +159,7 @@ class Gate:
             if complete:
                 return await receive()
             try:
-                async with asyncio.timeout_at(deadline):
+                async with asyncio.timeout_at(deadline + (size / SLOWEST if _is_upload(path) else 0)):
                     message = await receive()
             except TimeoutError:
                 # The framework lets only its own exception pass while it reads a body.
@@ -150,11 +167,16 @@ class Gate:
             if message["type"] == "http.request":
                 size += len(message.get("body", b""))
                 complete = not message.get("more_body", False)
-                if size > self._settings.max_body:
-                    raise HTTPException(413, self._too_large().message)
+                if size > self._most(path):
+                    raise HTTPException(413, self._too_large(path).message)
             return message
 
         return limited
+
+
+def _is_upload(path: str) -> bool:
+    """Whether a body has a file in it."""
+    return UPLOADS.fullmatch(path) is not None
 
 
 def _preflight(headers: Headers) -> Response:

@@ -22,9 +22,9 @@ class ServerSettings:
 
     api_key: what clients send as `Authorization: Bearer KEY`; None: no key is asked. allowed_hosts: values of the Host
     header besides this machine's own names; cors_origins: origins such as https://example.org whose pages may use the
-    server from a browser. max_running: generations at once, each of a request's `n` counts;
-    max_queue: how many more may wait. grace: seconds that running answers get when the server is told to stop.
-    max_body: bytes of a request; body_seconds: how long it may take to arrive. ping_seconds: between comments on a
+    server from a browser. max_running: generations at once, each of a request's `n` counts; max_queue: how many more
+    may wait. grace: seconds that running answers get when the server is told to stop. max_body: bytes of a request,
+    max_upload: of one with a file; body_seconds: how long it may take to arrive. ping_seconds: between comments on a
     silent stream. max_loaded: models in memory at once; keep_alive: seconds after which an unused one is unloaded,
     None: never. aliases: (alias, served name); an alias may hold `*`. encoders: references of embedders and rerankers,
     loaded when first asked for. state_path: the file that keeps responses, conversations and stored completions, None:
@@ -42,6 +42,7 @@ class ServerSettings:
     max_queue: int = 64
     grace: float = 20.0
     max_body: int = 32 << 20
+    max_upload: int = 512 << 20
     body_seconds: float = 30.0
     ping_seconds: float = 15.0
     max_loaded: int = 3
@@ -59,6 +60,7 @@ class ServerSettings:
             ("max_queue", 0, 1 << 20),
             ("grace", 0, 3600),
             ("max_body", 1, 1 << 40),
+            ("max_upload", 1, 1 << 40),
             ("max_loaded", 1, 1024),
             ("keep_alive", 0, 1 << 31),
         ):
@@ -77,6 +79,11 @@ class ServerSettings:
                 "set OCTAVO_API_KEY, or pass --allow-no-key if everyone who can reach it may use it",
                 param="host",
             )
+
+    @property
+    def documents_path(self) -> Path | None:
+        """The folder beside the state that keeps files and their indexes; None: nothing is kept."""
+        return None if self.state_path is None else self.state_path.with_suffix(".documents")
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -9,22 +9,39 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from octavo.generate import lm
 from octavo.serve.errors import ApiError
 from octavo.serve.logprobs import chat_logprobs
 from octavo.serve.state import new_id
 from octavo.serve.tools import new_call_id
-from octavo.text.tool_calls import AnswerReader, CallArguments, CallStarted, Content, Piece, Thought
+from octavo.text.tool_calls import CallArguments, CallStarted, Content, Piece, Thought
 
 Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cited:
+    """Text of an answer with the citations that end it."""
+
+    text: str
+    citations: Sequence[Object]
+
+
+class Reads(Protocol):
+    """What reads an answer's text: pieces that a text completes, and what was held back at the end."""
+
+    def push(self, text: str) -> Sequence[Piece | Cited]: ...
+
+    def flush(self) -> Sequence[Piece | Cited]: ...
 
 
 class ResponseBuilder:
     """response: the object, kept up to date. events: all that were told, each with its number."""
 
-    def __init__(self, response: Object, reader: AnswerReader) -> None:
+    def __init__(self, response: Object, reader: Reads) -> None:
         self.response = response
         self.events: list[Object] = []
         self._reader = reader
@@ -41,6 +58,15 @@ class ResponseBuilder:
             self._tell("response.queued", response=self._snapshot())
         self.response["status"] = "in_progress"
         self._tell("response.in_progress", response=self._snapshot())
+
+    def searched(self, queries: Sequence[str], results: Sequence[Object] | None) -> None:
+        """A search was made before the answer. results: the passages, where the response includes them."""
+        self._open({"type": "file_search_call", "queries": [], "results": None}, "fs")
+        assert self._item is not None
+        for step in ("in_progress", "searching", "completed"):
+            self._tell(f"response.file_search_call.{step}", **self._place())
+        self._item |= {"queries": list(queries), "results": results}
+        self._close("completed")
 
     def take(self, event: lm.Event | lm.Scores) -> None:
         """Something happened to the answer."""
@@ -77,7 +103,7 @@ class ResponseBuilder:
         return self._item is not None and self._item["type"] == "reasoning"
 
     def _finish(self, event: lm.Finished) -> None:
-        if not self.response["output"]:
+        if all(item["type"] == "file_search_call" for item in self.response["output"]):
             self._open_message()
         if event.reason == "length":
             self.response["incomplete_details"] = {"reason": "max_output_tokens"}
@@ -97,12 +123,15 @@ class ResponseBuilder:
         kind = "failed" if status == "cancelled" else status  # the API has no event for a cancelled response
         self._tell(f"response.{kind}", response=self._snapshot())
 
-    def _write(self, read: Sequence[Piece], logprobs: list[Object]) -> None:
+    def _write(self, read: Sequence[Piece | Cited], logprobs: list[Object]) -> None:
         for piece in read:
             match piece:
                 case Content(text):
                     self._say(text, logprobs)
                     logprobs = []
+                case Cited(text, citations):
+                    self._say(text, [])
+                    self._cite(citations)
                 case Thought(text):
                     self._think(text)
                 case CallStarted(_, name):
@@ -120,6 +149,14 @@ class ResponseBuilder:
         self._item["content"][0]["text"] += text
         self._logprobs += logprobs
         self._tell("response.output_text.delta", **self._place(), content_index=0, delta=text, logprobs=logprobs)
+
+    def _cite(self, citations: Sequence[Object]) -> None:
+        assert self._item is not None
+        kept = self._item["content"][0]["annotations"]
+        for citation in citations:
+            number = {"content_index": 0, "annotation_index": len(kept)}
+            kept.append(citation)
+            self._tell("response.output_text.annotation.added", **self._place(), **number, annotation=citation)
 
     def _think(self, text: str) -> None:
         if not self._in_thoughts:
@@ -153,7 +190,7 @@ class ResponseBuilder:
         if item["type"] == "function_call":
             arguments, name = item["arguments"], item["name"]
             self._tell("response.function_call_arguments.done", **place, arguments=arguments, name=name)
-        else:
+        elif item["type"] != "file_search_call":
             part = item["content"][0]
             if item["type"] == "message":
                 part["logprobs"] = self._logprobs

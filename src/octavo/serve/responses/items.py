@@ -93,6 +93,16 @@ class Reasoning(Strict):
     status: Status | None = None
 
 
+class FileSearchCall(Strict):
+    """A search that an earlier answer made. Its passages are not told again: the answer has what rests on them."""
+
+    type: Literal["file_search_call"]
+    id: Text
+    queries: list[Text]
+    status: Literal["in_progress", "searching", "completed", "incomplete", "failed"] = "completed"
+    results: list[Any] | None = None
+
+
 class ItemReference(Strict):
     """An item that the server keeps, by its id."""
 
@@ -105,9 +115,12 @@ KINDS: Final[Mapping[str, type[Strict]]] = {
     "function_call": FunctionCall,
     "function_call_output": FunctionCallOutput,
     "reasoning": Reasoning,
+    "file_search_call": FileSearchCall,
     "item_reference": ItemReference,
 }
-PREFIXES: Final = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
+PREFIXES: Final = {
+    "message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs", "file_search_call": "fs",
+}  # fmt: skip
 
 
 def kind_of(value: Any) -> str:
@@ -152,7 +165,7 @@ def messages_of(items: Iterable[Mapping[str, Any]]) -> list[Message]:
             output = item["output"]
             text = output if isinstance(output, str) else _text(output)
             messages.append({"role": "tool", "content": text, "tool_call_id": item["call_id"]})
-        else:
+        elif kind == "reasoning":
             thought = _text(item.get("content") or item.get("summary") or [])
             if thought:
                 messages.append({"role": "assistant", "content": "", "reasoning_content": thought, "open": True})

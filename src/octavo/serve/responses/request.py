@@ -9,14 +9,16 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from octavo.generate import lm
-from octavo.serve.fields import Refused, SamplingRequest, Strict, Text, TokenCount, unsupported, wrong
+from octavo.serve.documents.requests import Searching
+from octavo.serve.fields import Metadata, Refused, SamplingRequest, Strict, Text, TokenCount, unsupported, wrong
 from octavo.serve.responses.items import check_item
 from octavo.serve.structured import NamedSchema, ResponseFormat, SchemaName
 from octavo.serve.tools import AllowedTools, AllowedToolsChoice, Function, FunctionName, Named, NamedTool, Tools
 
 INCLUDABLE = "message.output_text.logprobs"
+RESULTS = "file_search_call.results"
 UNMADE = (
-    "file_search_call.results", "web_search_call.results", "web_search_call.action.sources",
+    "web_search_call.results", "web_search_call.action.sources",
     "message.input_image.image_url", "computer_call_output.output.image_url", "code_interpreter_call.outputs",
     "reasoning.encrypted_content",
 )  # fmt: skip
@@ -44,11 +46,25 @@ class FunctionTool(Function):
         return value
 
 
+class FileSearchTool(Searching):
+    """Search in vector stores: the question is always searched for, and the answer rests on what is found."""
+
+    type: Literal["file_search"]
+    vector_store_ids: Annotated[list[Text], Field(min_length=1, max_length=16)]
+    max_num_results: Annotated[int, Field(ge=1, le=50)] = 4
+
+
 def _as_tool(value: Any) -> Any:
-    """Complains of a tool that this server does not have before it complains of that tool's fields."""
-    if isinstance(value, dict) and isinstance(value.get("type"), str) and value["type"] != "function":
-        raise unsupported("type", f"{value['type'][:40]!r} is not a tool that this server has; describe functions")
+    """The tool by its type. Complains of one that this server does not have before it complains of its fields."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind == "file_search":
+        return FileSearchTool.model_validate(value)
+    if isinstance(kind, str) and kind != "function":
+        raise unsupported("type", f"{kind[:40]!r} is not a tool that this server has; describe functions")
     return value
+
+
+Tool = Annotated[FunctionTool | FileSearchTool, BeforeValidator(_as_tool)]
 
 
 class FlatChoice(Strict):
@@ -56,6 +72,12 @@ class FlatChoice(Strict):
 
     type: Literal["function"]
     name: FunctionName
+
+
+class FileSearchChoice(Strict):
+    """The search must be made; it always is."""
+
+    type: Literal["file_search"]
 
 
 class FlatAllowed(Strict):
@@ -136,8 +158,8 @@ class PromptFields(SamplingRequest):
     instructions: Text | None = None
     previous_response_id: Text | None = None
     conversation: Text | ConversationName | None = None
-    tools: list[Annotated[FunctionTool, BeforeValidator(_as_tool)]] = Field(default_factory=list, max_length=128)
-    tool_choice: Literal["none", "auto", "required"] | FlatChoice | FlatAllowed | None = None
+    tools: list[Tool] = Field(default_factory=list, max_length=128)
+    tool_choice: Literal["none", "auto", "required"] | FlatChoice | FileSearchChoice | FlatAllowed | None = None
     parallel_tool_calls: bool = True
     reasoning: ReasoningOptions | None = None
     text: TextOptions | None = None
@@ -152,10 +174,27 @@ class PromptFields(SamplingRequest):
     def _prompt_agrees(self) -> Self:
         if self.previous_response_id is not None and self.conversation is not None:
             raise wrong("conversation", "it is not allowed beside previous_response_id")
+        self._check_search()
         must_call = self.offered.mode == "required"
         if self.form.type != "text" and must_call:
             raise wrong("tool_choice", "an answer that must be a call cannot have another form too")
         return self
+
+    def _check_search(self) -> None:
+        """A search has the answer for itself: passages are data, and no function may be called because of them."""
+        searches = [tool for tool in self.tools if isinstance(tool, FileSearchTool)]
+        if isinstance(self.tool_choice, FileSearchChoice) and not searches:
+            raise wrong("tool_choice", "'file_search' is none of the tools")
+        if searches and len(self.tools) > 1:
+            raise wrong("tools", "file_search stands alone; offer functions in another request, or join the stores")
+        if searches and self.form.type != "text":
+            raise wrong("text", "an answer that rests on passages is text")
+
+    @property
+    def search(self) -> FileSearchTool | None:
+        """The search to make before the answer."""
+        first = self.tools[0] if self.tools else None
+        return first if isinstance(first, FileSearchTool) and self.tool_choice != "none" else None
 
     @property
     def conversation_id(self) -> str | None:
@@ -172,6 +211,9 @@ class PromptFields(SamplingRequest):
     def offered(self) -> Tools:
         """The tools."""
         choice: Any = self.tool_choice
+        functions = [tool for tool in self.tools if isinstance(tool, FunctionTool)]
+        if len(functions) < len(self.tools):
+            return Tools.of((), None, parallel=True)
         if isinstance(choice, FlatChoice):
             choice = NamedTool(type="function", function=Named(name=choice.name))
         elif isinstance(choice, FlatAllowed):
@@ -180,7 +222,7 @@ class PromptFields(SamplingRequest):
             choice = AllowedToolsChoice(type="allowed_tools", allowed_tools=allowed)
         elif choice in ("auto", "required") and not self.tools:
             choice = None if choice == "auto" else choice
-        return Tools.of(self.tools, choice, parallel=self.parallel_tool_calls)
+        return Tools.of(functions, choice, parallel=self.parallel_tool_calls)
 
     def request(
         self, model: lm.LanguageModel, history: Sequence[lm.Message], *, max_tokens: int | None, logprobs: int | None
@@ -201,11 +243,6 @@ class PromptFields(SamplingRequest):
             template={**self.offered.variables(template), **thinking},
             constraint=self.offered.constraint(template, model.tokenizer) or self.form.constraint,
         )
-
-
-MetadataKey = Annotated[Text, Field(max_length=64)]
-MetadataValue = Annotated[Text, Field(max_length=512)]
-Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
 
 
 class CountRequest(PromptFields):
@@ -241,8 +278,10 @@ class ResponseRequest(PromptFields):
     def _response_agrees(self) -> Self:
         if self.background and not self.store:
             raise wrong("background", "a response in the background must be stored")
+        if self.search is not None and self.logprobs is not None:
+            raise wrong("include", "an answer that rests on passages is not the model's words alone")
         for place, name in enumerate(self.include):
-            if name != INCLUDABLE and name not in UNMADE:
+            if name not in (INCLUDABLE, RESULTS, *UNMADE):
                 raise wrong(f"include.{place}", f"{name[:60]!r} is nothing that a response can include")
         return self
 

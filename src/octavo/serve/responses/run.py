@@ -22,7 +22,7 @@ class Cancelled(Exception):
 
 
 class ResponseRun:
-    """kept: called when it has ended, to keep what it made."""
+    """kept: called when it has ended, to keep what it made. begun: called when it has begun, before the answer."""
 
     def __init__(
         self,
@@ -30,11 +30,13 @@ class ResponseRun:
         generation: Generation,
         builder: ResponseBuilder,
         kept: Callable[[ResponseBuilder], None],
+        begun: Callable[[ResponseBuilder], None] = lambda builder: None,
     ) -> None:
         self.builder = builder
         self._serving = serving
         self._generation = generation
         self._kept = kept
+        self._begun = begun
         self.error: ApiError | None = None
         """What it failed with."""
         self._changed = asyncio.Event()
@@ -48,6 +50,7 @@ class ResponseRun:
             self._serving.end(self._generation)
             raise
         self.builder.begin(queued=background)
+        self._begun(self.builder)
         self._task = asyncio.ensure_future(self._run())
 
     def cancel(self) -> None:

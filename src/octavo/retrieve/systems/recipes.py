@@ -1,0 +1,128 @@
+"""Recipes of systems that retrieve, by their `objective`: "rag", "fid", "retro". No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from octavo.fetching.sources import DEFAULT_ENCODER
+from octavo.train.recipe import Count, DataSettings, OptimizerSettings, ScheduleSettings, Section, TrainingSettings
+
+
+class QuestionData(Section):
+    """`[data]`: questions and the passages that answer them."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """A `.json` (.gz too) in SQuAD's layout, sought beside the recipe, then in the current folder."""
+    source: str | None = None
+    """Where the file can be had; shown when it is missing."""
+    passage_words: Count = 100
+    """A passage's length at most; paragraphs are cut into such."""
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """The share of articles whose questions are never trained on."""
+
+
+class RetrieverSettings(Section):
+    """`[retriever]`: what finds passages."""
+
+    encoder: Annotated[str, Field(min_length=1)] = DEFAULT_ENCODER
+    """The encoder that the index is made with and the question encoder begins as: a path, name or reference."""
+    passages: Annotated[int, Field(ge=1, le=100)] = 5
+    """How many are read for a question."""
+    rate_scale: Annotated[float, Field(ge=0)] = 0.02
+    """What the learning rate is multiplied by for the question encoder, which begins trained."""
+
+
+class GeneratorSettings(Section):
+    """`[generator]`: a model to begin with, or a fresh T5 (v1.1: gated, untied) with a vocabulary of its own."""
+
+    model: str | None = None
+    """A T5 or a decoder to train on: a path, name or reference. None: a fresh T5."""
+    num_layers: Count = 2
+    """Of the encoder and of the decoder; these five are of a fresh one."""
+    hidden_size: Count = 128
+    num_heads: Count = 4
+    intermediate_size: Count = 256
+    vocab_size: Annotated[int, Field(ge=358)] = 1024
+    """Tokens of a byte-level BPE that is learnt from the passages."""
+    source_tokens: Annotated[int, Field(ge=8)] = 200
+    """A passage with its question is cut to this."""
+    answer_tokens: Count = 20
+    """Longest answer that is written."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"num_heads {self.num_heads} must divide hidden_size {self.hidden_size}")
+        return self
+
+
+class RagSettings(Section):
+    """`[rag]`."""
+
+    marginal: Literal["sequence", "token"] = "sequence"
+    """Whether one passage speaks for a whole answer, or each token has its own."""
+    beams: Annotated[int, Field(ge=1, le=64)] = 1
+    """Of the search for an answer."""
+    decoding: Literal["thorough", "fast"] = "thorough"
+    """Of the sequence marginal: whether each hypothesis is scored under every passage."""
+
+
+class FidSettings(Section):
+    """`[fid]`."""
+
+    distil: bool = False
+    """Whether the question encoder learns to find what the reader's cross-attention looks at."""
+    beams: Annotated[int, Field(ge=1, le=64)] = 1
+    """Of the search for an answer."""
+
+
+class QuestionRecipe(Section):
+    """What both share."""
+
+    data: QuestionData
+    retriever: RetrieverSettings = RetrieverSettings()
+    generator: GeneratorSettings = GeneratorSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    training: TrainingSettings = TrainingSettings()
+
+
+class RagRecipe(QuestionRecipe):
+    """A run of RAG."""
+
+    rag: RagSettings = RagSettings()
+
+
+class FidRecipe(QuestionRecipe):
+    """A run of Fusion-in-Decoder."""
+
+    fid: FidSettings = FidSettings()
+
+
+class RetroSettings(Section):
+    """`[retro]`."""
+
+    decoder: Annotated[str, Field(min_length=1)]
+    """A trained decoder, which stays as it is: a path, name or reference. No default."""
+    encoder: Annotated[str, Field(min_length=1)] = DEFAULT_ENCODER
+    """What makes the keys of chunks."""
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = ()
+    """Blocks that retrieve, counted from 0. Empty: every third from the sixth on, or the middle one of fewer."""
+    encoder_layers: Count = 2
+    """Of the encoder of neighbours."""
+    neighbours: Annotated[int, Field(ge=1, le=50)] = 2
+    """Retrieved for a chunk."""
+    chunks: Count = 4
+    """Chunks of 64 tokens that a text of training has at most."""
+
+
+class RetroRecipe(Section):
+    """A run of RETRO. `data.path` and `retro.decoder` have no default."""
+
+    data: DataSettings
+    retro: RetroSettings
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    training: TrainingSettings = TrainingSettings()

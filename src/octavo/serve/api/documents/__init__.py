@@ -1,0 +1,1 @@
+"""The routes of files, uploads in parts, vector stores and their files."""
