@@ -50,7 +50,7 @@ bench: $(VENV)/.ready-test
 # The kernels alone, on the shapes of three models, beside llama.cpp and the memory bandwidth of the same minutes.
 bench-kernels: $(VENV)/.ready-test
 	@$(BIN)/python benchmarks/llama_cpp.py || echo "octavo: going on without llama.cpp" >&2
-	@for claim in kernels loading; do \
+	@for claim in kernels loading fairness; do \
 	  echo "== benchmarks/$$claim.py"; $(BIN)/python benchmarks/$$claim.py || exit 1; done
 
 clean:

@@ -64,14 +64,19 @@ def build(kind: str) -> Path:
 
 def run(kind: str, package: Path) -> int:
     """pytest's exit status, with the sanitizer's runtime loaded before the interpreter."""
-    compiler = os.environ.get("CC", "cc")
-    found = subprocess.run([compiler, f"-print-file-name={RUNTIMES[kind]}"], capture_output=True, text=True, check=True)
+    runtimes = ":".join(map(library, (RUNTIMES[kind], "libstdc++.so.6")))  # the second: torch throws through the first
     fixed = shutil.which("setarch") if kind == "thread" else None  # its shadow wants addresses where they used to be
     command = [fixed, "-R"] if fixed else []
     command += [sys.executable, "-m", "pytest", "-x", "-p", "no:randomly", *TESTS[kind]]
-    environment = os.environ | OPTIONS | {"LD_PRELOAD": found.stdout.strip(), "PYTHONPATH": str(package)}
+    environment = os.environ | OPTIONS | {"LD_PRELOAD": runtimes, "PYTHONPATH": str(package)}
     sys.stderr.write(f"== {kind}\n")
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+
+
+def library(name: str) -> str:
+    """Where the compiler has a library."""
+    command = [os.environ.get("CC", "cc"), f"-print-file-name={name}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ INLINE float entropy_row(const numbers n, size_t start, int width, int64_t targe
     if (!none) get(n, start + (size_t)target, 1, &wanted);
     const float loss = none ? 0.0f : logf(sum) + largest - wanted;
     for (int i = 0; i < width; i += LANES) {
-        EACH_LANE x[l] = 0;
+        EACH_LANE x[l] = none ? 0 : largest;
         if (!none) {
             get(n, start + (size_t)i, taken(width, i), x);
             EACH_LANE x[l] = exp_of(x[l] - largest) * inverse;
