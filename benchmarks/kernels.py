@@ -1,6 +1,6 @@
 """Claim: at equal bytes the kernels decode and prefill faster than llama.cpp on every shape, batch 8 1.8 times as fast.
 
-The real SmolLM2 file (Q4_1), and random weights in its shape and those of 0.5 B and 1.1 B: batch 1, batch 8 and a prefill
+The real SmolLM2 file (Q4_1), and random weights in its shape and those of 0.5 B and 1.1 B: batch 1, batch 8, a prefill
 of 512 tokens, beside llama.cpp in the same run and beside the memory bandwidth measured in it. The sides take turns, a
 process each; a figure is the median over all steps, a ratio the median over the rounds with its range. Beside a ratio
 stand what must hold and what is aimed at, as the best round has it: other programs only ever slow a side down. With
