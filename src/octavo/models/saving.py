@@ -57,7 +57,7 @@ def save_checkpoint(
     row = find_family(family, str(folder))
     raw = hub_config(row, config, tokenizer, generation)
     stored = {name: _dense(tensor) for name, tensor in tensors.items()}
-    raw["torch_dtype"] = DTYPE_NAMES[stored["embed_tokens.weight"].encoding]
+    raw["torch_dtype"] = DTYPE_NAMES[next(iter(stored.values())).encoding]
     with _complete_folder(folder) as partial:
         _write_json(partial / "config.json", raw)
         _write_json(partial / "generation_config.json", write_generation(generation))

@@ -31,6 +31,7 @@ from octavo.nn.norms import RmsNorm, make_norm
 from octavo.nn.paged import Cache, PagedMemory, PagedStep, Span, chains_of
 from octavo.nn.rotary import cos_sin
 from octavo.nn.scoring import scaled_attention
+from octavo.nn.vision.patches import cut
 
 INIT_STD = 0.02
 
@@ -38,6 +39,9 @@ INIT_STD = 0.02
 class Transformer(nn.Module):
     """A decoder or an encoder by its config, with fresh weights from `seed` (left unset on the meta device)."""
 
+    embed_patches: Linear | None
+    embed_class: nn.Embedding | None
+    embed_queries: nn.Embedding | None
     embed_positions: nn.Embedding | None
     relative_bias: RelativeBias | None
     memory: Transformer | None
@@ -59,18 +63,24 @@ class Transformer(nn.Module):
         if self.memory is not None:
             self.memory.embed_tokens = self.embed_tokens
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_stored_blocks))
-        self.norm = None if config.placement == "post" else make_norm(config.norm, config.hidden_size)
+        self.norm = make_norm(config.norm, config.hidden_size) if config.has_final_norm else None
         if isinstance(self.norm, RmsNorm) and config.encoder is None:
             self.norm.feeds_products = True
         self.head = None if config.head is None else Head(config, config.head)
         self.lm_head = _output(config) if config.has_logits else None
-        if not self.embed_tokens.weight.is_meta:
+        if not next(self.parameters()).is_meta:
             self.init_weights(seed)
 
     def _make_embeddings(self, config: TransformerConfig) -> None:
         width, encoder = config.embedding_size, config.encoder
         types, narrow = (0, False) if encoder is None else (encoder.token_types, encoder.embedding_size is not None)
+        patches, queries = config.patches, config.num_queries
         self.embed_tokens = _embedding(config.vocab_size, width)
+        self.embed_patches = (
+            Linear(patches.channels * patches.patch_size**2, width, bias=patches.bias) if patches else None
+        )
+        self.embed_class = _embedding(1, width) if patches is not None and patches.class_token else None
+        self.embed_queries = _embedding(queries, width) if queries else None
         self.embed_positions = _embedding(config.num_positions, width) if config.learned_positions else None
         self.embed_types = _embedding(types, width) if types else None
         self.embed_norm = make_norm(config.norm, width) if config.has_embedding_norm else None
@@ -105,7 +115,7 @@ class Transformer(nn.Module):
     @torch.no_grad()
     def init_weights(self, seed: int = 0) -> None:
         """Fresh weights (Radford et al. 2019): N(0, 0.02), the outputs into the residual divided by sqrt(2 layers)."""
-        device = self.embed_tokens.weight.device
+        device = next(self.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)
         for name, parameter in self.named_parameters():
             if name.endswith(("bias", "sinks")):
@@ -119,17 +129,43 @@ class Transformer(nn.Module):
 
     def embed(self, tokens: Tensor, positions: Tensor, types: Tensor | None = None) -> Tensor:
         """tokens, positions, types: (batch, tokens) integers -> (batch, tokens, hidden_size). types None: all 0."""
+        return self.placed(self.words(tokens), positions, types)
+
+    def words(self, tokens: Tensor) -> Tensor:
+        """What tokens are before their places are known: (batch, tokens) -> (batch, tokens, embedding_size)."""
         x: Tensor = self.embed_tokens(tokens)
         if self.config.embedding_scale != 1:
             x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype, device=x.device)
+        return x
+
+    def placed(self, x: Tensor, positions: Tensor, types: Tensor | None = None) -> Tensor:
+        """`words`, or what stands in for them, at their positions, as the first block reads them."""
         if self.embed_types is not None:
-            x = x + self.embed_types(torch.zeros_like(tokens) if types is None else types)
+            x = x + self.embed_types(torch.zeros_like(positions) if types is None else types)
         if self.config.sinusoidal:
             x = x + sinusoids(positions, x.shape[-1]).type_as(x)
         if self.embed_positions is not None:
             x = x + self.embed_positions(positions + self.embed_positions.num_embeddings - self.config.context_length)
         x = x if self.embed_norm is None else self.embed_norm(x)
         return x if self.embed_projection is None else self.embed_projection(x)
+
+    def see(self, pixels: Tensor) -> Tensor:
+        """Hidden states of images: of their patches, or of the queries that have read those.
+
+        pixels: (batch, channels, height, width) -> (batch, positions, hidden_size).
+        """
+        memory: Sequence[Memory] = ()
+        if self.embed_queries is not None:
+            x, memory = self.embed_queries.weight.expand(len(pixels), -1, -1), self.remember(pixels)
+        else:
+            assert self.embed_patches is not None and self.config.patches is not None, "the model sees images"
+            x = self.embed_patches(cut(pixels.type_as(self.embed_patches.weight), self.config.patches))
+            if self.embed_class is not None:
+                x = torch.cat((self.embed_class.weight.expand(len(x), 1, -1), x), dim=1)
+            if self.embed_positions is not None:
+                x = x + self.embed_positions.weight
+        x = x if self.embed_norm is None else self.embed_norm(x)
+        return self.hidden(x, torch.arange(x.shape[1], device=x.device)[None], memory=memory)
 
     def hidden(
         self,
@@ -149,18 +185,23 @@ class Transformer(nn.Module):
         """
         turns = {rope: cos_sin(rope, positions, length) for rope in set(self._ropes) if rope is not None}
         whole = partial(scaled_attention, mask=mask, bias=self._bias(x.shape[1]) if cache is None else None)
+        memories = iter(memory)
         for layer, rope in enumerate(self._ropes):
             block = self.blocks[layer % len(self.blocks)]
             attend = whole if cache is None else partial(cache.attend, layer)
-            x = block(x, None if rope is None else turns[rope], attend, memory[layer] if memory else None)
+            read = next(memories, None) if self.config.reads_memory(layer) else None
+            x = block(x, None if rope is None else turns[rope], attend, read)
         return x if self.norm is None else self.norm(x)
 
     def remember(self, tokens: Tensor, mask: Tensor | None = None) -> list[Memory]:
-        """Encode a source for the blocks to read. tokens: (batch, tokens) -> each block's keys, values and the mask."""
+        """Encode a source for the blocks to read. tokens: (batch, tokens), or pixels where the encoder sees images.
+
+        Returns the keys, values and the mask of each block that reads them.
+        """
         assert self.memory is not None, "the model has an encoder"
         encoded = self.memory(tokens, mask)
         seen = None if mask is None else mask.bool()
-        readers = [block.get_submodule("cross_attention") for block in self.blocks]
+        readers = [block.cross_attention for block in self.blocks]
         return [(*reader.keys_values(encoded), seen) for reader in readers if isinstance(reader, Attention)]
 
     def _bias(self, tokens: int) -> Tensor | None:
@@ -192,9 +233,12 @@ class Transformer(nn.Module):
         """tokens: (batch, tokens) -> the hidden states of whole sequences, (batch, tokens, hidden_size).
 
         mask: (batch, tokens), false or 0 at padding, on either side; positions count the true tokens. types: as in
-        `embed`. memory: what `remember` gave of the source, where the model has an encoder.
+        `embed`. memory: what `remember` gave of the source, where the model has an encoder. An encoder of images takes
+        pixels, (batch, channels, height, width), for `tokens`, and no more.
         Raises ContextLengthError for more tokens than the context holds.
         """
+        if self.config.sees_images:
+            return self.see(tokens)
         if tokens.shape[1] > self.config.context_length:
             raise ContextLengthError(
                 f"{tokens.shape[1]} tokens are more than the model's context of {self.config.context_length}"
@@ -254,7 +298,11 @@ def _output(config: TransformerConfig) -> Linear | TiedOutput | None:
 
 def _embedding(rows: int, width: int) -> nn.Embedding:
     # A given weight skips torch's own initialisation, which takes seconds on a large vocabulary.
-    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+    table = nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+    if not rows:  # what sees images has no vocabulary, and no parameter for it
+        del table.weight
+        table.register_buffer("weight", torch.empty(0, width, device="cpu"), persistent=False)
+    return table
 
 
 class TorchRunner:
