@@ -56,10 +56,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for start in range(0, len(hidden), rows):
                 part = hidden[start : start + rows].to(dtype)
                 logits = part @ narrow.T
-                kernels.cross_entropy(
-                    logits.data_ptr(), dtype == torch.bfloat16, *logits.shape, targets[start:].data_ptr(),
-                    losses[start:].data_ptr(),
-                )  # fmt: skip
+                addresses = targets[start:].data_ptr(), losses[start:].data_ptr()
+                kernels.cross_entropy(logits.data_ptr(), dtype == torch.bfloat16, len(part), len(weight), *addresses)
                 dhidden[start : start + rows] = logits @ narrow
                 if dweight is not None:
                     dweight += logits.T @ part
@@ -67,7 +65,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return losses.sum()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         dhidden, dweight = ctx.saved_tensors
         return dhidden * gradient, None if dweight is None else dweight.mul_(gradient), None, None

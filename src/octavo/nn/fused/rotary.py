@@ -37,7 +37,7 @@ class _Rotate(torch.autograd.Function):
         return _turned(x, cos, sin, back=False)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return _turned(gradient, cos, sin, back=True), None, None
