@@ -15,6 +15,7 @@ from octavo.fetching.sources import DEFAULT_MODEL
 if TYPE_CHECKING:
     from octavo.generate.lm import LanguageModel
     from octavo.generate.local import LocalModel
+    from octavo.serve.http.telemetry import Telemetry
 
 
 def serve(
@@ -60,6 +61,9 @@ def serve(
     ignore_config_key: given.IgnoreConfigKey = None,
     speculative: given.Speculative = None,
     draft_tokens: given.DraftTokens = 8,
+    otel: Annotated[
+        bool, typer.Option("--otel", help="Send spans and metrics to where OTEL_EXPORTER_OTLP_ENDPOINT says.")
+    ] = False,
     access_log: Annotated[bool, typer.Option("--access-log", help="A line on stderr for each request.")] = False,
 ) -> None:
     """Serve models: a chat page, and OpenAI's API under /v1.
@@ -113,6 +117,7 @@ def serve(
         state_path=None if no_store else Path(state) if state else state_dir() / "server.sqlite3",
         store=not no_store,
         access_log=access_log,
+        telemetry=_telemetry() if otel else None,
     )
     references = models or [DEFAULT_MODEL]
     encoder_names = [name_for(reference) for reference in settings.encoders]
@@ -130,7 +135,17 @@ def serve(
     def announce(address: str, names: Sequence[str]) -> None:
         typer.echo(_next_steps(address, names[0], running[0], settings.api_key is not None), err=True)
 
-    run(load_first, settings, on_ready=announce, on_demand=on_demand)
+    try:
+        run(load_first, settings, on_ready=announce, on_demand=on_demand)
+    finally:
+        if settings.telemetry is not None:
+            settings.telemetry.close()
+
+
+def _telemetry() -> Telemetry:
+    from octavo.serve.http.telemetry import Telemetry
+
+    return Telemetry.from_environment()
 
 
 def _installed_encoder() -> tuple[str, ...]:
