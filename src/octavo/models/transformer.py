@@ -224,14 +224,15 @@ class Transformer(nn.Module):
         x = hidden if self.head is None else self.head(hidden, mask)
         return self.logits(x) if self.config.has_logits else x
 
-    def states(
+    def forward(
         self,
         tokens: Tensor,
         mask: Tensor | None = None,
         types: Tensor | None = None,
         memory: Sequence[Memory] = (),
     ) -> Tensor:
-        """tokens: (batch, tokens) -> the hidden states of whole sequences, (batch, tokens, hidden_size).
+        """tokens: (batch, tokens) -> `scores`; of a decoder logits (batch, tokens, vocab_size), each from the tokens up
+        to its own.
 
         mask: (batch, tokens), false or 0 at padding, on either side; positions count the true tokens. types: as in
         `embed`. memory: what `remember` gave of the source, where the model has an encoder. An encoder of images takes
@@ -239,7 +240,7 @@ class Transformer(nn.Module):
         Raises ContextLengthError for more tokens than the context holds.
         """
         if self.config.sees_images:
-            return self.see(tokens)
+            return self.scores(self.see(tokens))
         if tokens.shape[1] > self.config.context_length:
             raise ContextLengthError(
                 f"{tokens.shape[1]} tokens are more than the model's context of {self.config.context_length}"
@@ -249,35 +250,8 @@ class Transformer(nn.Module):
         else:
             mask = mask.bool()
             positions = (mask.cumsum(1) - 1).clamp(min=0)
-        return self.hidden(self.embed(tokens, positions, types), positions, mask=mask, memory=memory)
-
-    def forward(
-        self,
-        tokens: Tensor,
-        mask: Tensor | None = None,
-        types: Tensor | None = None,
-        memory: Sequence[Memory] = (),
-    ) -> Tensor:
-        """tokens: (batch, tokens) -> `scores` of their `states`; of a decoder logits (batch, tokens, vocab_size), each
-        from the tokens up to its own.
-        """
-        return self.scores(self.states(tokens, mask, types, memory), mask)
-
-    @property
-    def output_weight(self) -> Tensor | None:
-        """(vocab_size, hidden_size): the matrix whose products with `states` are a decoder's logits, if nothing else is
-        done to them."""
-        config, head = self.config, self.lm_head
-        if (
-            self.head is not None
-            or not config.has_logits
-            or config.logit_scale != 1
-            or config.logit_softcap is not None
-        ):
-            return None
-        if head is None:
-            return self.embed_tokens.weight
-        return head.weight if type(head) is Linear and head.bias is None else None
+        x = self.hidden(self.embed(tokens, positions, types), positions, mask=mask, memory=memory)
+        return self.scores(x, mask)
 
     def stored_tensors(self) -> dict[str, StoredTensor]:
         """The parameters by canonical name, for saving; on the CPU they share memory with the model."""
