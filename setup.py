@@ -1,4 +1,4 @@
-"""The one part of the build that is not declared in pyproject.toml: an optional C library without Python.h.
+"""What of the build is not declared in pyproject.toml: an optional C library without Python.h, and the manual.
 
 Without a compiler the package installs all the same, and runs on torch. Environment of the build:
 OCTAVO_REQUIRE_KERNELS=1 makes a failed compilation fatal (continuous integration, releases).
@@ -15,6 +15,7 @@ from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 FOLDER = Path("src/octavo/nn/kernels")
 FLAGS = [
@@ -75,6 +76,19 @@ class BuildInParallel(build_ext):
         super().build_extension(ext)
 
 
+class BuildWithManual(build_py):
+    """The package's own documents, which the server shows, are those of docs/, without the log and the pictures."""
+
+    def run(self) -> None:
+        """Build, then copy them."""
+        super().run()
+        for page in sorted(Path("docs").rglob("*.md")):
+            if not self.editable_mode and page.name != "log.md":
+                place = Path(self.build_lib, "octavo/manual", page.relative_to("docs"))
+                place.parent.mkdir(parents=True, exist_ok=True)
+                self.copy_file(str(page), str(place))
+
+
 wanted = os.environ.get("OCTAVO_SANITIZE")
 sanitizers = [*SANITIZERS[wanted], "-fno-omit-frame-pointer", "-g", "-O1"] if wanted else []
 kernels = Extension(
@@ -87,5 +101,7 @@ kernels = Extension(
     py_limited_api=True,
 )
 setup(
-    ext_modules=[kernels], cmdclass={"build_ext": BuildInParallel}, options={"bdist_wheel": {"py_limited_api": "cp311"}}
+    ext_modules=[kernels],
+    cmdclass={"build_ext": BuildInParallel, "build_py": BuildWithManual},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -2,8 +2,9 @@
 `os.environ`.
 
 A setting is its variable's (OCTAVO_THREADS), else the one of config.toml (`threads = 2`), else the default. Variables:
-those of SETTINGS; OCTAVO_HOME, which moves all folders; OCTAVO_API_KEY, which no file holds; OCTAVO_COMMAND_OPTION and
-the tables of config.toml, which the command line reads; and NO_COLOR and TERM, which all programs share.
+those of SETTINGS; OCTAVO_HOME, which moves all folders; OCTAVO_API_KEY and OCTAVO_SEARCH_KEY, which no file
+holds; OCTAVO_COMMAND_OPTION and the tables of config.toml, which the command line reads; and NO_COLOR and TERM, which
+all programs share.
 """
 
 from __future__ import annotations
@@ -208,6 +209,11 @@ def _flag(name: str, default: bool) -> bool:
 def api_key() -> str | None:
     """The key that the server asks of its clients (OCTAVO_API_KEY); None: no key."""
     return os.environ.get("OCTAVO_API_KEY") or None
+
+
+def search_key() -> str | None:
+    """The key of a web search (OCTAVO_SEARCH_KEY); None: no key."""
+    return os.environ.get("OCTAVO_SEARCH_KEY") or None
 
 
 def colours() -> bool:

@@ -115,6 +115,16 @@ class Texts(ctypes.Structure):
     _fields_ = (("chunks", INT32), *((name, POINTER) for name in ("chunk", "start", "token", "type", "hidden")))
 
 
+class Scan(ctypes.Structure):
+    """scan in scan.c."""
+
+    _fields_ = (
+        *((name, INT32) for name in ("dimensions", "limit", "threads", "level")),
+        ("count", ctypes.c_int64),
+        *((name, POINTER) for name in ("rows", "vectors", "scales", "ids", "query", "best_ids", "best_scores")),
+    )
+
+
 SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_levels": (INT32,),
     "octavo_max_tokens": (INT32,),
@@ -142,6 +152,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_encoder_set_norm": (INT32, POINTER, INT32, INT32, POINTER, POINTER),
     "octavo_encoder_set_table": (None, POINTER, INT32, POINTER, INT32),
     "octavo_encode": (INT32, POINTER, ctypes.POINTER(Texts)),
+    "octavo_scan": (INT32, ctypes.POINTER(Scan)),
 }
 """Result and arguments of each function."""
 
