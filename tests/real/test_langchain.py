@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from octavo.fetching.sources import name_of
+
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 pytestmark = [
     pytest.mark.slow,
@@ -63,18 +65,16 @@ def server(smollm2: Path, minilm: Path) -> Iterator[str]:
     process.stdout.close()
 
 
-def test_langchain_indexes_and_asks_through_our_server(server: str, birds: Path, tmp_path: Path) -> None:
+def test_langchain_indexes_and_asks_through_our_server(
+    server: str, birds: Path, smollm2: Path, minilm: Path, tmp_path: Path
+) -> None:
     chroma = pytest.importorskip("langchain_chroma", reason="langchain-chroma is not installed")
     api = pytest.importorskip("langchain_openai", reason="langchain-openai is not installed")
     splitters = pytest.importorskip("langchain_text_splitters", reason="langchain-text-splitters is not installed")
     documents = pytest.importorskip("langchain_core.documents")
     splitter = splitters.RecursiveCharacterTextSplitter(chunk_size=1000, chunk_overlap=20)
     pages = [documents.Document(path.read_text(), metadata={"source": path.name}) for path in sorted(birds.iterdir())]
-    import openai
-
-    names = [model.id for model in openai.OpenAI(base_url=server, api_key="-").models.list()]
-    encoder = next(name for name in names if "minilm" in name.lower() or name == "model")
-    chat_name = next(name for name in names if name != encoder)
+    encoder, chat_name = name_of(minilm), name_of(smollm2)
     embeddings = api.OpenAIEmbeddings(model=encoder, base_url=server, api_key="-", check_embedding_ctx_length=False)
     store = chroma.Chroma.from_documents(
         splitter.split_documents(pages), embeddings, persist_directory=str(tmp_path / "chroma")

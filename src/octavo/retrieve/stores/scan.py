@@ -59,6 +59,7 @@ class Scan:
             "alive": np.empty(0, np.bool_),
         }
         self._int8 = int8
+        self._level = binding.available().level  # None: no kernels
         self._count = 0
         self._lists: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
@@ -149,10 +150,10 @@ class Scan:
         return np.concatenate([order[: starts[0]], *(order[starts[cell] : starts[cell + 1]] for cell in chosen)])
 
     def _nearest(self, query: Vectors, limit: int, rows: NDArray[np.int64] | None) -> tuple[Ids, Vectors]:
-        level, scales = binding.available().level, self._row("scales") if self._int8 else None
+        scales = self._row("scales") if self._int8 else None
         ids, vectors = self._row("ids"), self._row("vectors")
-        if level is not None:
-            return scanning.nearest(level, settings.threads(), ids, vectors, scales, query, limit, rows)
+        if self._level is not None:
+            return scanning.nearest(self._level, settings.threads(), ids, vectors, scales, query, limit, rows)
         compared = np.arange(len(ids)) if rows is None else rows
         parts = [compared[start : start + _BLOCK] for start in range(0, len(compared), _BLOCK)]
         scores = np.concatenate([np.empty(0, np.float32), *(self._floats(part) @ query for part in parts)])
