@@ -139,5 +139,5 @@ def test_a_client_that_leaves_frees_its_slot(running, model):
     thread.start()
     running.until(lambda: serving.admission.running == 1)
     thread.join()
-    running.until(lambda: serving.admission.running == 0)
+    running.until(lambda: serving.admission.running == 0, 20)
     assert all(entry.users == 0 for entry in serving.models.entries)
