@@ -65,7 +65,9 @@ class RemoteModel:
             raise RemoteError(_refusal(response))
         return RemoteStream(response)
 
-    def score(self, text: str | Sequence[int], *, top: int = 0, cancelled: threading.Event | None = None) -> Scores:
+    def score(
+        self, text: str | Sequence[int], *, top: int = 0, start: int = 0, cancelled: threading.Event | None = None
+    ) -> Scores:
         """Log-probabilities of a text, through echo and logprobs of /completions; `ids` stays empty.
 
         cancelled: looked at before the server is asked, which then answers in one piece.
@@ -79,7 +81,8 @@ class RemoteModel:
         if not found:
             raise RemoteError(f"the server at {self._address} gives no log-probabilities for a prompt")
         tops = tuple(_alternatives(entry) for entry in found.get("top_logprobs") or [None] * len(found["tokens"]))
-        return Scores((), tuple(found["token_logprobs"]), tops)
+        logprobs = [None] * start + found["token_logprobs"][start:]
+        return Scores((), tuple(logprobs), ((),) * start + tops[start:])
 
     def close(self) -> None:
         """Close the connections. Idempotent."""
