@@ -42,6 +42,7 @@ def run(
     ignore_config_key: given.IgnoreConfigKey = None,
     speculative: given.Speculative = None,
     draft_tokens: given.DraftTokens = 8,
+    lora: given.Lora = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; the last has it all.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Say on stderr how fast it was.")] = False,
 ) -> None:
@@ -62,6 +63,8 @@ def run(
 
       octavo run smollm2-135m-instruct "Describe a cat" --schema cat.schema.json
 
+      octavo run ./my-model "Bonjour" --lora ./adapters/french
+
       octavo run smollm2-135m-instruct "Is fire hot?" --regex "yes|no"
     """
     constraint = _constraint(schema, json_object, regex)
@@ -77,7 +80,9 @@ def run(
         ignore_config_keys=ignore_config_key or (),
         speculative=speculative,
         draft_tokens=draft_tokens,
-    ) as loaded:
+        adapters={} if lora is None else {Path(lora).resolve().name: lora},
+    ) as made:
+        loaded = made if lora is None else made.adapted(Path(lora).resolve().name)
         sampling = given.adjusted(
             loaded.sampling,
             temperature=temperature,

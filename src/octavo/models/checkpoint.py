@@ -17,6 +17,7 @@ from octavo.errors import FormatError, ModelNotFoundError
 from octavo.models.families import find_family, find_gguf
 from octavo.models.formats.folder import read_folder, read_json, refuse_pickle
 from octavo.models.formats.gguf import read_gguf
+from octavo.models.formats.int8 import join_int8
 from octavo.models.formats.mapped import MappedFile, TensorEntry
 from octavo.models.formats.mxfp4 import join_mxfp4, without_unpacked
 from octavo.models.formats.raw import PARAMS_NAME, is_raw, read_raw
@@ -97,7 +98,7 @@ def checkpoint_of(
     source = folder / "config.json"
     family = find_family(hub.get("model_type"), str(source))
     config = read_config(family, hub, str(source), ignore)
-    entries = _with_prefix(join_mxfp4(entries, str(folder)), family)
+    entries = _with_prefix(join_int8(join_mxfp4(entries, str(folder)), str(folder)), family)
     config = _checked_tie(config, entries, family.rules)
     harmless = _harmless(family, config, family.rules)
     if hub.get("num_nextn_predict_layers"):  # a block past the others that guesses further tokens

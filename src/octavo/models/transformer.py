@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from octavo.errors import ContextLengthError
 from octavo.models.checkpoint import Checkpoint
+from octavo.models.formats.peft import Adapter
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput, check_path
 from octavo.models.tensors import StoredTensor
 from octavo.models.torch_tensors import SharedFiles, from_torch, to_torch
@@ -26,7 +27,7 @@ from octavo.nn.block import Block, Memory
 from octavo.nn.config import TransformerConfig
 from octavo.nn.encoder_decoder.relative import RelativeBias
 from octavo.nn.head import Head, TiedOutput
-from octavo.nn.linear import Linear
+from octavo.nn.linear import Linear, LowRankRows
 from octavo.nn.norms import make_norm
 from octavo.nn.paged import Cache, PagedMemory, PagedStep, Span, chains_of
 from octavo.nn.rotary import cos_sin
@@ -293,8 +294,12 @@ class TorchRunner:
         max_tokens: int = 512,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        adapters: Sequence[Adapter] = (),
     ) -> None:
-        """dtype, device: of the weights and the KV memory read from a checkpoint; a live module keeps its own."""
+        """dtype, device: of the weights and the KV memory read from a checkpoint; a live module keeps its own.
+
+        adapters: what rows may name by their number, from 1 on.
+        """
         if isinstance(source, Checkpoint):
             source = Transformer.from_checkpoint(source, dtype=dtype, device=device, shared=True)
         weight = source.embed_tokens.weight
@@ -304,6 +309,7 @@ class TorchRunner:
         self.max_tokens = max_tokens
         self._model = source
         self._length = min(source.config.context_length, num_blocks * BLOCK_SIZE)
+        self._adapters = _attached(source, adapters)
         self._memory = PagedMemory(source.config, num_blocks, BLOCK_SIZE, dtype=weight.dtype, device=weight.device)
 
     @torch.inference_mode()
@@ -313,8 +319,10 @@ class TorchRunner:
         device = self._memory.keys.device
         tokens = torch.from_numpy(np.concatenate([row.tokens for row in rows]).astype(np.int64))[None].to(device)
         positions = torch.from_numpy(np.concatenate([row.positions for row in rows]).astype(np.int64))[None].to(device)
+        self._adapters.tokens = _adapted_tokens(rows, device)
         x = self._model.embed(tokens, positions)
         x = self._model.hidden(x, positions, PagedStep(self._memory, spans), length=self._length)[0, wanted]
+        self._adapters.tokens = {}
         return StepOutput(_floats(self._model.logits(x)), _floats(x) if hidden else None)
 
     def _plan(self, rows: Sequence[Row]) -> tuple[list[Span], Tensor]:
@@ -346,9 +354,31 @@ class TorchRunner:
 
     def close(self) -> None:
         """Free the KV memory; the runner cannot step after it."""
+        self._adapters.remove()
         self._memory = PagedMemory(self.config, 0, BLOCK_SIZE, dtype=torch.float32, device=torch.device("cpu"))
 
 
 def _floats(tensor: Tensor) -> NDArray[np.float32]:
     result: NDArray[np.float32] = tensor.float().cpu().numpy()
     return result
+
+
+def _attached(model: Transformer, adapters: Sequence[Adapter]) -> LowRankRows:
+    rows, device = LowRankRows(), model.embed_tokens.weight.device
+    for name in dict.fromkeys(name for adapter in adapters for name in adapter.factors):
+        pairs = {
+            number: (torch.from_numpy(pair.down).to(device), torch.from_numpy(pair.up).to(device))
+            for number, adapter in enumerate(adapters, 1)
+            if (pair := adapter.factors.get(name)) is not None
+        }
+        rows.attach(model.get_submodule(name.removesuffix(".weight")), pairs)
+    return rows
+
+
+def _adapted_tokens(rows: Sequence[Row], device: torch.device) -> dict[int, Tensor]:
+    numbers = np.repeat([row.adapter for row in rows], [len(row.tokens) for row in rows])
+    return {
+        int(adapter): torch.from_numpy(np.flatnonzero(numbers == adapter)).to(device)
+        for adapter in np.unique(numbers)
+        if adapter
+    }

@@ -162,6 +162,16 @@ def expand(rules: tuple[KeyRule, ...], config: TransformerConfig) -> list[KeyRul
     return expanded
 
 
+def rows_of(rule: KeyRule, number: int, config: TransformerConfig) -> NDArray[np.intp]:
+    """Which rows of the rule's stored matrix, as (out, in), are its canonical one of this number, in their order."""
+    shapes = parameter_shapes(config)
+    sizes = [shapes[name] for name in rule.canonical]
+    total = sum(size[0] for size in sizes)
+    order = _row_order(rule.layout, config, total)
+    rows: NDArray[np.intp] = (np.arange(total) if order is None else order)[_part(sizes, rule, number)]
+    return rows
+
+
 def _stored_shape(sizes: list[tuple[int, ...]], layout: Layout, config: TransformerConfig) -> tuple[int, ...]:
     shape = (sum(size[0] for size in sizes), *sizes[0][1:])
     if layout == "head_pairs":

@@ -31,10 +31,10 @@ class ServerSettings:
     get when the server is told to stop. max_body: bytes of a request, max_upload: of one with a file; body_seconds:
     how long it may take to arrive. ping_seconds: between comments on a silent stream. max_loaded: models in memory
     at once; keep_alive: seconds after which an unused one is unloaded, None: never. aliases: (alias, served name);
-    an alias may hold `*`. encoders: references of embedders and rerankers, loaded when first asked for. state_path:
-    the file that keeps responses, conversations and stored completions, None: memory; store: whether any are kept.
-    telemetry: where spans and metrics of requests go, None: nowhere. Raises OctavoError for a value outside its
-    range and for an open address without a key.
+    an alias may hold `*`. adapters: (name, the served model that has it). encoders: references of embedders and
+    rerankers, loaded when first asked for. state_path: the file that keeps responses, conversations and stored
+    completions, None: memory; store: whether any are kept. telemetry: where spans and metrics of requests go, None:
+    nowhere. Raises OctavoError for a value outside its range and for an open address without a key.
     """
 
     host: str = "127.0.0.1"
@@ -54,6 +54,7 @@ class ServerSettings:
     max_loaded: int = 3
     keep_alive: float | None = None
     aliases: tuple[tuple[str, str], ...] = ()
+    adapters: tuple[tuple[str, str], ...] = ()
     encoders: tuple[str, ...] = ()
     state_path: Path | None = None
     store: bool = True
