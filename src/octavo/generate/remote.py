@@ -212,6 +212,10 @@ def _fields(request: Request, chat: bool) -> dict[str, Any]:
         fields["skip_special_tokens"] = False
     if request.template:
         fields["chat_template_kwargs"] = dict(request.template)
+        if fields["chat_template_kwargs"].pop("continue_final_message", False):
+            fields |= {"continue_final_message": True, "add_generation_prompt": False}
+        if not fields["chat_template_kwargs"].pop("add_generation_prompt", True):
+            fields["add_generation_prompt"] = False
     if request.constraint is not None:
         fields |= _form(request.constraint, chat)
     prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
