@@ -60,7 +60,7 @@ def train(
 
     given = [f"data.path={json.dumps(str(data.absolute()), ensure_ascii=False)}"] if data else []
     checked = load_any(recipe, _kinds(), [*(overrides or []), *given])
-    found = find_text(checked.data, recipe.parent)
+    found = _folder_of_code(checked) or find_text(checked.data, recipe.parent)
     run = _runner(checked)  # imports torch, so only once everything else is right
     with Report(checked.training.steps) as report:
         result = run(checked, found, out or Path("runs") / recipe.stem, restart=restart, on_event=report)
@@ -71,10 +71,24 @@ def train(
 
 def _kinds() -> dict[str, Any]:
     """Recipes by their objective."""
-    from octavo.retrieve.systems.recipes import FidRecipe, RagRecipe, RetroRecipe
+    from octavo.retrieve.systems.recipes import CodeRecipe, FidRecipe, RagRecipe, RetroRecipe
     from octavo.train.recipe import CAUSAL_LM, Recipe
 
-    return {CAUSAL_LM: Recipe, "rag": RagRecipe, "fid": FidRecipe, "retro": RetroRecipe}
+    return {CAUSAL_LM: Recipe, "rag": RagRecipe, "fid": FidRecipe, "retro": RetroRecipe, "codet5p": CodeRecipe}
+
+
+def _folder_of_code(recipe: Any) -> Path | None:
+    """What CodeT5+ is trained on, which is a folder and not a file."""
+    from octavo.errors import OctavoError
+    from octavo.retrieve.systems.code_corpus import standard_library
+    from octavo.retrieve.systems.recipes import CodeRecipe
+
+    if not isinstance(recipe, CodeRecipe):
+        return None
+    folder = standard_library() if recipe.data.path is None else Path(recipe.data.path).expanduser()
+    if not folder.is_dir():
+        raise OctavoError(f"there is no folder {folder}; give one of Python source", param="data.path")
+    return folder
 
 
 def _runner(recipe: Any) -> Callable[..., RunResult]:
@@ -84,8 +98,12 @@ def _runner(recipe: Any) -> Callable[..., RunResult]:
 
     if isinstance(recipe, Recipe):
         return train_recipe
-    from octavo.retrieve.systems.recipes import FidRecipe, RetroRecipe
+    from octavo.retrieve.systems.recipes import CodeRecipe, FidRecipe, RetroRecipe
 
+    if isinstance(recipe, CodeRecipe):
+        from octavo.retrieve.systems.torch_codet5p_training import train_codet5p
+
+        return train_codet5p
     if isinstance(recipe, RetroRecipe):
         from octavo.retrieve.systems.torch_retro_training import train_retro
 

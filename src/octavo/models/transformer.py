@@ -156,7 +156,10 @@ class Transformer(nn.Module):
     def remember(self, tokens: Tensor, mask: Tensor | None = None) -> list[Memory]:
         """Encode a source for the blocks to read. tokens: (batch, tokens) -> each block's keys, values and the mask."""
         assert self.memory is not None, "the model has an encoder"
-        encoded = self.memory(tokens, mask)
+        return self.remembered(self.memory(tokens, mask), mask)
+
+    def remembered(self, encoded: Tensor, mask: Tensor | None = None) -> list[Memory]:
+        """The same of an encoder's states, (batch, tokens, hidden_size)."""
         seen = None if mask is None else mask.bool()
         readers = [block.get_submodule("cross_attention") for block in self.blocks]
         return [(*reader.keys_values(encoded), seen) for reader in readers if isinstance(reader, Attention)]

@@ -7,6 +7,7 @@ from octavo.models.families.albert import ALBERT
 from octavo.models.families.arcee import ARCEE
 from octavo.models.families.bert import BERT
 from octavo.models.families.bloom import BLOOM
+from octavo.models.families.codet5p import CODET5P_BIMODAL, CODET5P_EMBEDDING
 from octavo.models.families.cohere import COHERE
 from octavo.models.families.cohere2 import COHERE2
 from octavo.models.families.deepseek_v2 import DEEPSEEK_V2
@@ -67,7 +68,7 @@ ROWS = (
     SEED_OSS, HELIUM, ERNIE4_5, EXAONE4, HUNYUAN, INTERNLM2, GRANITE_MOE,
     GRANITE_MOE_SHARED, DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, DOTS1, GPT_OSS,
     BERT, ROBERTA, XLM_ROBERTA, ALBERT, MODERNBERT,
-    T5, MARIAN,
+    T5, MARIAN, CODET5P_BIMODAL, CODET5P_EMBEDDING,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
 

@@ -29,7 +29,7 @@ from octavo.nn.config import (
 from octavo.progress import track
 from octavo.retrieve.systems.order import Shuffled
 from octavo.retrieve.systems.passages import Passage, QuestionSet, Vectors, read_question_set
-from octavo.retrieve.systems.recipes import FidRecipe, GeneratorSettings, QuestionRecipe, RagRecipe
+from octavo.retrieve.systems.recipes import FidRecipe, FreshSettings, QuestionRecipe, RagRecipe
 from octavo.retrieve.systems.torch_asking import Asking, AskingSettings, save_asking
 from octavo.retrieve.systems.torch_fid import FidObjective
 from octavo.retrieve.systems.torch_generator import Generator
@@ -159,7 +159,7 @@ def fresh_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     return Tokenizer(learnt.backend, named={"pad_token": PAD, "eos_token": END})
 
 
-def fresh_t5(wanted: GeneratorSettings, vocab_size: int) -> TransformerConfig:
+def fresh_t5(wanted: FreshSettings, vocab_size: int) -> TransformerConfig:
     """T5 v1.1 in the sizes asked for."""
     decoder = TransformerConfig(
         vocab_size=vocab_size,
