@@ -14,6 +14,10 @@ from octavo.models.checkpoint import Checkpoint
 from octavo.models.runner import Runner
 
 
+class EncoderDecoderError(UnsupportedError):
+    """A model that reads a source, where one that goes on from a text is wanted."""
+
+
 def make_runner(
     checkpoint: Checkpoint,
     *,
@@ -33,9 +37,9 @@ def make_runner(
             f"{checkpoint.name} is an encoder ({checkpoint.family}), which writes no text; use `octavo embed`"
         )
     if checkpoint.config.memory is not None:
-        raise UnsupportedError(
-            f"{checkpoint.name} is an encoder-decoder ({checkpoint.family}), which reads a source; "
-            "use octavo.generate.encoder_decoder.torch_seq2seq.Seq2Seq"
+        raise EncoderDecoderError(
+            f"{checkpoint.name} is an encoder-decoder ({checkpoint.family}), which reads a source; `octavo run`, or "
+            "octavo.generate.encoder_decoder.torch_seq2seq.Seq2Seq, answers one"
         )
     if runner is None and settings.kernels() is not None:
         runner = "torch" if settings.kernels() == "torch" else "kernels"

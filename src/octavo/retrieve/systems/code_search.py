@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from octavo.errors import MissingDependencyError, OctavoError
 from octavo.retrieve.systems.code_corpus import Function, read_functions, standard_library
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from octavo.retrieve.systems.torch_codet5p import CodeT5p
     from octavo.retrieve.systems.torch_codet5p_training import CodeScores
 
@@ -36,12 +34,12 @@ def load_codet5p(path: Path) -> CodeT5p:
 
 @dataclass(frozen=True)
 class CodeIndex:
-    """codes: token ids of each function's code. vectors: (functions, dimensions)."""
+    """codes: token ids of each function's code. vectors: (functions, dimensions), a tensor."""
 
     model: CodeT5p
     functions: tuple[Function, ...]
     codes: tuple[list[int], ...]
-    vectors: Tensor
+    vectors: Any
 
     @staticmethod
     def load(path: Path, folder: Path | None) -> CodeIndex:
