@@ -63,6 +63,11 @@ def config_file() -> Path:
     return Path(platformdirs.user_config_dir("octavo")) / "config.toml"
 
 
+def mcp_file() -> Path:
+    """The file that names MCP servers, beside config.toml."""
+    return config_file().with_name("mcp.toml")
+
+
 def config() -> Mapping[str, Any]:
     """What config.toml says; nothing where there is none. Raises OctavoError for a malformed file or an unknown key."""
     path = config_file()

@@ -92,3 +92,39 @@ def test_a_running_server_is_talked_to(terminal: Callable[..., Terminal], smollm
     assert refused.returncode == 2 and refused.stderr.startswith("octavo: error: the server answered 401")
     server.process.send_signal(signal.SIGINT)
     assert server.process.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_a_tool_runs_when_the_person_says_yes(
+    terminal: Callable[..., Terminal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mcp")
+    program = tmp_path / "sums.py"
+    program.write_text(
+        "from mcp.server import MCPServer\nserver = MCPServer('sums')\n"
+        "@server.tool()\ndef add(a: int, b: int) -> int:\n    return a + b\nserver.run()\n"
+    )
+    (tmp_path / "mcp.toml").write_text(f"[sums]\ncommand = ['{sys.executable}', '{program}']\n")
+    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path))
+    script = (
+        "from octavo.generate.scripted import ScriptedModel\n"
+        "from octavo.serve.http.server import run\nfrom octavo.serve.http.settings import ServerSettings\n"
+        'call = \'<tool_call>\\n{"name": "add", "arguments": {"a": 19, "b": 23}}\\n</tool_call>\'\n'
+        "model = ScriptedModel([call, lambda asked: 'The sum is ' + asked.prompt[-1]['content'].split()[1]])\n"
+        "run([model], ServerSettings(port=0), on_ready=lambda address, names: print(address, flush=True))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            chat = terminal("chat", "--mcp", "--url", f"{server.stdout.readline().strip()}/v1")
+            chat.wait_for("tools: add")
+            chat.wait_for("> ")
+            chat.send("What is 19 and 23?\n")
+            chat.wait_for("sums would run add")
+            chat.wait_for("Run it? [y/N]")
+            chat.send("y\n")
+            chat.wait_for("The sum is 42")
+            chat.send("/exit\n")
+            assert chat.process.wait(20) == 0
+        finally:
+            server.kill()

@@ -60,6 +60,11 @@ Speculative = Annotated[
     str | None,
     typer.Option("--speculative", metavar="ngram|MODEL", help="Guess ahead from the text or by a smaller model."),
 ]
+Loras = Annotated[
+    list[str] | None,
+    typer.Option("--lora", metavar="NAME=FOLDER", help="Serve the first model with this adapter (PEFT) as NAME, too."),
+]
+Lora = Annotated[str | None, typer.Option("--lora", metavar="FOLDER", help="Add this low-rank adapter (PEFT).")]
 DraftTokens = Annotated[int, typer.Option("--draft-tokens", metavar="N", help="With --speculative: guesses a step.")]
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from octavo.cli.conversation import Conversation
     from octavo.generate.local import LocalModel
     from octavo.generate.remote import RemoteModel
+    from octavo.serve.mcp.calling import Toolbox
+    from octavo.serve.mcp.client import McpTool
 
 HELP = """\
 /new            forget the conversation
@@ -36,6 +38,9 @@ def chat(
     api_key_file: Annotated[
         str | None, typer.Option("--api-key-file", metavar="FILE", help="The server's key; else OCTAVO_API_KEY.")
     ] = None,
+    mcp: Annotated[
+        bool, typer.Option("--mcp", help="Let the model use the tools of the servers in mcp.toml; each call is asked.")
+    ] = False,
     system: given.System = None,
     max_tokens: given.MaxTokens = None,
     temperature: given.Temperature = None,
@@ -58,12 +63,14 @@ def chat(
       octavo chat ./model.gguf --system "Answer in one sentence."
 
       octavo chat --url http://127.0.0.1:8000/v1
+
+      octavo chat ./model.gguf --mcp
     """
     from octavo.cli.conversation import Conversation
     from octavo.generate.lm import Request
 
     opened = _remote(model, url, api_key_file) if url else _local(model, runner, context, quantize, ignore_config_key)
-    with contextlib.closing(opened):
+    with contextlib.closing(opened), _toolbox(mcp) as toolbox:
         sampling = given.adjusted(
             opened.sampling,
             temperature=temperature,
@@ -74,9 +81,36 @@ def chat(
             seed=seed,
         )
         _note(f"{opened.name}; /help for help, Ctrl-D to leave")
-        talk = Conversation(opened, Request("", max_tokens, sampling), system)
+        talk = Conversation(opened, Request("", max_tokens, sampling), system, toolbox, _consents)
         for said in _messages():
             _answer(talk, said)
+
+
+@contextlib.contextmanager
+def _toolbox(wanted: bool) -> Iterator[Toolbox | None]:
+    """The tools of the servers that mcp.toml names, where they are wanted."""
+    if not wanted:
+        yield None
+        return
+    from octavo import settings
+    from octavo.serve.mcp.calling import Toolbox
+    from octavo.serve.mcp.client import McpClient
+    from octavo.serve.mcp.servers import read_servers
+
+    with McpClient(read_servers(settings.mcp_file())) as client:
+        _note(f"tools: {', '.join(tool.name for tool in client.tools) or 'none'}")
+        yield Toolbox(client)
+
+
+def _consents(tool: McpTool, arguments: str) -> bool:
+    """Show a call and ask; where nobody can answer it is declined."""
+    from octavo.cli.terminal import CONTROL
+
+    _note(f"{tool.server} would run {tool.tool} {CONTROL.sub('', arguments)}")
+    if not sys.stdin.isatty():
+        _note(f"declined: there is nobody to ask; allow = [{tool.tool!r}] in mcp.toml runs it unasked")
+        return False
+    return input("Run it? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _local(

@@ -32,6 +32,9 @@ Index = Annotated[
 Encoder = Annotated[
     str | None, typer.Option("--encoder", metavar="MODEL", help="Finds by meaning; none: by words alone.")
 ]
+ReaderModel = Annotated[
+    str | None, typer.Option("--reader", metavar="MODEL", help="Marks the answer; none: the chat model alone.")
+]
 Rebuild = Annotated[bool, typer.Option("--rebuild", help="Index anew, with the options given now.")]
 Chunk = Annotated[int | None, typer.Option("--chunk", metavar="N", help="Characters of a passage; default 1000.")]
 Overlap = Annotated[int | None, typer.Option("--overlap", metavar="N", help="Characters it shares with the next; 100.")]
@@ -130,6 +133,7 @@ def ask(
     mode: Mode = None,
     where: Where = None,
     encoder: Encoder = None,
+    reader: ReaderModel = None,
     chunk: Chunk = None,
     overlap: Overlap = None,
     rebuild: Rebuild = False,
@@ -138,8 +142,9 @@ def ask(
 ) -> None:
     """Answer a question from a folder's documents, each sentence with what it rests on.
 
-    A sentence that no passage supports is left out. Where none is left, the answer
-    says that the documents do not answer, and the nearest passages are shown.
+    A reader marks the exact words that answer, or says that there are none: then the
+    nearest passages are shown. The model phrases the answer; where it does not say
+    what was marked, or no passage supports it, the marked sentence is quoted.
 
     Examples:
 
@@ -149,14 +154,12 @@ def ask(
 
       octavo ask docs/ "Who wrote this?" --url http://127.0.0.1:8000/v1
     """
-    from octavo.retrieve.grounded import answer
-
     with _library(folder, encoder, rebuild, index) as library:
         _update(library, chunk, overlap)
         hits = library.search.find(question, count, mode=mode, where=_filter(where))
     loaded = _load_model(model, url, api_key_file)
     try:
-        answered = answer(loaded, question, hits)
+        answered = _answered(loaded, question, hits, reader)
     finally:
         loaded.close()
     if as_json:
@@ -182,6 +185,17 @@ def _load_encoder(reference: str) -> TextEncoder:
     from octavo.generate.embed import Embedder
 
     return Embedder.load(given.obtain(reference))
+
+
+def _answered(model: LanguageModel, question: str, hits: list[Hit], reader: str | None) -> GroundedAnswer:
+    """The answer, with the reader that was named, the one that comes with Octavo, or none."""
+    from octavo.retrieve import grounded
+    from octavo.retrieve.reader import SHIPPED, Reader, answer
+
+    if reader == "none" or (reader is None and not SHIPPED.is_dir()):
+        return grounded.answer(model, question, hits)
+    with Reader.load(None if reader is None else given.obtain(reader)) as loaded:
+        return answer(model, question, hits, loaded)
 
 
 def _made_up(library: Library, query: str, model: str) -> Vectors:
@@ -280,6 +294,8 @@ def _answer_row(answered: GroundedAnswer, hits: list[Hit]) -> dict[str, Any]:
         "answer": answered.text,
         "answered": answered.answered,
         "citations": [asdict(citation) for citation in answered.citations],
+        "span": None if answered.span is None else asdict(answered.span),
+        "no_answer_score": answered.no_answer_score,
         "unsupported": list(answered.unsupported),
         "passages": [_row(hit) for hit in hits],
         "left_out": answered.left_out,

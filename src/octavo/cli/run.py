@@ -45,6 +45,7 @@ def run(
     beams: Annotated[
         int | None, typer.Option("--beams", metavar="N", min=1, max=64, help="Search for the likeliest whole answer.")
     ] = None,
+    lora: given.Lora = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; the last has it all.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Say on stderr how fast it was.")] = False,
 ) -> None:
@@ -65,6 +66,8 @@ def run(
       octavo run ./model.gguf "Name a colour" --json | tail -n 1 | jq -r .text
 
       octavo run smollm2-135m-instruct "Describe a cat" --schema cat.schema.json
+
+      octavo run ./my-model "Bonjour" --lora ./adapters/french
 
       octavo run smollm2-135m-instruct "Is fire hot?" --regex "yes|no"
 
@@ -88,7 +91,7 @@ def run(
         "seed": seed,
     }
     try:
-        loaded = load(
+        made = load(
             reference,
             runner=runner,
             context=context,
@@ -96,16 +99,25 @@ def run(
             ignore_config_keys=ignore_config_key or (),
             speculative=speculative,
             draft_tokens=draft_tokens,
+            adapters={} if lora is None else {Path(lora).resolve().name: lora},
         )
     except EncoderDecoderError:
         from octavo.cli.systems.seq2seq import answer_source
 
         others = {"raw": raw, "system": system, **sampled, "stop": stop, "schema": schema, "json-object": json_object}
-        others |= {"regex": regex, "runner": runner, "context": context, "quantize": quantize, "stats": stats}
+        others |= {
+            "regex": regex,
+            "runner": runner,
+            "context": context,
+            "quantize": quantize,
+            "stats": stats,
+            "lora": lora,
+        }
         options = {f"--{name.replace('_', '-')}": value for name, value in others.items()}
         answer_source(reference, text, max_tokens=max_tokens, beams=beams, as_json=as_json, others=options)
         return
-    with loaded:
+    with made:
+        loaded = made if lora is None else made.adapted(Path(lora).resolve().name)
         sampling = given.adjusted(loaded.sampling, **sampled)
         asked = _messages_or_text(loaded, text, system, raw)
         searched = None if beams is None else Beams(beams)

@@ -15,6 +15,7 @@ from octavo.fetching.sources import DEFAULT_MODEL
 if TYPE_CHECKING:
     from octavo.generate.lm import LanguageModel
     from octavo.generate.local import LocalModel
+    from octavo.serve.http.telemetry import Telemetry
 
 
 def serve(
@@ -60,6 +61,10 @@ def serve(
     ignore_config_key: given.IgnoreConfigKey = None,
     speculative: given.Speculative = None,
     draft_tokens: given.DraftTokens = 8,
+    lora: given.Loras = None,
+    otel: Annotated[
+        bool, typer.Option("--otel", help="Send spans and metrics to where OTEL_EXPORTER_OTLP_ENDPOINT says.")
+    ] = False,
     access_log: Annotated[bool, typer.Option("--access-log", help="A line on stderr for each request.")] = False,
 ) -> None:
     """Serve models: a chat page, and OpenAI's API under /v1.
@@ -76,6 +81,8 @@ def serve(
 
       octavo serve smollm2-135m-instruct ./my-model --model-alias 'gpt-4o-mini=my-model'
 
+      octavo serve ./my-model --lora french=./adapters/french --lora legal=./adapters/legal
+
       octavo serve --host 0.0.0.0 --api-key-file key.txt
     """
     from octavo.errors import OctavoError
@@ -83,6 +90,9 @@ def serve(
     from octavo.serve.http.server import run
     from octavo.serve.http.settings import ServerSettings
     from octavo.settings import state_dir
+
+    references = models or [DEFAULT_MODEL]
+    adapters = dict(_pair(text, "--lora", "NAME=FOLDER", "french=./adapters/french") for text in lora or ())
 
     def load_model(reference: str) -> LocalModel:
         from octavo.generate.local import load
@@ -95,6 +105,7 @@ def serve(
             ignore_config_keys=ignore_config_key or (),
             speculative=speculative,
             draft_tokens=draft_tokens,
+            adapters=adapters if reference == references[0] else {},
         )
 
     settings = ServerSettings(
@@ -109,17 +120,21 @@ def serve(
         max_loaded=max_loaded,
         keep_alive=keep_alive,
         encoders=tuple(map(given.obtain, encoders)) if encoders else _installed_encoder(),
-        aliases=tuple(_alias(text) for text in model_alias or ()),
+        aliases=tuple(
+            _pair(text, "--model-alias", "ALIAS=NAME", "gpt-4o-mini=smollm2-135m-instruct")
+            for text in model_alias or ()
+        ),
+        adapters=tuple((name, name_for(references[0])) for name in adapters),
         state_path=None if no_store else Path(state) if state else state_dir() / "server.sqlite3",
         store=not no_store,
         access_log=access_log,
+        telemetry=_telemetry() if otel else None,
     )
-    references = models or [DEFAULT_MODEL]
     encoder_names = [name_for(reference) for reference in settings.encoders]
     on_demand = {name_for(reference): (partial(load_model, reference), reference) for reference in references}
     if len(on_demand) < len(references):
         raise OctavoError("two of these models have one name; serve one of them, or name one of the folders otherwise")
-    _check_aliases(settings.aliases, [*on_demand, *encoder_names])
+    _check_aliases(settings.aliases, [*on_demand, *adapters, *encoder_names])
     running: list[str] = []
 
     def load_first() -> Sequence[LanguageModel]:
@@ -130,7 +145,17 @@ def serve(
     def announce(address: str, names: Sequence[str]) -> None:
         typer.echo(_next_steps(address, names[0], running[0], settings.api_key is not None), err=True)
 
-    run(load_first, settings, on_ready=announce, on_demand=on_demand)
+    try:
+        run(load_first, settings, on_ready=announce, on_demand=on_demand)
+    finally:
+        if settings.telemetry is not None:
+            settings.telemetry.close()
+
+
+def _telemetry() -> Telemetry:
+    from octavo.serve.http.telemetry import Telemetry
+
+    return Telemetry.from_environment()
 
 
 def _installed_encoder() -> tuple[str, ...]:
@@ -139,13 +164,13 @@ def _installed_encoder() -> tuple[str, ...]:
     return (DEFAULT_ENCODER,) if any(model.name == DEFAULT_ENCODER for model in installed()) else ()
 
 
-def _alias(text: str) -> tuple[str, str]:
+def _pair(text: str, option: str, form: str, example: str) -> tuple[str, str]:
     from octavo.errors import OctavoError
 
-    alias, equals, name = text.partition("=")
-    if not (alias and equals and name):
-        raise OctavoError(f"--model-alias {text!r} is not ALIAS=NAME, as in gpt-4o-mini=smollm2-135m-instruct")
-    return alias, name
+    first, equals, second = text.partition("=")
+    if not (first and equals and second):
+        raise OctavoError(f"{option} {text!r} is not {form}, as in {example}")
+    return first, second
 
 
 def _check_aliases(aliases: Sequence[tuple[str, str]], names: Collection[str]) -> None:

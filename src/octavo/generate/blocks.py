@@ -121,6 +121,6 @@ def key_of(before: bytes, tokens: Sequence[int]) -> bytes:
     return hashlib.sha256(before + np.asarray(tokens, np.int32).tobytes()).digest()
 
 
-def root_of(salt: str) -> bytes:
-    """The root of texts with this salt; those of others share no blocks with them."""
-    return hashlib.sha256(salt.encode()).digest() if salt else START
+def root_of(salt: str, adapter: int = 0) -> bytes:
+    """The root of texts with this salt and adapter; those of others share no blocks with them."""
+    return hashlib.sha256(f"{adapter}:{salt}".encode()).digest() if salt or adapter else START

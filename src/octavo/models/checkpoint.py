@@ -17,6 +17,7 @@ from octavo.errors import FormatError, ModelNotFoundError
 from octavo.models.families import find_family, find_gguf
 from octavo.models.formats.folder import read_folder, read_json, refuse_pickle
 from octavo.models.formats.gguf import read_gguf
+from octavo.models.formats.int8 import join_int8
 from octavo.models.formats.mapped import MappedFile, TensorEntry
 from octavo.models.formats.mxfp4 import join_mxfp4, without_unpacked
 from octavo.models.formats.raw import PARAMS_NAME, is_raw, read_raw
@@ -87,11 +88,17 @@ def _open_folder(folder: Path, ignore: Collection[str]) -> Checkpoint:
     if not (folder / "config.json").is_file():
         refuse_pickle(folder)
         raise ModelNotFoundError(f"{folder} has no config.json; give a Hugging Face folder or a .gguf file")
+    return checkpoint_of(folder, read_json(folder / "config.json"), read_folder(folder), ignore)
+
+
+def checkpoint_of(
+    folder: Path, hub: Mapping[str, Any], entries: Mapping[str, TensorEntry], ignore: Collection[str] = ()
+) -> Checkpoint:
+    """A model of a folder that may hold others, too: its config in hub spelling, and the tensors that are its own."""
     source = folder / "config.json"
-    hub = read_json(source)
     family = find_family(hub.get("model_type"), str(source))
     config = read_config(family, hub, str(source), ignore)
-    entries = _with_prefix(join_mxfp4(read_folder(folder), str(folder)), family)
+    entries = _with_prefix(join_int8(join_mxfp4(entries, str(folder)), str(folder)), family)
     config = _checked_tie(config, entries, family.rules)
     harmless = _harmless(family, config, family.rules)
     if hub.get("num_nextn_predict_layers"):  # a block past the others that guesses further tokens
@@ -100,7 +107,7 @@ def _open_folder(folder: Path, ignore: Collection[str]) -> Checkpoint:
     path = folder / "generation_config.json"
     generation = read_generation(read_json(path) if path.is_file() else None, hub, str(path), ignore=ignore)
     name = folder.resolve().name
-    return Checkpoint(folder, name, family.name, config, hub, tensors, generation, None, _files(entries))
+    return Checkpoint(folder, name, family.name, config, hub, tensors, generation, None, files_of(entries))
 
 
 def _open_raw(folder: Path, ignore: Collection[str]) -> Checkpoint:
@@ -113,7 +120,7 @@ def _open_raw(folder: Path, ignore: Collection[str]) -> Checkpoint:
     tensors = to_canonical(entries, raw.RULES, config, harmless=raw.HARMLESS_TENSORS, source=str(folder))
     generation = read_generation(None, hub, str(source), ignore=ignore)
     name = folder.resolve().name
-    return Checkpoint(folder, name, family.name, config, hub, tensors, generation, None, _files(entries))
+    return Checkpoint(folder, name, family.name, config, hub, tensors, generation, None, files_of(entries))
 
 
 def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
@@ -128,7 +135,7 @@ def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
     if advice.is_file():
         ids = {"eos_token_id": list(generation.eos_token_ids)}
         generation = read_generation(read_json(advice), ids, str(advice), ignore=ignore)
-    name, files = path.stem, _files(file.tensors)
+    name, files = path.stem, files_of(file.tensors)
     return Checkpoint(path, name, family.name, config, hub, tensors, generation, file.metadata, files)
 
 
@@ -155,7 +162,7 @@ def _checked_tie(
     if not config.tie_embeddings:
         return config
     names = {rule.canonical[0]: rule.stored for rule in expand(rules, replace(config, tie_embeddings=False))}
-    head, embedding = entries.get(names.get("lm_head.weight", "")), entries.get(names["embed_tokens.weight"])
+    head, embedding = entries.get(names.get("lm_head.weight", "")), entries.get(names.get("embed_tokens.weight", ""))
     if head is None or embedding is None:
         return config
     same = head.shape == embedding.shape and head.kind == embedding.kind
@@ -172,5 +179,6 @@ def _harmless(family: Family, config: TransformerConfig, rules: tuple[KeyRule, .
     return (*family.harmless_tensors, *heads)
 
 
-def _files(entries: Mapping[str, TensorEntry]) -> tuple[MappedFile, ...]:
+def files_of(entries: Mapping[str, TensorEntry]) -> tuple[MappedFile, ...]:
+    """The files that tensors lie in."""
     return tuple({id(entry.file): entry.file for entry in entries.values()}.values())

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from octavo import settings
 from octavo.errors import FormatError
+from octavo.models.formats.peft import Adapter
 from octavo.models.kernel_paths import OperationPath, operation_paths
 from octavo.models.kernel_plan import plan
 from octavo.models.packing.cache import PackCache, PackedMatrix
@@ -48,6 +49,7 @@ class CompiledRunner:
 
     quantize: a key of `QUANTIZATIONS` for dense weights, as they are where None.
     kv_cache: a key of CACHES, what keys and values are kept in; None: `settings.kv_cache()`, else as the weights ask.
+    adapters: what rows may name by their number, from 1 on.
 
     Raises MissingDependencyError (library not built), UnsupportedError (a switch or shape without kernels), FormatError
     (a tensor is missing or has another shape), OctavoError (a forced level that the machine lacks, no memory).
@@ -62,6 +64,7 @@ class CompiledRunner:
         quantize: str | None = None,
         cache: PackCache | None = None,
         kv_cache: str | None = None,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
         assert num_blocks >= 1, "a runner needs KV memory"
         self.config = checkpoint.config
@@ -82,6 +85,8 @@ class CompiledRunner:
             num_blocks=num_blocks,
             threads=threads or settings.threads(),
             cache=CACHES[self._kv_cache],
+            num_adapters=len(adapters),
+            adapter_rank=max((len(pair.down) for each in adapters for pair in each.factors.values()), default=0),
             **planned.shape,
         )
         self.max_tokens = self._model.max_tokens
@@ -90,6 +95,7 @@ class CompiledRunner:
         self._writing: threading.Thread | None = None
         try:
             self._load()
+            self._adapt(adapters)
             if cache is not None and not self._slots.keys() <= self._packed.keys():
                 self._write(cache)
         except BaseException:
@@ -118,6 +124,7 @@ class CompiledRunner:
             np.concatenate(wanted),
             hidden=hidden,
             parents=_parents(rows),
+            adapters=_adapters(rows),
         )
         return StepOutput(logits, states)
 
@@ -157,6 +164,13 @@ class CompiledRunner:
         if self.config.norm.kind == "layer_bare":
             self._set_bare_norms()
         self._checkpoint.release()
+
+    def _adapt(self, adapters: Sequence[Adapter]) -> None:
+        for number, adapter in enumerate(adapters):
+            for name, pair in adapter.factors.items():
+                block, inside = _place(name)
+                slot = _slot(inside.removesuffix(".weight"))
+                self._model.set_adapter(number, int(block), slot, pair.down, pair.up)
 
     def _set_bare_norms(self) -> None:
         """Norms without weights, for which the kernels have weights of one."""
@@ -260,6 +274,13 @@ def _parents(rows: Sequence[Row]) -> NDArray[np.int32] | None:
             found.append(first + np.maximum(row.parents, 0).astype(np.int32))
         first += len(row.tokens)
     return np.concatenate(found)
+
+
+def _adapters(rows: Sequence[Row]) -> NDArray[np.int32] | None:
+    """Of each of the step's tokens, counted from 0, -1 for none; None where no row has one."""
+    if not any(row.adapter for row in rows):
+        return None
+    return np.repeat(np.array([row.adapter - 1 for row in rows], np.int32), [len(row.tokens) for row in rows])
 
 
 def _check_row(row: Row, count: int, blocks: int) -> None:

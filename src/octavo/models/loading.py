@@ -5,12 +5,14 @@ Unusual: torch is imported only when it is chosen.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Literal
 
 from octavo import settings
 from octavo.errors import MissingDependencyError, UnsupportedError
 from octavo.models.checkpoint import Checkpoint
+from octavo.models.formats.peft import Adapter
 from octavo.models.runner import Runner
 
 
@@ -24,11 +26,13 @@ def make_runner(
     runner: Literal["kernels", "torch"] | None = None,
     quantize: str | None = None,
     num_blocks: int,
+    adapters: Sequence[Adapter] = (),
 ) -> Runner:
     """A runner with KV memory for num_blocks * BLOCK_SIZE positions, over all sequences together.
 
     runner None: OCTAVO_KERNELS decides, else kernels, and torch where they are not built or do not know the model.
     quantize: a key of `packing.quantizing.QUANTIZATIONS`, for dense weights on kernels.
+    adapters: what rows may name by their number, from 1 on.
     Raises MissingDependencyError when what is needed is not installed, UnsupportedError for an encoder, OctavoError
     when memory does not suffice.
     """
@@ -46,20 +50,20 @@ def make_runner(
     if runner == "torch":
         if quantize is not None:
             raise UnsupportedError("the torch runner does not quantise; leave out --quantize or --runner torch")
-        return _torch_runner(checkpoint, num_blocks)
+        return _torch_runner(checkpoint, num_blocks, adapters)
     try:
         from octavo.models.compiled import CompiledRunner
         from octavo.models.packing.cache import pack_cache
 
         cache = pack_cache(checkpoint, quantize)
-        return CompiledRunner(checkpoint, num_blocks=num_blocks, quantize=quantize, cache=cache)
+        return CompiledRunner(checkpoint, num_blocks=num_blocks, quantize=quantize, cache=cache, adapters=adapters)
     except (MissingDependencyError, UnsupportedError):
         if runner == "kernels" or quantize is not None or find_spec("torch") is None:
             raise
-        return _torch_runner(checkpoint, num_blocks)
+        return _torch_runner(checkpoint, num_blocks, adapters)
 
 
-def _torch_runner(checkpoint: Checkpoint, num_blocks: int) -> Runner:
+def _torch_runner(checkpoint: Checkpoint, num_blocks: int, adapters: Sequence[Adapter]) -> Runner:
     if find_spec("torch") is None:
         raise MissingDependencyError(
             "the torch runner needs torch, which is not installed; pip install 'octavo[torch]', or run on the kernels"
@@ -68,4 +72,4 @@ def _torch_runner(checkpoint: Checkpoint, num_blocks: int) -> Runner:
         raise UnsupportedError(f"OCTAVO_KV_CACHE={settings.kv_cache()} is the kernels'; unset it for the torch runner")
     from octavo.models.torch_loading import fitting_runner
 
-    return fitting_runner(checkpoint, num_blocks)
+    return fitting_runner(checkpoint, num_blocks, adapters)

@@ -34,6 +34,7 @@ class Row:
     that each one follows, which is before it; -1 of the first. A token sees those that lead to it and all before
     `start`, and its position is theirs plus one. Up to MAX_TREE follow the first. Keys and values lie in the order of
     the tokens, as if they were a chain, until `Runner.accept`: blocks suffice for so many.
+    adapter: 0 for none, else the number of one that the runner was made with, the first being 1.
     """
 
     tokens: NDArray[np.int32]
@@ -41,6 +42,7 @@ class Row:
     blocks: Sequence[int]
     logits_from: int
     parents: NDArray[np.int32] | None = None
+    adapter: int = 0
 
     @property
     def positions(self) -> NDArray[np.int32]:

@@ -6,6 +6,7 @@ was there before. No torch here: a torch model hands over `stored_tensors()`.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from octavo.errors import FormatError, OctavoError
 from octavo.models.families import find_family
 from octavo.models.formats.folder import INDEX_NAME, WEIGHTS_NAME
+from octavo.models.formats.int8 import BLOCK, quantized
 from octavo.models.formats.safetensors import write_safetensors
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
@@ -48,20 +50,25 @@ def save_checkpoint(
     generation: GenerationDefaults,
     *,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    int8: bool = False,
 ) -> None:
     """Write config.json, generation_config.json, the weights and the tokenizer's files into `folder`.
 
-    tensors: every parameter of `config` by canonical name; quantised ones are expanded to float32. A model that is
-    there is replaced; a folder with anything else in it is refused. Raises OctavoError where the disk does.
+    tensors: every parameter of `config` by canonical name; quantised ones are expanded to float32. int8: matrices are
+    written in eight bits with a scale for each 32 numbers, which peers do not read. A model that is there is replaced;
+    a folder with anything else in it is refused. Raises OctavoError where the disk does.
     """
     row = find_family(family, str(folder))
     raw = hub_config(row, config, tokenizer, generation)
     stored = {name: _dense(tensor) for name, tensor in tensors.items()}
-    raw["torch_dtype"] = DTYPE_NAMES[stored["embed_tokens.weight"].encoding]
+    raw["torch_dtype"] = DTYPE_NAMES[next(iter(stored.values())).encoding]
     with _complete_folder(folder) as partial:
         _write_json(partial / "config.json", raw)
         _write_json(partial / "generation_config.json", write_generation(generation))
-        _write_weights(partial, to_stored(stored, row.rules, config), max_shard_bytes)
+        makers = to_stored(stored, row.rules, config)
+        if int8:
+            makers = {name: functools.partial(_in_int8, make) for name, make in makers.items()}
+        _write_weights(partial, makers, max_shard_bytes)
         if tokenizer is not None:
             tokenizer.save(partial)
 
@@ -88,6 +95,14 @@ def _dense(tensor: StoredTensor | NDArray[np.float32] | NDArray[np.float16]) -> 
     if isinstance(tensor, np.ndarray):
         return StoredTensor.from_array(tensor)
     return tensor if tensor.encoding in DENSE_DTYPES else StoredTensor.from_array(tensor.dequantize())
+
+
+def _in_int8(make: Callable[[], StoredTensor]) -> StoredTensor:
+    """A matrix whose rows are whole blocks in eight bits; any other tensor as it is."""
+    tensor = make()
+    if len(tensor.shape) != 2 or tensor.shape[1] % BLOCK:
+        return tensor
+    return StoredTensor("q8_0", tensor.shape, quantized(tensor.dequantize()))
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -7,23 +7,25 @@ anything is read.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
 from octavo import settings
 from octavo.errors import OctavoError
 from octavo.models.checkpoint import Checkpoint
+from octavo.models.formats.peft import Adapter
 from octavo.models.memory import free_memory
 from octavo.models.runner import BLOCK_SIZE
 from octavo.models.transformer import TorchRunner
 from octavo.nn.shapes import kept_key, parameter_shapes
 
 
-def fitting_runner(checkpoint: Checkpoint, num_blocks: int) -> TorchRunner:
+def fitting_runner(checkpoint: Checkpoint, num_blocks: int, adapters: Sequence[Adapter] = ()) -> TorchRunner:
     """Raises OctavoError when weights and KV memory are more than the free memory, at two bytes a number."""
     torch.set_num_threads(settings.threads())
     dtype = torch.float32 if _float32_fits(checkpoint, num_blocks) else torch.bfloat16
-    return TorchRunner(checkpoint, num_blocks=num_blocks, dtype=dtype)
+    return TorchRunner(checkpoint, num_blocks=num_blocks, dtype=dtype, adapters=adapters)
 
 
 def _float32_fits(checkpoint: Checkpoint, num_blocks: int) -> bool:

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from octavo.errors import ContextLengthError
 from octavo.models.checkpoint import Checkpoint
+from octavo.models.formats.peft import Adapter
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput, check_path
 from octavo.models.tensors import StoredTensor
 from octavo.models.torch_tensors import SharedFiles, from_torch, to_torch
@@ -26,11 +27,12 @@ from octavo.nn.block import Block, Memory
 from octavo.nn.config import TransformerConfig
 from octavo.nn.encoder_decoder.relative import RelativeBias
 from octavo.nn.head import Head, TiedOutput
-from octavo.nn.linear import Linear
+from octavo.nn.linear import Linear, LowRankRows
 from octavo.nn.norms import make_norm
 from octavo.nn.paged import Cache, PagedMemory, PagedStep, Span, chains_of
 from octavo.nn.rotary import cos_sin
 from octavo.nn.scoring import scaled_attention
+from octavo.nn.vision.patches import cut
 
 INIT_STD = 0.02
 
@@ -38,6 +40,9 @@ INIT_STD = 0.02
 class Transformer(nn.Module):
     """A decoder or an encoder by its config, with fresh weights from `seed` (left unset on the meta device)."""
 
+    embed_patches: Linear | None
+    embed_class: nn.Embedding | None
+    embed_queries: nn.Embedding | None
     embed_positions: nn.Embedding | None
     relative_bias: RelativeBias | None
     memory: Transformer | None
@@ -59,16 +64,22 @@ class Transformer(nn.Module):
         if self.memory is not None:
             self.memory.embed_tokens = self.embed_tokens
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_stored_blocks))
-        self.norm = None if config.placement == "post" else make_norm(config.norm, config.hidden_size)
+        self.norm = make_norm(config.norm, config.hidden_size) if config.has_final_norm else None
         self.head = None if config.head is None else Head(config, config.head)
         self.lm_head = _output(config) if config.has_logits else None
-        if not self.embed_tokens.weight.is_meta:
+        if not next(self.parameters()).is_meta:
             self.init_weights(seed)
 
     def _make_embeddings(self, config: TransformerConfig) -> None:
         width, encoder = config.embedding_size, config.encoder
         types, narrow = (0, False) if encoder is None else (encoder.token_types, encoder.embedding_size is not None)
+        patches, queries = config.patches, config.num_queries
         self.embed_tokens = _embedding(config.vocab_size, width)
+        self.embed_patches = (
+            Linear(patches.channels * patches.patch_size**2, width, bias=patches.bias) if patches else None
+        )
+        self.embed_class = _embedding(1, width) if patches is not None and patches.class_token else None
+        self.embed_queries = _embedding(queries, width) if queries else None
         self.embed_positions = _embedding(config.num_positions, width) if config.learned_positions else None
         self.embed_types = _embedding(types, width) if types else None
         self.embed_norm = make_norm(config.norm, width) if config.has_embedding_norm else None
@@ -103,7 +114,7 @@ class Transformer(nn.Module):
     @torch.no_grad()
     def init_weights(self, seed: int = 0) -> None:
         """Fresh weights (Radford et al. 2019): N(0, 0.02), the outputs into the residual divided by sqrt(2 layers)."""
-        device = self.embed_tokens.weight.device
+        device = next(self.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)
         for name, parameter in self.named_parameters():
             if name.endswith(("bias", "sinks")):
@@ -117,17 +128,43 @@ class Transformer(nn.Module):
 
     def embed(self, tokens: Tensor, positions: Tensor, types: Tensor | None = None) -> Tensor:
         """tokens, positions, types: (batch, tokens) integers -> (batch, tokens, hidden_size). types None: all 0."""
+        return self.placed(self.words(tokens), positions, types)
+
+    def words(self, tokens: Tensor) -> Tensor:
+        """What tokens are before their places are known: (batch, tokens) -> (batch, tokens, embedding_size)."""
         x: Tensor = self.embed_tokens(tokens)
         if self.config.embedding_scale != 1:
             x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype, device=x.device)
+        return x
+
+    def placed(self, x: Tensor, positions: Tensor, types: Tensor | None = None) -> Tensor:
+        """`words`, or what stands in for them, at their positions, as the first block reads them."""
         if self.embed_types is not None:
-            x = x + self.embed_types(torch.zeros_like(tokens) if types is None else types)
+            x = x + self.embed_types(torch.zeros_like(positions) if types is None else types)
         if self.config.sinusoidal:
             x = x + sinusoids(positions, x.shape[-1]).type_as(x)
         if self.embed_positions is not None:
             x = x + self.embed_positions(positions + self.embed_positions.num_embeddings - self.config.context_length)
         x = x if self.embed_norm is None else self.embed_norm(x)
         return x if self.embed_projection is None else self.embed_projection(x)
+
+    def see(self, pixels: Tensor) -> Tensor:
+        """Hidden states of images: of their patches, or of the queries that have read those.
+
+        pixels: (batch, channels, height, width) -> (batch, positions, hidden_size).
+        """
+        memory: Sequence[Memory] = ()
+        if self.embed_queries is not None:
+            x, memory = self.embed_queries.weight.expand(len(pixels), -1, -1), self.remember(pixels)
+        else:
+            assert self.embed_patches is not None and self.config.patches is not None, "the model sees images"
+            x = self.embed_patches(cut(pixels.type_as(self.embed_patches.weight), self.config.patches))
+            if self.embed_class is not None:
+                x = torch.cat((self.embed_class.weight.expand(len(x), 1, -1), x), dim=1)
+            if self.embed_positions is not None:
+                x = x + self.embed_positions.weight
+        x = x if self.embed_norm is None else self.embed_norm(x)
+        return self.hidden(x, torch.arange(x.shape[1], device=x.device)[None], memory=memory)
 
     def hidden(
         self,
@@ -147,21 +184,26 @@ class Transformer(nn.Module):
         """
         turns = {rope: cos_sin(rope, positions, length) for rope in set(self._ropes) if rope is not None}
         whole = partial(scaled_attention, mask=mask, bias=self._bias(x.shape[1]) if cache is None else None)
+        memories = iter(memory)
         for layer, rope in enumerate(self._ropes):
             block = self.blocks[layer % len(self.blocks)]
             attend = whole if cache is None else partial(cache.attend, layer)
-            x = block(x, None if rope is None else turns[rope], attend, memory[layer] if memory else None)
+            read = next(memories, None) if self.config.reads_memory(layer) else None
+            x = block(x, None if rope is None else turns[rope], attend, read)
         return x if self.norm is None else self.norm(x)
 
     def remember(self, tokens: Tensor, mask: Tensor | None = None) -> list[Memory]:
-        """Encode a source for the blocks to read. tokens: (batch, tokens) -> each block's keys, values and the mask."""
+        """Encode a source for the blocks to read. tokens: (batch, tokens), or pixels where the encoder sees images.
+
+        Returns the keys, values and the mask of each block that reads them.
+        """
         assert self.memory is not None, "the model has an encoder"
         return self.remembered(self.memory(tokens, mask), mask)
 
     def remembered(self, encoded: Tensor, mask: Tensor | None = None) -> list[Memory]:
         """The same of an encoder's states, (batch, tokens, hidden_size)."""
         seen = None if mask is None else mask.bool()
-        readers = [block.get_submodule("cross_attention") for block in self.blocks]
+        readers = [block.cross_attention for block in self.blocks]
         return [(*reader.keys_values(encoded), seen) for reader in readers if isinstance(reader, Attention)]
 
     def _bias(self, tokens: int) -> Tensor | None:
@@ -194,9 +236,12 @@ class Transformer(nn.Module):
         to its own.
 
         mask: (batch, tokens), false or 0 at padding, on either side; positions count the true tokens. types: as in
-        `embed`. memory: what `remember` gave of the source, where the model has an encoder.
+        `embed`. memory: what `remember` gave of the source, where the model has an encoder. An encoder of images takes
+        pixels, (batch, channels, height, width), for `tokens`, and no more.
         Raises ContextLengthError for more tokens than the context holds.
         """
+        if self.config.sees_images:
+            return self.scores(self.see(tokens))
         if tokens.shape[1] > self.config.context_length:
             raise ContextLengthError(
                 f"{tokens.shape[1]} tokens are more than the model's context of {self.config.context_length}"
@@ -229,7 +274,11 @@ def _output(config: TransformerConfig) -> Linear | TiedOutput | None:
 
 def _embedding(rows: int, width: int) -> nn.Embedding:
     # A given weight skips torch's own initialisation, which takes seconds on a large vocabulary.
-    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+    table = nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+    if not rows:  # what sees images has no vocabulary, and no parameter for it
+        del table.weight
+        table.register_buffer("weight", torch.empty(0, width, device="cpu"), persistent=False)
+    return table
 
 
 class TorchRunner:
@@ -248,8 +297,12 @@ class TorchRunner:
         max_tokens: int = 512,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        adapters: Sequence[Adapter] = (),
     ) -> None:
-        """dtype, device: of the weights and the KV memory read from a checkpoint; a live module keeps its own."""
+        """dtype, device: of the weights and the KV memory read from a checkpoint; a live module keeps its own.
+
+        adapters: what rows may name by their number, from 1 on.
+        """
         if isinstance(source, Checkpoint):
             source = Transformer.from_checkpoint(source, dtype=dtype, device=device, shared=True)
         weight = source.embed_tokens.weight
@@ -259,6 +312,7 @@ class TorchRunner:
         self.max_tokens = max_tokens
         self._model = source
         self._length = min(source.config.context_length, num_blocks * BLOCK_SIZE)
+        self._adapters = _attached(source, adapters)
         self._memory = PagedMemory(source.config, num_blocks, BLOCK_SIZE, dtype=weight.dtype, device=weight.device)
 
     @torch.inference_mode()
@@ -268,8 +322,10 @@ class TorchRunner:
         device = self._memory.keys.device
         tokens = torch.from_numpy(np.concatenate([row.tokens for row in rows]).astype(np.int64))[None].to(device)
         positions = torch.from_numpy(np.concatenate([row.positions for row in rows]).astype(np.int64))[None].to(device)
+        self._adapters.tokens = _adapted_tokens(rows, device)
         x = self._model.embed(tokens, positions)
         x = self._model.hidden(x, positions, PagedStep(self._memory, spans), length=self._length)[0, wanted]
+        self._adapters.tokens = {}
         return StepOutput(_floats(self._model.logits(x)), _floats(x) if hidden else None)
 
     def _plan(self, rows: Sequence[Row]) -> tuple[list[Span], Tensor]:
@@ -301,9 +357,31 @@ class TorchRunner:
 
     def close(self) -> None:
         """Free the KV memory; the runner cannot step after it."""
+        self._adapters.remove()
         self._memory = PagedMemory(self.config, 0, BLOCK_SIZE, dtype=torch.float32, device=torch.device("cpu"))
 
 
 def _floats(tensor: Tensor) -> NDArray[np.float32]:
     result: NDArray[np.float32] = tensor.float().cpu().numpy()
     return result
+
+
+def _attached(model: Transformer, adapters: Sequence[Adapter]) -> LowRankRows:
+    rows, device = LowRankRows(), model.embed_tokens.weight.device
+    for name in dict.fromkeys(name for adapter in adapters for name in adapter.factors):
+        pairs = {
+            number: (torch.from_numpy(pair.down).to(device), torch.from_numpy(pair.up).to(device))
+            for number, adapter in enumerate(adapters, 1)
+            if (pair := adapter.factors.get(name)) is not None
+        }
+        rows.attach(model.get_submodule(name.removesuffix(".weight")), pairs)
+    return rows
+
+
+def _adapted_tokens(rows: Sequence[Row], device: torch.device) -> dict[int, Tensor]:
+    numbers = np.repeat([row.adapter for row in rows], [len(row.tokens) for row in rows])
+    return {
+        int(adapter): torch.from_numpy(np.flatnonzero(numbers == adapter)).to(device)
+        for adapter in np.unique(numbers)
+        if adapter
+    }

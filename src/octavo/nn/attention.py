@@ -39,15 +39,16 @@ class Attention(nn.Module):
     k_norm: nn.Module | None
     sinks: nn.Parameter | None
 
-    def __init__(self, config: TransformerConfig, layer: int) -> None:
+    def __init__(self, config: TransformerConfig, layer: int, read_size: int | None = None) -> None:
+        """read_size: the width of what keys and values are made of; None: hidden_size."""
         super().__init__()
         attention, width = config.attention, config.hidden_size
         self.head_dim = attention.head_dim
         self.scoring = Scoring.of(config, layer)
         q_size, kv_size = attention.num_heads * attention.head_dim, attention.num_kv_heads * attention.head_dim
         self.q = Linear(width, q_size, bias=attention.qkv_bias)
-        self.k = Linear(width, kv_size, bias=attention.qkv_bias)
-        self.v = Linear(width, kv_size, bias=attention.qkv_bias)
+        self.k = Linear(read_size or width, kv_size, bias=attention.qkv_bias)
+        self.v = Linear(read_size or width, kv_size, bias=attention.qkv_bias)
         self.o = Linear(q_size, width, bias=attention.output_bias)
         self.clip = attention.clip
         self.register_parameter("sinks", nn.Parameter(torch.empty(attention.num_heads)) if attention.sinks else None)

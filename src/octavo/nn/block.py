@@ -12,7 +12,7 @@ from octavo.nn.config import TransformerConfig
 from octavo.nn.mlp import Mlp
 from octavo.nn.moe import Moe
 from octavo.nn.norms import make_norm
-from octavo.nn.shapes import block_norms
+from octavo.nn.shapes import block_norms, memory_size
 
 Memory = tuple[Tensor, Tensor, Tensor | None]
 """What a block reads of an encoder's output: keys and values, (batch, kv_heads, tokens, head_dim), and a mask."""
@@ -35,7 +35,7 @@ class Block(nn.Module):
         self.attention = (Attention if config.attention.latent is None else LatentAttention)(config, layer)
         self.attention_output_norm = norm("attention_output_norm")
         self.cross_attention_norm = norm("cross_attention_norm")
-        self.cross_attention = None if config.memory is None else Attention(config, layer)
+        self.cross_attention = Attention(config, layer, memory_size(config)) if config.reads_memory(layer) else None
         self.cross_attention_output_norm = norm("cross_attention_output_norm")
         self.mlp_norm = norm("mlp_norm")
         moe = config.moe_of(layer)

@@ -166,13 +166,40 @@ class HeadConfig:
 
 
 @dataclass(frozen=True)
+class PatchConfig:
+    """An image cut into square patches, each of them a position (Dosovitskiy et al. 2020, arXiv 2010.11929).
+
+    image_size, patch_size: pixels a side. class_token: whether a learned vector comes before the patches.
+    bias: of the layer that patches go through.
+    """
+
+    image_size: int
+    patch_size: int
+    channels: int = 3
+    class_token: bool = True
+    bias: bool = True
+
+    @property
+    def count(self) -> int:
+        """Patches of an image, row by row."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def num_positions(self) -> int:
+        """Positions of an image: its patches, and the class token."""
+        return self.count + self.class_token
+
+
+@dataclass(frozen=True)
 class EncoderConfig:
     """What encoders have beside what all transformers have; each position sees those after it, too.
 
     position_offset: rows of the table of positions before the first one's. token_types: rows of a table of kinds of
     tokens (which of two texts a token is of); 0: there is none. embedding_norm: a norm of the summed embeddings.
     embedding_size: their width, from which a matrix leads to hidden_size; None: hidden_size. shared_block: all blocks
-    have the same weights. first_attention_norm: whether the first block normalises what attention reads.
+    have the same weights. first_attention_norm: whether the first block normalises what attention reads. patches: of
+    an image, in place of tokens. queries: so many learned vectors in place of tokens, without positions, which gather
+    what they want from a memory (Li et al. 2023, arXiv 2301.12597); 0: there are tokens.
     """
 
     position_offset: int = 0
@@ -182,6 +209,8 @@ class EncoderConfig:
     shared_block: bool = False
     first_attention_norm: bool = True
     head: HeadConfig | None = None
+    patches: PatchConfig | None = None
+    queries: int = 0
 
 
 @dataclass(frozen=True)
@@ -197,8 +226,9 @@ class TransformerConfig:
     residual_scale: of what a sublayer adds. logit_scale: of the logits; logit_softcap: they become
     logit_softcap * tanh(logit / logit_softcap). encoder: None in a decoder. sinusoidal: positions are sines, then
     cosines, of falling frequencies, added to the embeddings (Vaswani et al. 2017, arXiv 1706.03762). memory: the
-    encoder whose output each block reads, by cross-attention between its own attention and its MLP; it embeds tokens by
-    the same table.
+    encoder whose output blocks read, by cross-attention between their own attention and their MLP; it embeds tokens by
+    the same table. memory_layers: which blocks read it, an entry for each; empty: all. final_norm: whether there is one
+    after the last block, where the norms are not on each sum.
     """
 
     vocab_size: int
@@ -223,15 +253,42 @@ class TransformerConfig:
     encoder: EncoderConfig | None = None
     sinusoidal: bool = False
     memory: TransformerConfig | None = None
+    memory_layers: tuple[bool, ...] = ()
+    final_norm: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("rope_layers", "windows"):
+        for name in ("rope_layers", "windows", "memory_layers"):
             assert len(getattr(self, name)) in (0, self.num_layers), f"{name} has an entry for each block"
 
     @property
     def learned_positions(self) -> bool:
         """Whether positions are a table of embeddings."""
-        return self.rope is None and not self.attention.alibi and not self.attention.relative and not self.sinusoidal
+        other = self.attention.alibi or self.attention.relative or self.sinusoidal or self.num_queries
+        return self.rope is None and not other
+
+    @property
+    def num_queries(self) -> int:
+        """Learned vectors that stand in place of tokens."""
+        return 0 if self.encoder is None else self.encoder.queries
+
+    @property
+    def patches(self) -> PatchConfig | None:
+        """How an image is cut, which stands in place of tokens."""
+        return None if self.encoder is None else self.encoder.patches
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether pixels stand in place of tokens."""
+        return bool(self.patches or self.num_queries)
+
+    @property
+    def has_final_norm(self) -> bool:
+        """Whether a norm follows the last block."""
+        return self.placement != "post" and self.final_norm
+
+    def reads_memory(self, layer: int) -> bool:
+        """Whether a block has cross-attention."""
+        return self.memory is not None and (not self.memory_layers or self.memory_layers[layer])
 
     @property
     def embedding_size(self) -> int:

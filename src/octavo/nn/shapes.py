@@ -20,7 +20,7 @@ def parameter_shapes(config: TransformerConfig) -> Shapes:
         shapes.update({f"memory.{name}": shape for name, shape in own if name != "embed_tokens.weight"})
     for index in range(config.num_stored_blocks):
         shapes.update({f"blocks.{index}.{name}": shape for name, shape in _block_shapes(config, index).items()})
-    if config.placement != "post":
+    if config.has_final_norm:
         shapes.update(_norm_shapes("norm", config.norm, config.hidden_size))
     if config.head is not None:
         shapes.update(_head_shapes(config, config.head))
@@ -37,15 +37,15 @@ def head_width(config: TransformerConfig, head: HeadConfig) -> int:
 
 def block_norms(config: TransformerConfig, layer: int) -> tuple[str, ...]:
     """The norms of one block, by canonical name."""
-    norms = _placed_norms(config)
+    norms = _placed_norms(config, layer)
     if layer == 0 and config.encoder is not None and not config.encoder.first_attention_norm:
         return tuple(name for name in norms if name != "attention_norm")
     return norms
 
 
-def _placed_norms(config: TransformerConfig) -> tuple[str, ...]:
+def _placed_norms(config: TransformerConfig, layer: int) -> tuple[str, ...]:
     norms = _own_norms(config)
-    if config.memory is None:
+    if not config.reads_memory(layer):
         return norms
     return (*norms[:-1], norms[0].replace("attention", "cross_attention"), norms[-1])
 
@@ -59,6 +59,11 @@ def _own_norms(config: TransformerConfig) -> tuple[str, ...]:
         "parallel": ("attention_norm",),
         "parallel_two": ("attention_norm", "mlp_norm"),
     }[config.placement]
+
+
+def memory_size(config: TransformerConfig) -> int:
+    """The width of what cross-attention reads."""
+    return config.hidden_size if config.memory is None else config.memory.hidden_size
 
 
 def kept_key(config: TransformerConfig) -> tuple[int, int]:
@@ -80,7 +85,16 @@ def qk_norm_widths(attention: AttentionConfig) -> dict[str, int]:
 
 def _embedding_shapes(config: TransformerConfig) -> Shapes:
     width, encoder = config.embedding_size, config.encoder
-    shapes: Shapes = {"embed_tokens.weight": (config.vocab_size, width)}
+    shapes: Shapes = {}
+    if encoder is not None and encoder.patches is not None:
+        patches = encoder.patches
+        shapes = _linear_shapes("embed_patches", width, patches.channels * patches.patch_size**2, patches.bias)
+        if patches.class_token:
+            shapes["embed_class.weight"] = (1, width)
+    elif config.num_queries:
+        shapes["embed_queries.weight"] = (config.num_queries, width)
+    else:
+        shapes["embed_tokens.weight"] = (config.vocab_size, width)
     if config.learned_positions:
         shapes["embed_positions.weight"] = (config.num_positions, width)
     if config.attention.relative is not None:
@@ -110,7 +124,8 @@ def _block_shapes(config: TransformerConfig, layer: int) -> Shapes:
     shapes: Shapes = {}
     moe = config.moe_of(layer)
     mlp = _mlp_shapes("mlp", config, config.mlp.intermediate_size) if moe is None else _moe_shapes(config, moe)
-    cross = {} if config.memory is None else {"cross_attention": _attention_shapes(config, "cross_attention")}
+    reads = config.memory is not None and config.reads_memory(layer)
+    cross = {"cross_attention": _attention_shapes(config, "cross_attention")} if reads else {}
     for part, sublayer in {"attention": _attention_shapes(config, "attention"), **cross, "mlp": mlp}.items():
         for name in (f"{part}_norm", "", f"{part}_output_norm"):
             shapes.update(sublayer if not name else _norm_shapes(name, config.norm, width) if name in norms else {})
@@ -122,10 +137,11 @@ def _attention_shapes(config: TransformerConfig, part: str) -> Shapes:
     if attention.latent is not None:
         return _latent_shapes(config, attention.latent)
     q_size, kv_size = attention.num_heads * attention.head_dim, attention.num_kv_heads * attention.head_dim
+    read = memory_size(config) if part == "cross_attention" else width
     shapes = {
         **_linear_shapes(f"{part}.q", q_size, width, attention.qkv_bias),
-        **_linear_shapes(f"{part}.k", kv_size, width, attention.qkv_bias),
-        **_linear_shapes(f"{part}.v", kv_size, width, attention.qkv_bias),
+        **_linear_shapes(f"{part}.k", kv_size, read, attention.qkv_bias),
+        **_linear_shapes(f"{part}.v", kv_size, read, attention.qkv_bias),
         **_linear_shapes(f"{part}.o", width, q_size, attention.output_bias),
     }
     if attention.sinks:

@@ -58,7 +58,8 @@ class GroundedAnswer:
 
     answered: whether there is one. quoted: whether it is a passage's own sentence, as the model said nothing that is
     supported. unsupported: what the model said and no passage supports. hits: the passages that it
-    was given, in the order of their numbers. left_out: passages that did not fit the model's context.
+    was given, in the order of their numbers. left_out: passages that did not fit the model's context. span: exactly
+    the words that a reader marked as the answer, and no_answer_score what it has against one; None where none read.
     """
 
     text: str
@@ -68,6 +69,8 @@ class GroundedAnswer:
     unsupported: tuple[str, ...] = ()
     hits: tuple[Hit, ...] = field(default=(), repr=False)
     left_out: int = 0
+    span: Citation | None = None
+    no_answer_score: float | None = None
 
 
 def answer(model: LanguageModel, question: str, hits: Sequence[Hit]) -> GroundedAnswer:
@@ -132,7 +135,7 @@ def quoted_answer(question: str, hits: Sequence[Hit], most_asked: float = MOST_A
     if not found:
         return GroundedAnswer(REFUSAL, answered=False, hits=tuple(hits))
     _, negative, best = max(found, key=lambda entry: entry[:2])
-    citation = _cited(-negative, hits[-negative - 1].passage, best.start, best.end)
+    citation = cited(-negative, hits[-negative - 1].passage, best.start, best.end)
     said = " ".join(citation.text.split())
     return GroundedAnswer(f"“{said}” [{citation.number}]", True, (citation,), quoted=True, hits=tuple(hits))
 
@@ -149,10 +152,11 @@ def _citation(question: str, sentence: str, marks: Sequence[int], hits: Sequence
     if not found:
         return None
     *_, number, quoted = max(found, key=lambda entry: entry[:3])
-    return _cited(number, hits[number - 1].passage, quoted.start, quoted.end)
+    return cited(number, hits[number - 1].passage, quoted.start, quoted.end)
 
 
-def _cited(number: int, passage: Passage, start: int, end: int) -> Citation:
+def cited(number: int, passage: Passage, start: int, end: int) -> Citation:
+    """A citation of characters start to end of a passage, which has this number in the answer."""
     place = passage.place
     line = None if place.line is None else place.line + passage.text.count("\n", 0, start)
     return Citation(

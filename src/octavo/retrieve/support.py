@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from octavo.retrieve import words
+from octavo.text.windows import stem
 
 MOST_WORDS = 0.6
 """The share that a quotation must hold of a sentence's telling words, and of those that are not the question's."""
@@ -96,14 +97,4 @@ def stems(text: str) -> frozenset[str]:
     """
     terms = words.query_terms(_PARTICLES.sub(" ", text))
     telling = [term for term in terms if term not in words.STOP_WORDS and not words.is_lone_character(term)]
-    return frozenset(_stem(term) for term in telling)
-
-
-def _stem(word: str) -> str:
-    """A word without its commonest endings: coarse, and the same on both sides of a comparison."""
-    if not word.isascii() or len(word) < 4:
-        return word
-    for ending in ("ing", "ies", "ied", "es", "ed", "s", "e", "y"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)]
-    return word
+    return frozenset(stem(term) for term in telling)

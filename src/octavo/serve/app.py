@@ -52,6 +52,10 @@ def create_app(served: Iterable[LanguageModel], settings: ServerSettings | None 
     app.state.serving = Serving(served, settings)
     responses.fail_interrupted(app.state.serving)
     pages = page_files.page_files()
+    if settings.telemetry is not None:
+        from octavo.serve.http.telemetry import Propagation
+
+        app.add_middleware(Propagation)
     app.add_middleware(Gate, settings=settings, open_paths=("/health", *pages))
     errors.install(app)
     app.add_exception_handler(ClientLeft, nobody)

@@ -26,6 +26,8 @@ from octavo.serve.metrics import Observation
 class ClientLeft(Exception):
     """The client closed its connection; nobody waits for the answer."""
 
+    code = "cancelled"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -93,6 +95,7 @@ class Generation:
                 yield None
                 continue
             if isinstance(item, Exception):
+                self._observation.failed(getattr(item, "code", type(item).__name__))
                 raise item
             self._observation.event(*item)
             if isinstance(item[1], Finished):

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from octavo.generate.lm import Delta, Event, Finished, Scores, Started
+
+if TYPE_CHECKING:
+    from octavo.serve.http.telemetry import RequestSpan
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LABELS = ("model_name", "engine")
@@ -103,9 +107,10 @@ class _Gauges(Collector):
 
 
 class Observation:
-    """One HTTP request's answers, as its reader sees them. Made when the request arrives."""
+    """One HTTP request's answers, as its reader sees them. Made when the request arrives. span: of OpenTelemetry."""
 
-    def __init__(self, metrics: Metrics, model: str, answers: int) -> None:
+    def __init__(self, metrics: Metrics, model: str, answers: int, span: RequestSpan | None = None) -> None:
+        self._span = span
         self._metrics = metrics
         self._model = model
         self._arrived = time.monotonic()
@@ -113,6 +118,8 @@ class Observation:
 
     def event(self, index: int, event: Event | Scores) -> None:
         """Something happened to an answer."""
+        if self._span is not None:
+            self._span.event(index, event)
         now, answer = time.monotonic(), self._answers[index]
         if isinstance(event, Started):
             answer.started = now
@@ -128,9 +135,17 @@ class Observation:
     def rejected(self, reason: str) -> None:
         """The request was turned away."""
         self._metrics.rejected(self._model, reason)
+        self.failed(reason)
+
+    def failed(self, reason: str) -> None:
+        """The request broke off."""
+        if self._span is not None:
+            self._span.failed(reason)
 
     def close(self) -> None:
         """The request is over; what did not finish was aborted."""
+        if self._span is not None:
+            self._span.close()
         counts = [answer.tokens for answer in self._answers if answer.finished]
         if counts:
             self._observe("request_max_num_generation_tokens", max(counts))

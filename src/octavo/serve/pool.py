@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from octavo.errors import OctavoError, nearest
 from octavo.fetching.sources import resolve
 from octavo.generate.lm import LanguageModel
+from octavo.generate.local import LocalModel
 from octavo.models.summary import Summary, summarise
 from octavo.serve.errors import ApiError
 
@@ -28,8 +29,10 @@ class Entry:
     users: answers that hold it.
     """
 
-    def __init__(self, name: str, load: Load | None, reference: str | None = None) -> None:
+    def __init__(self, name: str, load: Load | None, reference: str | None = None, base: Entry | None = None) -> None:
         self.name = name
+        self.base = base
+        """The entry whose model this is with an adapter of this name; it is in memory when that one is."""
         self.load = load
         self.reference = reference
         self.model: LanguageModel | None = None
@@ -77,6 +80,10 @@ class ModelPool:
             self._new(entry := Entry(model.name, None))
         entry.model = model
 
+    def adapter(self, name: str, base: str) -> None:
+        """Serve a model with one of its adapters, under the adapter's name. Raises OctavoError for a name taken."""
+        self._new(Entry(name, None, base=self._entries[base]))
+
     @property
     def entries(self) -> list[Entry]:
         """All served models, in the order in which they were given."""
@@ -102,6 +109,10 @@ class ModelPool:
     async def get(self, name: str | None) -> LanguageModel:
         """The model, loaded if need be. Raises ApiError 404, or 503 while all that are loaded are at work."""
         entry = self.entry(name)
+        if entry.base is not None:
+            model = await self.get(entry.base.name)
+            assert isinstance(model, LocalModel), "others are served without adapters"
+            return model.adapted(entry.name)
         entry.last_used = time.monotonic()
         if entry.model is not None:
             return entry.model
@@ -112,11 +123,11 @@ class ModelPool:
 
     def hold(self, name: str) -> None:
         """An answer begins: the model stays. Each is released once."""
-        self._entries[name].users += 1
+        self._holder(name).users += 1
 
     def release(self, name: str) -> None:
         """An answer has ended."""
-        entry = self._entries[name]
+        entry = self._holder(name)
         entry.users -= 1
         entry.last_used = time.monotonic()
 
@@ -144,6 +155,11 @@ class ModelPool:
         """Free what the pool has loaded itself."""
         for entry in self.entries:
             self.unload(entry)
+
+    def _holder(self, name: str) -> Entry:
+        """The entry that has the memory."""
+        entry = self._entries[name]
+        return entry if entry.base is None else entry.base
 
     def _new(self, entry: Entry) -> None:
         if entry.name in self._entries:

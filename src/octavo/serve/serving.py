@@ -66,7 +66,9 @@ class Serving:
 
     def begin(self, model: LanguageModel, jobs: Sequence[Job]) -> Generation:
         """The generation of a request's answers, not started yet; its model stays loaded until `end`."""
-        observation = Observation(self.metrics, model.name, len(jobs))
+        telemetry = self.settings.telemetry
+        span = None if telemetry is None else telemetry.begin(model, [job.request for job in jobs])
+        observation = Observation(self.metrics, model.name, len(jobs), span)
         generation = Generation(model, jobs, self.admission, observation)
         self.models.hold(model.name)
         self.generations.add(generation)

@@ -6,19 +6,25 @@ around each Chinese character, words of over 100 characters unknown).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
 from octavo.errors import FormatError
 
+if TYPE_CHECKING:
+    from octavo.text.tokenizer import Tokenizer
+
 NAMED: Final = {
     "unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"
 }  # fmt: skip
 MAX_WORD: Final = 100
+RULES: tuple[str, ...] = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
+"""Keys of tokenizer_config.json that decide how a text is cut."""
 
 
 def open_vocabulary(path: Path, config: Mapping[str, Any]) -> tokenizers.Tokenizer:
@@ -56,6 +62,18 @@ def open_vocabulary(path: Path, config: Mapping[str, Any]) -> tokenizers.Tokeniz
     present = [AddedToken(text, special=True, normalized=False) for text in named.values() if text in vocabulary]
     backend.add_special_tokens(present)
     return backend
+
+
+def save_vocabulary(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write a WordPiece tokenizer as vocab.txt and tokenizer_config.json, half the size of a tokenizer.json."""
+    vocabulary = tokenizer.backend.get_vocab(with_added_tokens=False)
+    pieces = sorted(vocabulary, key=lambda piece: vocabulary[piece])
+    assert [vocabulary[piece] for piece in pieces] == list(range(len(pieces))), "a vocabulary without gaps"
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    rules = {key: tokenizer.config[key] for key in RULES if key in tokenizer.config}
+    config: dict[str, Any] = {**rules, **tokenizer.named, "tokenizer_class": "BertTokenizer"}
+    text = json.dumps(config, ensure_ascii=False, indent=2)
+    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _text(token: Any, default: str) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from octavo.train.data import DataSource, Windows
     from octavo.train.objectives.causal_lm import CausalLM
     from octavo.train.objectives.objective import Batch, Objective
+    from octavo.train.reading.run import train_reader
     from octavo.train.recipe import Recipe, load_recipe
     from octavo.train.run import RunResult, train_recipe
     from octavo.train.trainer import Trainer
@@ -29,6 +30,7 @@ _HOMES = {
     "Trainer": "trainer",
     "Windows": "data",
     "load_recipe": "recipe",
+    "train_reader": "reading.run",
     "train_recipe": "run",
 }
 
@@ -42,6 +44,7 @@ __all__ = [
     "Trainer",
     "Windows",
     "load_recipe",
+    "train_reader",
     "train_recipe",
 ]
 

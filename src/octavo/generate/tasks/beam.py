@@ -102,8 +102,9 @@ class BeamCompletion:
         limits: Limits,
         tokenizer: Tokenizer,
         root: bytes = START,
+        adapter: int = 0,
     ) -> None:
-        self.branches = [Branch(list(prompt), root)]
+        self.branches = [Branch(list(prompt), root, adapter=adapter)]
         self.width = beams.num_beams
         self.priority = request.priority
         self.events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
@@ -165,7 +166,8 @@ class BeamCompletion:
         following = []
         for parent, hypothesis in zip(parents, self._search.running, strict=True):
             if parent in kept:
-                following.append(Branch([*before[parent], hypothesis.tokens[-1]], self.branches[0].root))
+                tokens, first = [*before[parent], hypothesis.tokens[-1]], self.branches[0]
+                following.append(Branch(tokens, first.root, adapter=first.adapter))
             else:
                 kept.add(parent)
                 self.branches[parent].tokens.append(hypothesis.tokens[-1])

@@ -36,7 +36,7 @@ class Limits:
 class Completion:
     """A prompt and the answer to it so far, as a task of the scheduler.
 
-    root: see `Branch`. draft_tokens: most guesses at its next tokens that are checked in one step.
+    root, adapter: see `Branch`. draft_tokens: most guesses at its next tokens that are checked in one step.
     """
 
     width = 1
@@ -50,8 +50,9 @@ class Completion:
         matcher: Matcher | None = None,
         root: bytes = START,
         draft_tokens: int = 0,
+        adapter: int = 0,
     ) -> None:
-        self.branches = [Branch(list(prompt), root)]
+        self.branches = [Branch(list(prompt), root, adapter=adapter)]
         self.priority = request.priority
         self.events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
         self.cancelled = False

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import OctavoError
+from octavo.generate.blocks import START
 from octavo.generate.lm import Scores, TokenLogprob
 from octavo.generate.sample import log_softmax
 from octavo.generate.scheduler import Branch
@@ -61,8 +62,10 @@ class Scoring:
     width = 1
     tokens_a_step = PromptScores.tokens_a_step
 
-    def __init__(self, tokens: Sequence[int], top: int, tokenizer: Tokenizer) -> None:
-        self.branches = [Branch(list(tokens))]
+    def __init__(
+        self, tokens: Sequence[int], top: int, tokenizer: Tokenizer, root: bytes = START, adapter: int = 0
+    ) -> None:
+        self.branches = [Branch(list(tokens), root, adapter=adapter)]
         self.priority = 0
         self.result: queue.SimpleQueue[Scores | BaseException] = queue.SimpleQueue()
         self.cancelled = False

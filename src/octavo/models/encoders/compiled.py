@@ -17,6 +17,7 @@ from octavo import settings
 from octavo.errors import ContextLengthError, UnsupportedError
 from octavo.models.checkpoint import Checkpoint
 from octavo.models.encoders.runner import EncoderRow, Floats, Weights
+from octavo.models.formats.int8 import quantized
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import EncoderConfig, TransformerConfig
 from octavo.nn.encodings import Encoding
@@ -135,16 +136,6 @@ def encoded(tensor: StoredTensor, encoding: Encoding) -> tuple[Encoding, NDArray
         rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
         return encoding, StoredTensor.from_bits("bf16", rounded).data
     return encoding, quantized(values)
-
-
-def quantized(values: Floats) -> NDArray[np.uint8]:
-    """(rows, columns) to blocks of 32: a float16 scale, the largest magnitude / 127, then 32 signed bytes."""
-    blocks = values.reshape(len(values), -1, 32)
-    scales = (np.abs(blocks).max(axis=2, keepdims=True) / 127).astype(np.float16)
-    divisors = np.where(scales == 0, 1, scales).astype(np.float32)
-    numbers = np.clip(np.rint(blocks / divisors), -127, 127).astype(np.int8)
-    joined = np.concatenate((scales.view(np.uint8).reshape(*blocks.shape[:2], 2), numbers.view(np.uint8)), axis=2)
-    return np.ascontiguousarray(joined.reshape(len(values), -1))
 
 
 def _table(tensor: StoredTensor) -> NDArray[Any]:

@@ -32,6 +32,8 @@ def make_encoder(
             )
         longest = min(checkpoint.config.context_length, MAX_TOKENS)
         return DecoderStates(make_runner(checkpoint, runner=runner, num_blocks=-(-longest // BLOCK_SIZE)))
+    if checkpoint.config.sees_images:
+        raise UnsupportedError(f"{checkpoint.name} sees images and reads no text; give an encoder of text")
     if runner is None and settings.kernels() is not None:
         runner = "torch" if settings.kernels() == "torch" else "kernels"
     if runner == "torch":

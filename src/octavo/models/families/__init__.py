@@ -7,6 +7,7 @@ from octavo.models.families.albert import ALBERT
 from octavo.models.families.arcee import ARCEE
 from octavo.models.families.bert import BERT
 from octavo.models.families.bloom import BLOOM
+from octavo.models.families.clip_vision import CLIP_VISION
 from octavo.models.families.codet5p import CODET5P_BIMODAL, CODET5P_EMBEDDING
 from octavo.models.families.cohere import COHERE
 from octavo.models.families.cohere2 import COHERE2
@@ -55,10 +56,12 @@ from octavo.models.families.qwen3 import QWEN3
 from octavo.models.families.qwen3_moe import QWEN3_MOE
 from octavo.models.families.roberta import ROBERTA, XLM_ROBERTA
 from octavo.models.families.seed_oss import SEED_OSS
+from octavo.models.families.siglip_vision import SIGLIP_VISION
 from octavo.models.families.smollm3 import SMOLLM3
 from octavo.models.families.stablelm import STABLELM
 from octavo.models.families.starcoder2 import STARCODER2
 from octavo.models.families.t5 import T5
+from octavo.models.families.vit import VIT
 from octavo.models.mapping.family import Family, GgufLayout
 
 ROWS = (
@@ -69,6 +72,7 @@ ROWS = (
     GRANITE_MOE_SHARED, DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, DOTS1, GPT_OSS,
     BERT, ROBERTA, XLM_ROBERTA, ALBERT, MODERNBERT,
     T5, MARIAN, CODET5P_BIMODAL, CODET5P_EMBEDDING,
+    VIT, CLIP_VISION, SIGLIP_VISION,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from octavo.errors import FormatError
+from octavo.models.formats.int8 import SCALES, split_int8
 from octavo.models.formats.mapped import MappedFile, TensorEntry
 from octavo.models.tensors import StoredTensor
 from octavo.nn.encodings import Encoding
@@ -42,18 +46,34 @@ def read_safetensors(path: Path) -> dict[str, TensorEntry]:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
-    """Write dense tensors to `path`, in the mapping's order. The caller gives a path that may be half-written."""
+    """Write dense tensors, and matrices in q8_0 as a pair, to `path`, in the mapping's order.
+
+    The caller gives a path that may be half-written.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    parts: list[memoryview] = []
     offset = 0
-    for name, tensor in tensors.items():
-        assert tensor.encoding in KINDS, f"{name} is {tensor.encoding}; safetensors holds dense tensors"
-        end = offset + tensor.nbytes
-        header[name] = {"dtype": KINDS[tensor.encoding], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+    for name, kind, array in _stored(tensors):
+        end = offset + array.nbytes
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [offset, end]}
+        parts.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         offset = end
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
-        _write(file, len(text).to_bytes(8, "little"), text, *(tensor.data.data for tensor in tensors.values()))
+        _write(file, len(text).to_bytes(8, "little"), text, *parts)
+
+
+def _stored(tensors: Mapping[str, StoredTensor]) -> Iterator[tuple[str, str, NDArray[Any]]]:
+    """Name, dtype and array of what the file holds."""
+    for name, tensor in tensors.items():
+        if tensor.encoding == "q8_0":
+            numbers, scales = split_int8(tensor)
+            yield name, "I8", numbers
+            yield name + SCALES, "F16", scales
+        else:
+            assert tensor.encoding in KINDS, f"{name} is {tensor.encoding}; safetensors holds dense tensors"
+            yield name, KINDS[tensor.encoding], tensor.bits()
 
 
 def _write(file: BinaryIO, *parts: bytes | memoryview) -> None:

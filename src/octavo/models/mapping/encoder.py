@@ -26,7 +26,7 @@ from octavo.nn.config import (
 
 SUFFIXES: dict[str, Task] = {
     "ForMaskedLM": "masked_lm", "ForPreTraining": "masked_lm", "ForSequenceClassification": "sequence",
-    "ForTokenClassification": "tokens", "ForQuestionAnswering": "span",
+    "ForTokenClassification": "tokens", "ForQuestionAnswering": "span", "ForImageClassification": "sequence",
 }  # fmt: skip
 """Ends of the names of architectures, and their tasks."""
 HUB_HEAD_ACTIVATIONS: dict[HeadActivation, str] = {**dict(HUB_ACTIVATIONS.items()), "tanh": "tanh"}

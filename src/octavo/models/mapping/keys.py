@@ -33,6 +33,7 @@ Layout = Literal[
     "experts",
     "swapped_experts",
     "one_row",
+    "patches",
 ]
 
 
@@ -45,7 +46,8 @@ class KeyRule:
     same of the last rows of the whole; head_pairs of a vector that lies as (heads, head_dim); groups has q, k and v by
     key-value head: its queries, its key, its value; one_more is a vector plus 1; after_two has two rows more, at the
     beginning; experts has one expert after the other in a dimension of its own, swapped_experts the same with (in, out)
-    matrices; one_row is a vector as a matrix of one row, bare_row such a matrix as a vector. interleaved: the rows of
+    matrices; one_row is a tensor with one more dimension of 1 before the others, bare_row a matrix of one row as a
+    vector; patches are (out, channels, height, width) of a convolution. interleaved: the rows of
     the canonical tensors take turns. when: for which configs, where names differ between them.
 
     A tensor that several rules make is read by the first rule whose stored tensor is there, and written by the first.
@@ -160,6 +162,16 @@ def expand(rules: tuple[KeyRule, ...], config: TransformerConfig) -> list[KeyRul
     return expanded
 
 
+def rows_of(rule: KeyRule, number: int, config: TransformerConfig) -> NDArray[np.intp]:
+    """Which rows of the rule's stored matrix, as (out, in), are its canonical one of this number, in their order."""
+    shapes = parameter_shapes(config)
+    sizes = [shapes[name] for name in rule.canonical]
+    total = sum(size[0] for size in sizes)
+    order = _row_order(rule.layout, config, total)
+    rows: NDArray[np.intp] = (np.arange(total) if order is None else order)[_part(sizes, rule, number)]
+    return rows
+
+
 def _stored_shape(sizes: list[tuple[int, ...]], layout: Layout, config: TransformerConfig) -> tuple[int, ...]:
     shape = (sum(size[0] for size in sizes), *sizes[0][1:])
     if layout == "head_pairs":
@@ -173,6 +185,10 @@ def _stored_shape(sizes: list[tuple[int, ...]], layout: Layout, config: Transfor
     if layout in ("experts", "swapped_experts"):
         assert config.moe is not None, "only experts lie so"
         return (config.moe.num_experts, *(shape if layout == "experts" else shape[::-1]))
+    if layout == "patches":
+        patches = config.patches if config.memory is None else config.memory.patches
+        assert patches is not None, "only images have patches"
+        return (shape[0], patches.channels, patches.patch_size, patches.patch_size)
     return shape[::-1] if layout == "transposed" else shape
 
 
@@ -200,8 +216,12 @@ def _maker(entry: TensorEntry, rule: KeyRule, part: slice, config: TransformerCo
             return tensor.rows(slice(2, None))
         if rule.layout == "bare_row":
             return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(1, -1))
-        if rule.layout in ("head_pairs", "one_row"):
+        if rule.layout == "head_pairs":
             tensor = StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1))
+        if rule.layout == "one_row":
+            tensor = StoredTensor.from_bits(tensor.encoding, tensor.bits()[0])
+        if rule.layout == "patches":
+            tensor = StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(tensor.shape[0], -1))
         if rule.layout == "one_more":
             tensor = StoredTensor.from_array(tensor.dequantize() - 1)
         order = _row_order(rule.layout, config, tensor.shape[0])
@@ -240,7 +260,10 @@ def _one_stored(tensors: Mapping[str, StoredTensor], rule: KeyRule, config: Tran
     if rule.layout == "head_pairs":
         return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1, config.attention.head_dim))
     if rule.layout == "one_row":
-        return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(1, -1))
+        return StoredTensor.from_bits(tensor.encoding, tensor.bits()[None])
+    if rule.layout == "patches":
+        shape = _stored_shape([tensor.shape], "patches", config)
+        return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(shape))
     swapped = rule.layout in ("transposed", "swapped_experts") and len(tensor.shape) == 2
     return tensor.transposed() if swapped else tensor
 

@@ -26,6 +26,8 @@ MATRICES = {
     "q": 0, "k": 1, "v": 2, "o": 3, "gate": 4, "up": 5, "down": 6, "router": 7, "shared_gate": 8, "embed": 9,
     "positions": 10, "head": 11,
 }  # fmt: skip
+ADAPTED = ("q", "k", "v", "o", "gate", "up", "down")
+"""Matrices that may have adapters."""
 EXPERTS = 12
 """Where the matrices of experts begin, three each."""
 ENCODER_MATRICES = {"q": 0, "k": 1, "v": 2, "o": 3, "up": 4, "down": 5}
@@ -63,6 +65,7 @@ class Shape(ctypes.Structure):
         *((name, INT32) for name in ("num_kv_heads", "head_dim", "intermediate_size", "gated", "activation")),
         *((name, INT32) for name in ("norm_kind", "qk_norm", "qk_norm_after", "parallel", "post", "alibi_after")),
         *((name, INT32) for name in ("num_rotaries", "num_blocks", "threads", "level", "cache")),
+        *((name, INT32) for name in ("num_adapters", "adapter_rank")),
         *((name, FLOAT) for name in ("norm_eps", "attention_scale", "attention_softcap", "attention_clip")),
         ("embedding_scale", FLOAT),
         *((name, FLOAT) for name in ("residual_scale", "logit_scale", "logit_softcap", "mlp_limit")),
@@ -87,7 +90,10 @@ class Step(ctypes.Structure):
 
     _fields_ = (
         *((name, INT32) for name in ("tokens", "wanted", "table_width")),
-        *((name, POINTER) for name in ("token", "row", "position", "slot", "parent", "tables", "wanted_tokens")),
+        *(
+            (name, POINTER)
+            for name in ("token", "row", "position", "slot", "adapter", "parent", "tables", "wanted_tokens")
+        ),
         *((name, POINTER) for name in ("logits", "hidden")),
     )
 
@@ -125,6 +131,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_set_bias": (INT32, POINTER, INT32, INT32, POINTER, INT32),
     "octavo_set_norm": (INT32, POINTER, INT32, INT32, INT32, POINTER, INT32),
     "octavo_set_vector": (INT32, POINTER, INT32, INT32, POINTER, INT32),
+    "octavo_set_adapter": (INT32, POINTER, INT32, INT32, INT32, INT32, INT32, INT32, POINTER, POINTER),
     "octavo_move": (None, POINTER, POINTER, INT32, POINTER, INT32),
     "octavo_step": (INT32, POINTER, ctypes.POINTER(Step)),
     "octavo_encoder_create": (POINTER, ctypes.POINTER(EncoderShape)),

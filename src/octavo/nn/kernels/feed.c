@@ -4,7 +4,7 @@
 int feed_forms(const share *w, const layer *l) {
     const int *forms = w->m->level->forms;
     if (l->shape.moe) return experts_forms(w, l);
-    return forms[l->matrices[UP].encoding] | (w->m->shape.gated ? forms[l->matrices[GATE].encoding] : 0);
+    return adapter_forms(w) | forms[l->matrices[UP].encoding] | (w->m->shape.gated ? forms[l->matrices[GATE].encoding] : 0);
 }
 
 void activate(const share *w, const matrix *up, float *gate_rows, float *up_rows, int tokens, size_t stride) {
@@ -24,8 +24,12 @@ void feed_in(const share *w, const layer *l, const activations *a) {
         experts_in(w, l, a);
         return;
     }
-    if (m->shape.gated) multiply_share(w, &l->matrices[GATE], a, tokens, m->gate, stride, 0);
+    if (m->shape.gated) {
+        multiply_share(w, &l->matrices[GATE], a, tokens, m->gate, stride, 0);
+        adapt(w, l, GATE, a, m->gate, stride);
+    }
     multiply_share(w, &l->matrices[UP], a, tokens, m->up, stride, 0);
+    adapt(w, l, UP, a, m->up, stride);
     activate(w, &l->matrices[UP], m->gate, m->up, tokens, stride);
 }
 
@@ -37,6 +41,6 @@ void feed_out(const share *w, const layer *l) {
         return;
     }
     const activations *a = prepared(w, m->shape.gated ? m->gate : m->up, m->mlp_width, NULL, w->s->tokens, NULL,
-                                    m->level->forms[down->encoding], NULL);
-    add_sublayer(w, down, a, norm_of(l, MLP_OUTPUT_NORM));
+                                    m->level->forms[down->encoding] | adapter_forms(w), NULL);
+    add_sublayer(w, l, DOWN, a, norm_of(l, MLP_OUTPUT_NORM));
 }

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from octavo.errors import OctavoError
 from octavo.nn.kernels.binding import (
+    ADAPTED,
     ENCODINGS,
     EXPERTS,
     LEVELS,
     MATRICES,
-    MAX_TREE,
     NORMS,
     QK_NORMS,
     VECTORS,
@@ -30,6 +30,7 @@ from octavo.nn.kernels.binding import (
     Step,
     library,
 )
+from octavo.nn.kernels.checks import check_indices, check_range, tree_slots
 
 SOURCE_BYTES = {
     "f32": (1, 4), "bf16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22),
@@ -182,32 +183,46 @@ class KernelModel:
         *,
         hidden: bool,
         parents: Int32s | None = None,
+        adapters: Int32s | None = None,
     ) -> tuple[Floats, Floats | None]:
         """Run tokens and return the logits (wanted, vocab_size), and the hidden states after the final norm if asked.
 
         tokens, rows, positions: (n,): ids; each token's row of `tables`; places in the sequence, one row's tokens
         together and ascending. tables: (rows, width) block ids. wanted: ascending indices into the tokens.
         parents: (n,): in a row that is a tree, the index of the token that each one follows, and of the first its own;
-        -1 in the others. A tree's keys and values lie in the order of its tokens, until `move`.
+        -1 in the others. A tree's keys and values lie in the order of its tokens, until `move`. adapters: (n,): which
+        one each token has, -1 for none.
         """
         shape = self._shape
-        for array, dimensions in ((tokens, 1), (rows, 1), (positions, 1), (tables, 2), (wanted, 1), (parents, 1)):
-            _check_indices(array, dimensions)
+        for array, dimensions in (
+            (tokens, 1),
+            (rows, 1),
+            (positions, 1),
+            (tables, 2),
+            (wanted, 1),
+            (parents, 1),
+            (adapters, 1),
+        ):
+            check_indices(array, dimensions)
         if not len(tokens) == len(rows) == len(positions) or not 1 <= len(tokens) <= self.max_tokens:
             raise ValueError(f"a step takes 1 to {self.max_tokens} tokens with a row and a position each")
-        _check_range("token id", tokens, shape.vocab_size)
-        _check_range("row", rows, len(tables))
+        check_range("token id", tokens, shape.vocab_size)
+        check_range("row", rows, len(tables))
         blocks = tables.shape[1] if self._all_windowed else min(tables.shape[1], shape.num_blocks)
-        slots = positions if parents is None else _tree_slots(rows, positions, parents)
-        _check_range("position", positions, shape.context_length)
-        _check_range("position", slots, blocks * 16)
-        _check_range("block id", tables, shape.num_blocks)
-        _check_range("wanted index", wanted, len(tokens))
+        slots = positions if parents is None else tree_slots(rows, positions, parents)
+        check_range("position", positions, shape.context_length)
+        check_range("position", slots, blocks * 16)
+        check_range("block id", tables, shape.num_blocks)
+        check_range("wanted index", wanted, len(tokens))
         if np.any(wanted[1:] <= wanted[:-1]):
             raise ValueError("wanted indices must ascend")
+        if adapters is not None:
+            check_range("adapter", adapters + 1, shape.num_adapters + 1)
+            if len(adapters) != len(tokens):
+                raise ValueError("each token has an adapter or -1")
         logits = np.empty((len(wanted), shape.vocab_size), np.float32)
         states = np.empty((len(wanted), shape.hidden_size), np.float32) if hidden else None
-        arrays = (tokens, rows, positions, slots, parents, tables, wanted, logits, states)
+        arrays = (tokens, rows, positions, slots, adapters, parents, tables, wanted, logits, states)
         pointers = [None if array is None else array.ctypes.data for array in arrays]
         step = Step(len(tokens), len(wanted), tables.shape[1], *pointers)
         self._done(self._library.octavo_step(self._open(), ctypes.byref(step)), "the step's threads")
@@ -216,13 +231,27 @@ class KernelModel:
     def move(self, blocks: Int32s, start: int, slots: Int32s) -> None:
         """What lies at a row's slots is moved to start, start + 1 and on. blocks: ids; slots: ascending, from start."""
         for array in (blocks, slots):
-            _check_indices(array, 1)
-        _check_range("block id", blocks, self._shape.num_blocks)
-        _check_range("slot", slots, len(blocks) * 16)
+            check_indices(array, 1)
+        check_range("block id", blocks, self._shape.num_blocks)
+        check_range("slot", slots, len(blocks) * 16)
         if start < 0 or np.any(np.diff(slots, prepend=start - 1) < 1):
             raise ValueError("slots must ascend and lie at or behind where they are moved to")
         pointers = blocks.ctypes.data, start, slots.ctypes.data
         self._library.octavo_move(self._open(), *pointers, len(slots))
+
+    def set_adapter(self, adapter: int, layer: int, slot: str, down: Floats, up: Floats) -> None:
+        """What an adapter adds to a matrix: up @ down. slot: one of ADAPTED. down: (rank, in), up: (out, rank)."""
+        self._check_layer(layer)
+        rows, columns = self.matrix_shape(slot)
+        rank = len(down)
+        if not 0 <= adapter < self._shape.num_adapters or not 1 <= rank <= self._shape.adapter_rank:
+            raise ValueError(f"adapter {adapter} of rank {rank} was not made room for")
+        for values, shape in ((down, (rank, columns)), (up, (rows, rank))):
+            if values.dtype != np.float32 or values.shape != shape or not values.flags.c_contiguous:
+                raise ValueError(f"expected contiguous float32 of shape {shape}, got {values.dtype} {values.shape}")
+        sizes = ADAPTED.index(slot), rank, rows, columns
+        pointers = down.ctypes.data, up.ctypes.data
+        self._done(self._library.octavo_set_adapter(self._open(), adapter, layer, *sizes, *pointers), "an adapter")
 
     def set_vector(self, layer: int, slot: str, values: Floats) -> None:
         """A key of VECTORS. mlp.correction_bias: what is added to each expert's score for the choice alone, (experts,).
@@ -358,30 +387,3 @@ def checksum(data: NDArray[np.uint8]) -> int:
         raise ValueError("data must be contiguous bytes")
     value: int = library().octavo_checksum(data.ctypes.data, data.size)
     return value
-
-
-def _check_indices(array: Int32s | None, dimensions: int) -> None:
-    if array is not None and (array.dtype != np.int32 or array.ndim != dimensions or not array.flags.c_contiguous):
-        raise ValueError(f"expected a contiguous int32 array of {dimensions} dimensions")
-
-
-def _tree_slots(rows: Int32s, positions: Int32s, parents: Int32s) -> Int32s:
-    """Where the keys and values of a step's tokens go. Raises ValueError for parents that make no tree."""
-    index = np.arange(len(rows), dtype=np.int32)
-    if not len(rows) == len(positions) == len(parents) or np.any(parents > index):
-        raise ValueError("a token of a tree follows one before it")
-    first = np.maximum.accumulate(np.where(np.diff(rows, prepend=-1) != 0, index, 0))
-    inside = parents >= 0
-    wrong = (inside != inside[first]) | (parents < -1) | inside & ((parents < first) | (index - first > MAX_TREE))
-    grown = np.where(parents == index, 0, 1)
-    wrong |= inside & ((parents == index) != (first == index))
-    wrong |= inside & (positions != positions[np.maximum(parents, 0)] + grown)
-    if np.any(wrong):
-        raise ValueError(f"token {int(np.argmax(wrong))} does not fit in a tree of up to {MAX_TREE} after its first")
-    return np.where(inside, positions[first] + index - first, positions).astype(np.int32)
-
-
-def _check_range(what: str, values: Int32s, end: int) -> None:
-    if values.size and (int(values.min()) < 0 or int(values.max()) >= end):
-        wrong: Sequence[int] = [value for value in values.ravel().tolist() if not 0 <= value < end]
-        raise ValueError(f"{what} {wrong[0]} is not in 0 .. {end - 1}")

@@ -165,7 +165,7 @@ typedef struct {  // binding.MoeShape: a mixture of experts; experts 0: there is
 typedef struct {  // the same fields in the same order as binding.Shape; a soft cap of 0 is none
     int32_t vocab_size, hidden_size, num_layers, context_length, num_heads, num_kv_heads, head_dim;
     int32_t intermediate_size, gated, activation, norm_kind, qk_norm, qk_norm_after, parallel, post, alibi_after;
-    int32_t num_rotaries, num_blocks, threads, level, cache;
+    int32_t num_rotaries, num_blocks, threads, level, cache, num_adapters, adapter_rank;
     float norm_eps, attention_scale, attention_softcap, attention_clip;
     float embedding_scale, residual_scale, logit_scale, logit_softcap, mlp_limit;
     moe_shape moe;
@@ -181,15 +181,17 @@ typedef enum {
     ATTENTION_NORM, ATTENTION_OUTPUT_NORM, MLP_NORM, MLP_OUTPUT_NORM, Q_NORM, K_NORM, FINAL_NORM, EMBED_NORM
 } norm_slot;
 typedef enum { CORRECTION, SINKS } vector_slot;
-enum { MATRICES_OF_LAYER = 9, NORMS_OF_LAYER = 6 };
+enum { MATRICES_OF_LAYER = 9, NORMS_OF_LAYER = 6, ADAPTED = 7 };  // the first ADAPTED matrices may have adapters
 
 typedef struct { matrix matrices[3]; } expert;  // gate, up, down
+typedef struct { matrix down, up; } low_rank;   // an adapter of one matrix; without data: there is none
 
 typedef struct {
     layer_shape shape;
     matrix matrices[MATRICES_OF_LAYER];
     norm norms[NORMS_OF_LAYER];
     expert *experts;
+    low_rank *adapters;  // ADAPTED for each adapter
     float *correction;  // added to the experts' scores for the choice alone, or NULL
     float *sinks;       // a head's score of seeing nothing, in powers of two, or NULL
 } layer;
@@ -229,6 +231,7 @@ typedef struct {
     activations shared;             // MAX_TOKENS rows
     activations *own;               // OWN_ROWS rows a thread
     float **scratch, **scores;      // a thread
+    float **low;                    // a thread: OWN_ROWS rows between the two matrices of an adapter
     int expert_width, shared_width;  // padded
     float *router_logits, *shared_gates;  // MAX_TOKENS rows
     float *expert_out;              // a row of hidden_width a pair, then MAX_TOKENS of the shared expert

@@ -36,8 +36,9 @@ static float *take_rows(model *m, int width) { return arena_take(&m->work, (size
 static int take_of_thread(model *m, int thread, int widest) {
     m->scratch[thread] = arena_take(&m->work, (size_t)widest * 4);
     m->scores[thread] = arena_take(&m->work, m->score_stride * MAX_QUERIES * 4);
+    m->low[thread] = arena_take(&m->work, (size_t)OWN_ROWS * (size_t)whole(m->shape.adapter_rank, GROUP) * 4);
     m->chain_tables[thread] = arena_take(&m->work, (size_t)(m->shape.context_length / BLOCK + 1 + TREE_BLOCKS) * 4);
-    return m->scratch[thread] && m->scores[thread] && m->chain_tables[thread] &&
+    return m->scratch[thread] && m->scores[thread] && m->low[thread] && m->chain_tables[thread] &&
            take_activations(m, &m->own[thread], (size_t)OWN_ROWS * (size_t)widest);
 }
 
@@ -93,10 +94,11 @@ static int take_work(model *m) {
     m->own = arena_take(&m->work, (size_t)s->threads * sizeof *m->own);
     m->scratch = arena_take(&m->work, (size_t)s->threads * sizeof *m->scratch);
     m->scores = arena_take(&m->work, (size_t)s->threads * sizeof *m->scores);
+    m->low = arena_take(&m->work, (size_t)s->threads * sizeof *m->low);
     m->chain_tables = arena_take(&m->work, (size_t)s->threads * sizeof *m->chain_tables);
     m->layers = arena_take(&m->work, (size_t)s->num_layers * sizeof *m->layers);
     if (!m->x || !m->branch || !m->q || !m->k || !m->v || !m->attended || !m->gate || !m->up || !m->rotaries || !m->own ||
-        !m->scratch || !m->scores || !m->chain_tables || !m->layers || !take_activations(m, &m->shared, (size_t)MAX_TOKENS * (size_t)widest))
+        !m->scratch || !m->scores || !m->low || !m->chain_tables || !m->layers || !take_activations(m, &m->shared, (size_t)MAX_TOKENS * (size_t)widest))
         return 0;
     for (int i = 0; i < s->threads; i++)
         if (!take_of_thread(m, i, widest)) return 0;
@@ -117,6 +119,8 @@ static int describe(model *m, const layer_shape *layers, const rotary_shape *rot
     m->final_norm = m->embed_norm = (norm){.kind = (norm_kind)s->norm_kind, .eps = s->norm_eps};
     for (int i = 0; i < s->num_layers; i++) {
         m->layers[i].shape = layers[i];
+        m->layers[i].adapters = arena_take(&m->work, (size_t)s->num_adapters * ADAPTED * sizeof(low_rank));
+        if (!m->layers[i].adapters) return 0;
         for (int slot = 0; slot < NORMS_OF_LAYER; slot++) m->layers[i].norms[slot] = m->final_norm;
         if (s->qk_norm == QK_PER_HEAD) m->layers[i].norms[Q_NORM].kind = m->layers[i].norms[K_NORM].kind = NORM_LAYER;
     }

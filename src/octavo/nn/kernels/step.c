@@ -60,9 +60,11 @@ void settle(const share *w, const norm *n) {
     }
 }
 
-void add_sublayer(const share *w, const matrix *m, const activations *a, const norm *n) {
+void add_sublayer(const share *w, const layer *l, matrix_slot slot, const activations *a, const norm *n) {
     const int adds = adds_to_x(w, n);
-    multiply_share(w, m, a, w->s->tokens, adds ? w->m->x : w->m->branch, (size_t)w->m->hidden_width, adds);
+    float *y = adds ? w->m->x : w->m->branch;
+    multiply_share(w, &l->matrices[slot], a, w->s->tokens, y, (size_t)w->m->hidden_width, adds);
+    adapt(w, l, slot, a, y, (size_t)w->m->hidden_width);
     settle(w, n);
 }
 
@@ -100,12 +102,15 @@ static void run_layer(const share *w, int index) {
     const norm *mlp_norm = norm_of(l, MLP_NORM);
     const int tokens = w->s->tokens, *forms = m->level->forms, parallel = m->shape.parallel;
     const matrix *q = &l->matrices[Q], *k = &l->matrices[K], *v = &l->matrices[V], *o = &l->matrices[O];
-    const int wanted = forms[q->encoding] | forms[k->encoding] | forms[v->encoding];
+    const int wanted = forms[q->encoding] | forms[k->encoding] | forms[v->encoding] | adapter_forms(w);
     const activations *a = prepared(w, m->x, m->hidden_width, NULL, tokens, norm_of(l, ATTENTION_NORM),
                                     wanted | (parallel && !mlp_norm ? feed_forms(w, l) : 0), NULL);
     multiply_share(w, q, a, tokens, m->q, (size_t)m->q_width, 0);
     multiply_share(w, k, a, tokens, m->k, (size_t)m->kv_width, 0);
     multiply_share(w, v, a, tokens, m->v, (size_t)m->kv_width, 0);
+    adapt(w, l, Q, a, m->q, (size_t)m->q_width);
+    adapt(w, l, K, a, m->k, (size_t)m->kv_width);
+    adapt(w, l, V, a, m->v, (size_t)m->kv_width);
     if (m->shape.attention_clip != 0.0f) {
         clip(w, q, m->q, m->q_width);
         clip(w, k, m->k, m->kv_width);
@@ -116,8 +121,8 @@ static void run_layer(const share *w, int index) {
     if (parallel && mlp_norm) feed_in(w, l, prepared(w, m->x, m->hidden_width, NULL, tokens, mlp_norm, feed_forms(w, l), NULL));
     attention(w, l, index);
     pool_barrier(m->pool);
-    a = prepared(w, m->attended, m->q_width, NULL, tokens, NULL, forms[o->encoding], NULL);
-    add_sublayer(w, o, a, norm_of(l, ATTENTION_OUTPUT_NORM));
+    a = prepared(w, m->attended, m->q_width, NULL, tokens, NULL, forms[o->encoding] | adapter_forms(w), NULL);
+    add_sublayer(w, l, O, a, norm_of(l, ATTENTION_OUTPUT_NORM));
     pool_barrier(m->pool);
     if (!parallel) {
         feed_in(w, l, prepared(w, m->x, m->hidden_width, NULL, tokens, mlp_norm, feed_forms(w, l), NULL));

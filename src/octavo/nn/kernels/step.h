@@ -9,6 +9,7 @@ typedef struct {  // the same fields in the same order as binding.Step
     int32_t tokens, wanted, table_width;
     const int32_t *token, *row, *position;  // (tokens,): id, index of its row's block table, position
     const int32_t *slot;                    // (tokens,): where in its row's blocks its key and value go
+    const int32_t *adapter;                 // (tokens,) or NULL: the adapter of its row, or -1
     const int32_t *parent;                  // (tokens,) or NULL: of a tree's token the one before it, its own if first; or -1
     const int32_t *tables;                  // (rows, table_width) block ids
     const int32_t *wanted_tokens;           // (wanted,) ascending indices into the tokens
@@ -27,8 +28,12 @@ const activations *prepared(const share *w, const float *x, int width, const int
 // y = m a on this thread's panels, or y += m a.
 void multiply_share(const share *w, const matrix *m, const activations *a, int tokens, float *y, size_t stride, int add);
 
-// x += m a, normalised and scaled as the layer has it; ends without a barrier.
-void add_sublayer(const share *w, const matrix *m, const activations *a, const norm *n);
+// x += the layer's matrix times a, normalised and scaled as the layer has it; ends without a barrier.
+void add_sublayer(const share *w, const layer *l, matrix_slot slot, const activations *a, const norm *n);
+
+// y += what the tokens' adapters add to the product with the layer's matrix, on this thread's panels; it reads these forms.
+void adapt(const share *w, const layer *l, matrix_slot slot, const activations *a, float *y, size_t stride);
+int adapter_forms(const share *w);
 
 // The same for a sublayer that writes itself: to x (adding) if `adds_to_x`, else to the branch, and then settles.
 int adds_to_x(const share *w, const norm *n);

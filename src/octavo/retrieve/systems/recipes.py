@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from octavo.fetching.sources import DEFAULT_ENCODER
 from octavo.train.recipe import Count, DataSettings, OptimizerSettings, ScheduleSettings, Section, TrainingSettings
+from octavo.train.seq2seq.recipe import FreshSettings
 
 
 class QuestionData(Section):
@@ -32,24 +33,6 @@ class RetrieverSettings(Section):
     """How many are read for a question."""
     rate_scale: Annotated[float, Field(ge=0)] = 0.002
     """What the learning rate is multiplied by for the question encoder, which begins trained."""
-
-
-class FreshSettings(Section):
-    """The sizes of a fresh T5 (v1.1: gated, untied), with a vocabulary of its own."""
-
-    num_layers: Count = 2
-    """Of the encoder and of the decoder."""
-    hidden_size: Count = 128
-    num_heads: Count = 4
-    intermediate_size: Count = 256
-    vocab_size: Annotated[int, Field(ge=358)] = 1024
-    """Tokens of a byte-level BPE that is learnt from the text."""
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> Self:
-        if self.hidden_size % self.num_heads:
-            raise ValueError(f"num_heads {self.num_heads} must divide hidden_size {self.hidden_size}")
-        return self
 
 
 class GeneratorSettings(FreshSettings):

@@ -30,11 +30,10 @@ from octavo.models.torch_tensors import from_torch
 from octavo.models.transformer import Transformer
 from octavo.progress import track
 from octavo.retrieve.systems.code_corpus import Function, read_functions
-from octavo.retrieve.systems.order import Shuffled
 from octavo.retrieve.systems.recipes import CodeRecipe
 from octavo.retrieve.systems.torch_codet5p import CODE, CODE_TOKENS, MATCHING, TEXT, TEXT_TOKENS, CodeT5p, search
-from octavo.retrieve.systems.torch_training import fresh_t5
 from octavo.text.tokenizer import Tokenizer
+from octavo.train.data import Shuffled
 from octavo.train.metrics import Event, Noted
 from octavo.train.objectives.objective import Batch
 from octavo.train.run import Prepared, RunResult, run_training
@@ -68,7 +67,7 @@ def train_codet5p(
         trainer = Trainer(
             model,
             CodeObjective(model, [*training, *held_out], lengths),
-            Shuffled(len(training), recipe.training.seed),
+            Shuffled(range(len(training)), recipe.training.seed),
             folder=run.path,
             optimizer=recipe.optimizer,
             schedule=recipe.schedule,
@@ -93,8 +92,8 @@ def split(functions: Sequence[Function], held_out: float) -> tuple[list[Function
 
 
 def fresh(recipe: CodeRecipe, tokenizer: Tokenizer) -> CodeT5p:
-    """A model with fresh weights, its output tied as CodeT5+'s is."""
-    config = fresh_t5(recipe.model, tokenizer.vocab_size)
+    """A model with fresh weights."""
+    config = recipe.model.transformer(tokenizer.vocab_size)
     model = Transformer(config, seed=recipe.training.seed)
     generator = torch.Generator().manual_seed(recipe.training.seed)
     heads = nn.Linear(config.hidden_size, WIDTH), nn.Linear(config.hidden_size, 2)

@@ -31,14 +31,19 @@ async def retrieve_model(model_id: str, request: Request) -> dict[str, Any]:
 
 
 def _described(entry: Entry, created: int) -> dict[str, Any]:
-    """loaded, context_length (null while it is not loaded) and parameters are ours, the rest is OpenAI's."""
-    summary = entry.summary
+    """loaded, context_length (null while it is not loaded) and parameters are ours, the rest is OpenAI's.
+
+    parent: of an adapter, the model that it belongs to, as vLLM has it.
+    """
+    holder = entry if entry.base is None else entry.base
+    summary = holder.summary
     return {
         "id": entry.name,
         "object": "model",
         "created": created,
         "owned_by": "octavo",
-        "loaded": entry.model is not None,
-        "context_length": None if entry.model is None else entry.model.context_length,
+        "loaded": holder.model is not None,
+        "context_length": None if holder.model is None else holder.model.context_length,
         "parameters": None if summary is None else summary.parameters,
+        **({} if entry.base is None else {"parent": holder.name}),
     }

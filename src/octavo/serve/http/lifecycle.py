@@ -54,6 +54,8 @@ class Server(uvicorn.Server):
         self.serving: Serving = app.state.serving
         for name, (load, reference) in (on_demand or {}).items():
             self.serving.models.on_demand(name, load, reference)
+        for name, base in settings.adapters:
+            self.serving.models.adapter(name, base)
         self.failure: BaseException | None = None
         self._listener = listener
         self._settings = settings

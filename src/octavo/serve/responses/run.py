@@ -20,6 +20,8 @@ from octavo.serve.serving import Serving, stopping
 class Cancelled(Exception):
     """The response was told to stop."""
 
+    code = "cancelled"
+
 
 class ResponseRun:
     """kept: called when it has ended, to keep what it made. begun: called when it has begun, before the answer."""

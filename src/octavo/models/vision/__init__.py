@@ -1,0 +1,1 @@
+"""Language models that see: an image encoder, a projector and a decoder, read from one folder."""

@@ -1,0 +1,78 @@
+"""Answers that a reader keeps honest: it marks the exact span, or says that there is none; a chat model only phrases.
+
+What the chat model says stays where it says what the span says and passes the check of `grounded.py`; otherwise the
+span's own sentence is quoted. The reader ranks passages, too: by how surely each answers the question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from octavo.generate.lm import LanguageModel
+from octavo.generate.tasks.reading import SHIPPED, Answer, Reader
+from octavo.metrics.answers import normalised
+from octavo.retrieve import grounded
+from octavo.retrieve.grounded import REFUSAL, Citation, GroundedAnswer
+from octavo.retrieve.stores.store import Hit
+from octavo.retrieve.support import sentences
+
+__all__ = ["SHIPPED", "Answer", "Reader", "answer", "rerank"]
+
+SHARE = 0.5
+"""The weight of the reader's score in the rank of a passage; the search's own has the rest."""
+DEPTH = 20
+"""Passages that are ranked anew."""
+
+
+def answer(model: LanguageModel, question: str, hits: Sequence[Hit], reader: Reader) -> GroundedAnswer:
+    """Answer a question from passages, best first. No model is asked where the reader finds no answer in them."""
+    if not hits or not reader.knows(question):
+        return grounded.answer(model, question, hits)
+    read = reader.answer(question, [hit.passage.text for hit in hits])
+    if not read.answered:
+        return GroundedAnswer(REFUSAL, answered=False, hits=tuple(hits), no_answer_score=read.no_answer_score)
+    ordered = [hits[read.passage], *hits[: read.passage], *hits[read.passage + 1 :]]
+    span = grounded.cited(1, ordered[0].passage, read.start, read.end)
+    phrased = grounded.answer(model, question, ordered)
+    if phrased.quoted or not phrased.answered or not says(phrased.text, span.text):
+        phrased = replace(quoted(span, ordered), unsupported=phrased.unsupported, left_out=phrased.left_out)
+    return replace(phrased, span=span, no_answer_score=read.no_answer_score)
+
+
+def says(text: str, span: str) -> bool:
+    """Whether an answer's text has the span's words, one after another."""
+    return f" {normalised(span)} " in f" {normalised(text)} "
+
+
+def quoted(span: Citation, hits: Sequence[Hit]) -> GroundedAnswer:
+    """The span with the sentence around it, as the answer."""
+    passage = hits[span.number - 1].passage
+    start, end = span.start - passage.place.start, span.end - passage.place.start
+    around = [place for place in sentences(passage.text) if place[0] < end and place[1] > start]
+    first, last = min([start, *(place[0] for place in around)]), max([end, *(place[1] for place in around)])
+    citation = grounded.cited(span.number, passage, first, last)
+    said = " ".join(citation.text.split())
+    return GroundedAnswer(f"“{said}” [{span.number}]", True, (citation,), quoted=True, hits=tuple(hits))
+
+
+def rerank(reader: Reader, question: str, hits: Sequence[Hit], share: float = SHARE) -> list[Hit]:
+    """The first `DEPTH` hits in a new order: by the search's score and the reader's, each from 0 to 1 among them."""
+    head, rest = list(hits[:DEPTH]), list(hits[DEPTH:])
+    if len(head) < 2 or not reader.knows(question):
+        return [*head, *rest]
+    found = np.array([hit.score for hit in head], np.float32)
+    read = reader.relevance(question, [hit.passage.text for hit in head])
+    scores = (1 - share) * scaled(found) + share * scaled(read)
+    order = sorted(range(len(head)), key=lambda index: (-scores[index], head[index].passage.id))
+    ranked = [Hit(head[index].passage, float(1 + scores[index])) for index in order]
+    return [*ranked, *rest]
+
+
+def scaled(scores: np.ndarray) -> np.ndarray:
+    """Scores as parts of the way from their least to their greatest."""
+    low, high = scores.min(), scores.max()
+    result: np.ndarray = (scores - low) / max(high - low, 1e-9)
+    return result
