@@ -40,6 +40,10 @@ def make_runner(
         raise UnsupportedError(
             f"{checkpoint.name} is an encoder ({checkpoint.family}), which writes no text; use `octavo embed`"
         )
+    if checkpoint.score is not None:
+        raise UnsupportedError(
+            f"{checkpoint.name} scores texts ({checkpoint.family} for classification); use `octavo rerank`"
+        )
     if checkpoint.config.memory is not None:
         raise EncoderDecoderError(
             f"{checkpoint.name} is an encoder-decoder ({checkpoint.family}), which reads a source; `octavo run`, or "
