@@ -1,11 +1,9 @@
-"""The one part of the build that is not declared in pyproject.toml: an optional C library without Python.h.
+"""What of the build is not declared in pyproject.toml: an optional C library without Python.h, and the manual.
 
 Without a compiler the package installs all the same, and runs on torch. Environment of the build:
 OCTAVO_REQUIRE_KERNELS=1 makes a failed compilation fatal (continuous integration, releases).
-OCTAVO_SANITIZE=1 builds with AddressSanitizer and UBSan; to run the kernels' tests under them:
-    OCTAVO_SANITIZE=1 python setup.py build_ext --inplace --force
-    LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \\
-        pytest tests/nn/kernels tests/models/test_compiled.py
+OCTAVO_SANITIZE=address builds with AddressSanitizer and UBSan, =thread with ThreadSanitizer; `make sanitize` runs the
+kernels' tests under them.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 FOLDER = Path("src/octavo/nn/kernels")
 FLAGS = [
@@ -30,7 +29,14 @@ FLAGS = [
     "-Wno-psabi",
     "-Wno-unknown-pragmas",
 ]
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"]
+SANITIZERS = {
+    "address": [
+        "-fsanitize=address,undefined",
+        "-fno-sanitize=null,object-size",  # the address sanitizer sees both, and they double the time to compile
+        "-fno-sanitize-recover=undefined",
+    ],
+    "thread": ["-fsanitize=thread"],
+}
 
 OF_FILES = {"level_c.c": ["-O1"]}
 """Further flags: of emulated vectors the optimiser makes a minute's work, for the level that need not be fast."""
@@ -70,7 +76,21 @@ class BuildInParallel(build_ext):
         super().build_extension(ext)
 
 
-sanitizers = SANITIZERS if os.environ.get("OCTAVO_SANITIZE") == "1" else []
+class BuildWithManual(build_py):
+    """The package's own documents, which the server shows, are those of docs/, without the log and the pictures."""
+
+    def run(self) -> None:
+        """Build, then copy them."""
+        super().run()
+        for page in sorted(Path("docs").rglob("*.md")):
+            if not self.editable_mode and page.name != "log.md":
+                place = Path(self.build_lib, "octavo/manual", page.relative_to("docs"))
+                place.parent.mkdir(parents=True, exist_ok=True)
+                self.copy_file(str(page), str(place))
+
+
+wanted = os.environ.get("OCTAVO_SANITIZE")
+sanitizers = [*SANITIZERS[wanted], "-fno-omit-frame-pointer", "-g", "-O1"] if wanted else []
 kernels = Extension(
     "octavo.nn.kernels._kernels",
     sources=[str(path) for path in sorted(FOLDER.glob("*.c"))],
@@ -81,5 +101,7 @@ kernels = Extension(
     py_limited_api=True,
 )
 setup(
-    ext_modules=[kernels], cmdclass={"build_ext": BuildInParallel}, options={"bdist_wheel": {"py_limited_api": "cp311"}}
+    ext_modules=[kernels],
+    cmdclass={"build_ext": BuildInParallel, "build_py": BuildWithManual},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -252,6 +252,11 @@ def test_functions_are_short() -> None:
     assert statistics.median(row[0] for row in lengths) <= 20
 
 
+def test_a_family_is_a_row() -> None:
+    rows = [module for module in modules(SOURCE) if "families" in module.parts and module.parts[-1] != "__init__"]
+    assert statistics.median(module.text.count("\n") for module in rows) <= 60
+
+
 def test_every_file_says_what_it_is() -> None:
     silent = [m.name for m in modules(SOURCE) if m.text.strip() and not ast.get_docstring(m.tree)]
     assert silent == []

@@ -45,7 +45,8 @@ def test_blocks_equal_the_reference_bit_for_bit(encoding: WrittenEncoding, scale
 EXPORTED = (
     "llama", "llama-tied", "llama-biases", "llama-head-dim", "llama-llama3", "llama-linear", "qwen2", "qwen3", "gpt2",
     "phi3", "phi", "gpt_neox", "gemma", "gemma3-scaled-by-head", "olmo2", "mixtral", "starcoder2-plain", "bloom",
-    "nemotron", "arcee", "exaone4",
+    "nemotron", "arcee", "exaone4", "granite", "gpt_oss-yarn", "gpt_oss-plain", "llama-yarn", "olmo3", "olmo3-scaled",
+    "dots1-plain", "glm4_moe", "deepseek_v2", "deepseek_v3",
 )  # fmt: skip
 
 
@@ -104,7 +105,7 @@ def test_matrices_have_the_encoding_and_vectors_stay_exact(
     assert np.array_equal(stored, quants.dequantize(quants.quantize(exact, kind), kind))
 
 
-@pytest.mark.parametrize("name", ["gptj", "deepseek_v3", "llama-yarn", "granite", "gpt_oss"])
+@pytest.mark.parametrize("name", ["gptj", "deepseek_v3-yarn", "llama-dynamic", "dots1", "gpt_oss"])
 def test_what_a_file_cannot_say_is_refused_before_it_is_written(
     name: str, tiny: Tiny, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:

@@ -62,6 +62,25 @@ def test_internlm2_is_a_llama_under_other_names(tiny: Tiny, tmp_path: Path) -> N
     assert all(torch.equal(again[name], saved[name]) for name in saved)
 
 
+def test_minicpm_is_a_granite_by_other_words(tiny: Tiny, tmp_path: Path) -> None:
+    folder, peer = tiny("granite-minicpm")
+    raw = json.loads((folder / "config.json").read_text())
+    scales = {"scale_emb": 12.0, "scale_depth": 1.4, "dim_model_base": 32}
+    kept = {
+        key: value for key, value in raw.items() if "multi" not in key and key not in ("logits_scaling", "mlp_bias")
+    }
+    (tmp_path / "config.json").write_text(json.dumps({**kept, **scales, "model_type": "minicpm"}))
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    checkpoint = open_checkpoint(tmp_path)
+    tokens = torch.randint(0, 160, (2, 40), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = peer(tokens).logits
+    ours = Transformer.from_checkpoint(checkpoint).requires_grad_(False)(tokens)
+    assert float((ours - expected).abs().max()) <= 1e-4
+    save_checkpoint(tmp_path / "saved", checkpoint.config, "minicpm", checkpoint.tensors, None, GenerationDefaults())
+    assert open_checkpoint(tmp_path / "saved").config == checkpoint.config
+
+
 @pytest.mark.parametrize("label", SHAPES)
 def test_a_published_size_of_gpt3_has_the_parameters_that_it_is_called_after(label: str) -> None:
     count = sum(math.prod(shape) for shape in parameter_shapes(shaped(label)).values())

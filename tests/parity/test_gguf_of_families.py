@@ -57,6 +57,14 @@ VARIANTS = {
     "olmoe": gguf.MODEL_ARCH.OLMOE,
     "granitemoeshared": gguf.MODEL_ARCH.GRANITE_MOE,
     "gpt_oss-plain": gguf.MODEL_ARCH.GPT_OSS,
+    "gpt_oss-yarn": gguf.MODEL_ARCH.GPT_OSS,
+    "olmo3": gguf.MODEL_ARCH.OLMO2,
+    "olmo3-scaled": gguf.MODEL_ARCH.OLMO2,
+    "dots1-plain": gguf.MODEL_ARCH.DOTS1,
+    "glm4_moe": gguf.MODEL_ARCH.GLM4_MOE,
+    "deepseek_v2": gguf.MODEL_ARCH.DEEPSEEK2,
+    "deepseek_v3": gguf.MODEL_ARCH.DEEPSEEK2,
+    "deepseek_v3-published-yarn": gguf.MODEL_ARCH.DEEPSEEK2,
 }
 PERMUTED = (
     gguf.MODEL_ARCH.SMOLLM3, gguf.MODEL_ARCH.GRANITE, gguf.MODEL_ARCH.OLMO, gguf.MODEL_ARCH.ARCEE,
@@ -113,6 +121,7 @@ RENAMED = {
     "embed_out.weight": "output.weight", "self_attn.sinks": "attn_sinks.weight",
     "block_sparse_moe.input_gate": "ffn_gate_exps", "block_sparse_moe.input_up": "ffn_up_exps",
     "shared_mlp.input_gate": "ffn_gate_shexp", "shared_mlp.input_up": "ffn_up_shexp",
+    "mlp.gate.e_score_correction_bias": "exp_probs_b.bias",
     "mlp.experts.gate_proj.bias": "ffn_gate_exps.bias", "mlp.experts.up_proj.bias": "ffn_up_exps.bias",
 }  # fmt: skip
 """Names that the converter makes itself."""
@@ -132,7 +141,7 @@ def gguf_name(name: str, names: Any) -> str:
     return found
 
 
-def write(path: Path, folder: Path, arch: int, extra: dict[str, float]) -> None:
+def write(path: Path, folder: Path, arch: int, extra: dict[str, Any], *, cut: bool = False) -> None:
     config = open_checkpoint(folder).config
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[arch])
     writer.add_context_length(config.context_length)
@@ -146,15 +155,18 @@ def write(path: Path, folder: Path, arch: int, extra: dict[str, float]) -> None:
         writer.add_rope_freq_base(config.rope.theta)
         writer.add_rope_dimension_count(config.rope.rotary_dim)
         writer.add_key_length(config.attention.head_dim)
-        writer.add_value_length(config.attention.head_dim)
+        latent = config.attention.latent
+        writer.add_value_length(config.attention.head_dim if latent is None else latent.value_dim)
     if config.moe is not None:
         writer.add_expert_count(config.moe.num_experts)
         writer.add_expert_used_count(config.moe.experts_per_token)
     for key, value in extra.items():
-        kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}
+        kinds: dict[Any, Any] = {
+            bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string
+        }  # fmt: skip
         kinds[type(value)](f"{gguf.MODEL_ARCH_NAMES[arch]}.{key}", value)
     names = gguf.get_tensor_name_map(arch, config.num_layers)
-    for name, values in hub_tensors(folder, arch).items():
+    for name, values in (cut_in_two(folder, config) if cut else hub_tensors(folder, arch)).items():
         writer.add_tensor(gguf_name(name, names), np.ascontiguousarray(converted(name, values, arch, config)))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -162,7 +174,26 @@ def write(path: Path, folder: Path, arch: int, extra: dict[str, float]) -> None:
     writer.close()
 
 
-EXTRA: dict[str, dict[str, float]] = {
+YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 32}
+GROUPED: dict[str, Any] = {
+    "expert_feed_forward_length": 32, "expert_shared_count": 2, "leading_dense_block_count": 1,
+    "expert_weights_scale": 1.5, "expert_weights_norm": True, "expert_gating_func": 2,
+}  # fmt: skip
+BY_GROUP = {"expert_group_count": 2, "expert_group_used_count": 1}
+SOFTMAX = {**GROUPED, "expert_gating_func": 1, "expert_weights_norm": False}
+RANKS = {"attention.kv_lora_rank": 32, "attention.q_lora_rank": 24}
+FOUR_GROUPS = {"expert_group_count": 4, "expert_group_used_count": 2}
+EXTRA: dict[str, dict[str, Any]] = {
+    "gpt_oss-yarn": {"expert_feed_forward_length": 112, "attention.sliding_window": 8, **YARN},
+    "olmo3": {"attention.sliding_window": 8},
+    "olmo3-scaled": {"attention.sliding_window": 8, **YARN},
+    "dots1-plain": {**GROUPED, **BY_GROUP},
+    "glm4_moe": {**GROUPED, **BY_GROUP},
+    "deepseek_v2": {**SOFTMAX, **RANKS, **FOUR_GROUPS},
+    "deepseek_v3": {**GROUPED, **RANKS, **FOUR_GROUPS},
+    "deepseek_v3-published-yarn": {
+        **GROUPED, **RANKS, **YARN, "rope.scaling.yarn_log_multiplier": 0.1
+    },
     "granite": {"attention.scale": 0.2, "embedding_scale": 3.0, "residual_scale": 0.5, "logit_scale": 1.5},
     "gemma2-scaled-by-head": {
         "attention.sliding_window": 8, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 5.0
@@ -193,6 +224,28 @@ def test_a_file_gives_the_logits_of_its_source(name: str, tiny: Tiny, tmp_path: 
         expected = peer(tokens).logits
     ours = Transformer.from_checkpoint(checkpoint).requires_grad_(False)(tokens)
     assert float((ours - expected).abs().max()) <= 1e-4
+
+
+def cut_in_two(folder: Path, config: TransformerConfig) -> dict[str, NDArray[np.float32]]:
+    """Latent attention's second matrix as newer converters write it: keys, turned, and values, apart."""
+    latent, tensors = config.attention.latent, hub_tensors(folder, gguf.MODEL_ARCH.DEEPSEEK2)
+    assert latent is not None
+    for name in [name for name in tensors if "kv_b_proj" in name]:
+        heads = tensors.pop(name).reshape(config.attention.num_heads, -1, latent.kv_rank)
+        tensors[name.replace("kv_b", "k_b")] = heads[:, : -latent.value_dim].swapaxes(1, 2)
+        tensors[name.replace("kv_b", "v_b")] = heads[:, -latent.value_dim :]
+    return tensors
+
+
+def test_a_newer_deepseek_file_is_the_same_model(tiny: Tiny, tmp_path: Path) -> None:
+    folder, _ = tiny("deepseek_v3")
+    widths = {"attention.key_length_mla": 24, "attention.value_length_mla": 12}
+    extra = {**EXTRA["deepseek_v3"], **widths}
+    write(tmp_path / "tiny.gguf", folder, gguf.MODEL_ARCH.DEEPSEEK2, extra, cut=True)
+    ours, source = open_checkpoint(tmp_path / "tiny.gguf"), open_checkpoint(folder)
+    assert ours.config == source.config
+    for name, tensor in source.tensors.items():
+        assert np.array_equal(ours.tensors[name].dequantize(), tensor.dequantize()), name
 
 
 def test_an_internlm2_file_is_a_llama_of_another_name(tiny: Tiny, tmp_path: Path) -> None:

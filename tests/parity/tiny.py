@@ -110,6 +110,9 @@ VARIANTS: dict[str, Variant] = {
     "granite": _like_llama(
         "granite", attention_multiplier=0.2, embedding_multiplier=3.0, residual_multiplier=0.5, logits_scaling=1.5
     ),
+    "granite-minicpm": _like_llama(
+        "granite", attention_multiplier=0.25, embedding_multiplier=12.0, residual_multiplier=0.7, logits_scaling=2.0
+    ),
     "phi3": _like_llama("phi3"),
     "phi3-longrope": _like_llama("phi3", original_max_position_embeddings=5, rope_parameters={
         "rope_type": "longrope", "rope_theta": 500.0, "original_max_position_embeddings": 5, "attention_factor": 1.1,
@@ -309,6 +312,16 @@ VARIANTS |= {
             },
         },
     ),
+    "deepseek_v3-published-yarn": Variant(
+        "deepseek_v3",
+        {
+            **DEEPSEEK,
+            "n_group": 1,
+            "topk_group": 1,
+            "q_lora_rank": 24,
+            "rope_parameters": {"rope_theta": 5000.0, **YARN, "mscale": 1.0, "mscale_all_dim": 1.0},
+        },
+    ),
     "deepseek_v2": Variant(
         "deepseek_v2",
         {
@@ -331,6 +344,21 @@ VARIANTS |= {
     ),
     "glm4_moe": _like_llama("glm4_moe", **GROUPED, head_dim=24, attention_bias=True, use_qk_norm=True),
     "dots1": _like_llama("dots1", **GROUPED, sliding_window=8, max_window_layers=2),
+    "ministral": _like_llama(
+        "ministral", sliding_window=8, layer_types=["full_attention", "sliding_attention"] * 2, head_dim=24
+    ),
+    "cwm": _like_llama("cwm", sliding_window=8, head_dim=24, rope_parameters={"rope_theta": 500.0, **LLAMA3}),
+    "youtu": Variant(
+        "youtu",
+        {**{k: v for k, v in DEEPSEEK.items() if k not in GROUPED}, "q_lora_rank": 24, "pad_token_id": None},
+    ),
+    "hyperclovax": _like_llama(
+        "hyperclovax", attention_multiplier=0.2, embedding_multiplier=3.0, residual_multiplier=0.5, logits_scaling=0.5
+    ),
+    "hyperclovax-pre": _like_llama("hyperclovax", use_post_norm=False),
+    "jais2": Variant("jais2", {**NAMED_SIZES, "num_key_value_heads": 2}),
+    "internlm3": _like_llama("internlm3", head_dim=24, attention_bias=True, mlp_bias=True),
+    "dots1-plain": _like_llama("dots1", **GROUPED, sliding_window=None, norm_topk_prob=True),
     "gpt_oss": _like_llama(
         "gpt_oss",
         num_local_experts=5,
@@ -338,6 +366,14 @@ VARIANTS |= {
         sliding_window=8,
         head_dim=16,
         swiglu_limit=1.0,
+        rope_parameters={"rope_theta": 500.0, **YARN, "truncate": False},
+    ),
+    "gpt_oss-yarn": _like_llama(
+        "gpt_oss",
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        sliding_window=8,
+        head_dim=16,
         rope_parameters={"rope_theta": 500.0, **YARN, "truncate": False},
     ),
     "gpt_oss-plain": _like_llama(
@@ -364,7 +400,7 @@ def make_tiny(name: str, folder: Path, *, seed: int = 0) -> PreTrainedModel:
     """The peer's model of a variant, saved to `folder` and loaded from there again, so that names are tested too."""
     variant = VARIANTS[name]
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(variant.model_type, **{**variant.config, **NO_PADDING_ID})
+    config = AutoConfig.for_model(variant.model_type, **{**NO_PADDING_ID, **variant.config})
     model = AutoModelForCausalLM.from_config(config, attn_implementation=variant.attention)
     jitter(model, seed)
     model.save_pretrained(folder)

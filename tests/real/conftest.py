@@ -52,11 +52,11 @@ class RunningServer:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., RunningServer]]:
-    """Start servers: serve(model, ..., port=0, api_key=None)."""
+    """Start servers: serve(model, ..., port=0, api_key=None, folders=())."""
     running = []
 
-    def start(*models: LanguageModel, port: int = 0, api_key: str | None = None) -> RunningServer:
-        running.append(RunningServer(models, ServerSettings(port=port, api_key=api_key)))
+    def start(*models: LanguageModel, port: int = 0, **settings: Any) -> RunningServer:
+        running.append(RunningServer(models, ServerSettings(port=port, **settings)))
         return running[-1]
 
     yield start

@@ -23,6 +23,7 @@ from octavo.cli.configuring.defaults import default_map
 from octavo.cli.configuring.show import config
 from octavo.cli.documents import ask, index, search
 from octavo.cli.embed import embed, rerank
+from octavo.cli.evaluating import evaluations
 from octavo.cli.examining.catalogue import catalogue
 from octavo.cli.examining.doctor import doctor
 from octavo.cli.examining.fit import fit
@@ -34,6 +35,8 @@ from octavo.cli.run import run
 from octavo.cli.running import feedback, ps, stop
 from octavo.cli.serve import serve
 from octavo.cli.systems.asking import fid, rag
+from octavo.cli.systems.caption import caption
+from octavo.cli.systems.code import code
 from octavo.cli.systems.retro import retro
 from octavo.cli.train import train
 from octavo.errors import OctavoError, nearest
@@ -96,12 +99,15 @@ app.command("ps")(ps)
 app.command("stop")(stop)
 app.command("feedback")(feedback)
 app.command("bench")(bench)
+app.add_typer(evaluations, name="eval")
 app.command("embed")(embed)
 app.command("rerank")(rerank)
+app.command("caption")(caption)
 app.command("doctor")(doctor)
 app.add_typer(rag, name="rag")
 app.add_typer(fid, name="fid")
 app.add_typer(retro, name="retro")
+app.add_typer(code, name="code")
 app.add_typer(config, name="config")
 
 

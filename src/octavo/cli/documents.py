@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from octavo.retrieve.grounded import GroundedAnswer
     from octavo.retrieve.indexing import Report
     from octavo.retrieve.library import Library
+    from octavo.retrieve.reader import Reader
     from octavo.retrieve.search import TextEncoder
     from octavo.retrieve.stores.store import Hit, Place, Vectors
 
@@ -29,6 +30,13 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The documents: a
 Index = Annotated[
     str | None, typer.Option("--index", metavar="PLACE", help="A file or a postgresql:// address for the index.")
 ]
+StoreKind = Annotated[
+    str | None,
+    typer.Option(
+        "--store", metavar="KIND", help="sqlite (default), chroma, qdrant, lance, or a postgresql:// address."
+    ),
+]
+Exact = Annotated[bool, typer.Option("--exact", help="Compare every vector, however many there are.")]
 Encoder = Annotated[
     str | None, typer.Option("--encoder", metavar="MODEL", help="Finds by meaning; none: by words alone.")
 ]
@@ -55,6 +63,7 @@ def index(
     chunk: Chunk = None,
     overlap: Overlap = None,
     index: Index = None,
+    store: StoreKind = None,
     snapshot: Annotated[
         str | None, typer.Option("--snapshot", metavar="FILE", help="Then copy the index to FILE.")
     ] = None,
@@ -73,7 +82,7 @@ def index(
 
       octavo index papers/ --encoder none --snapshot papers.sqlite3
     """
-    with _library(folder, encoder, rebuild, index) as library:
+    with _library(folder, encoder, rebuild, index, store) as library:
         report = _update(library, chunk, overlap)
         if snapshot is not None:
             _copy(library, Path(snapshot))
@@ -95,6 +104,8 @@ def search(
     encoder: Encoder = None,
     rebuild: Rebuild = False,
     index: Index = None,
+    store: StoreKind = None,
+    exact: Exact = False,
     as_json: given.AsJson = False,
 ) -> None:
     """Find the passages of a folder that fit a question best, after indexing what changed.
@@ -107,14 +118,13 @@ def search(
 
       octavo search papers/ "late interaction" --where type=pdf -k 3 --json
     """
-    with _library(folder, encoder, rebuild, index) as library:
+    with _library(folder, encoder, rebuild, index, store) as library:
         _update(library, None, None)
+        finder = replace(library.search, exact=exact)
         if hyde is None:
-            hits = library.search.find(query, count, mode=mode, where=_filter(where))
+            hits = finder.find(query, count, mode=mode, where=_filter(where))
         else:
-            hits = library.search.find_with(
-                _made_up(library, query, hyde), query, count, mode or "hybrid", _filter(where)
-            )
+            hits = finder.find_with(_made_up(library, query, hyde), query, count, mode or "hybrid", _filter(where))
         if as_json:
             typer.echo(json.dumps([_row(hit) for hit in hits], ensure_ascii=False))
         else:
@@ -122,8 +132,8 @@ def search(
 
 
 def ask(
-    folder: Folder,
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What the documents are to answer.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The documents; left out with --web.")],
+    question: Annotated[str | None, typer.Argument(metavar="QUESTION", help="What they are to answer.")] = None,
     model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help=given.MODEL_HELP)] = DEFAULT_MODEL,
     url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Ask the model of this server.")] = None,
     api_key_file: Annotated[
@@ -138,6 +148,14 @@ def ask(
     overlap: Overlap = None,
     rebuild: Rebuild = False,
     index: Index = None,
+    store: StoreKind = None,
+    web: Annotated[bool, typer.Option("--web", help="Ask pages of the web; the question is the one argument.")] = False,
+    web_search: Annotated[
+        str | None, typer.Option("--search", metavar="SEARCH", help="For --web: searxng:URL, brave, or site:URL.")
+    ] = None,
+    scorer: Annotated[
+        str, typer.Option("--scorer", metavar="NAME", help="For --web: poe, noisy-channel, rag, or direct.")
+    ] = "poe",
     as_json: given.AsJson = False,
 ) -> None:
     """Answer a question from a folder's documents, each sentence with what it rests on.
@@ -153,26 +171,63 @@ def ask(
       octavo ask papers/ "What does the third chapter prove?" --where type=pdf --json
 
       octavo ask docs/ "Who wrote this?" --url http://127.0.0.1:8000/v1
+
+      octavo ask docs/ "Who wrote this?" --store chroma --chunk 1000 --overlap 20 -k 4
+
+      octavo ask --web "When does the museum open?" --search searxng:http://127.0.0.1:8888
     """
-    with _library(folder, encoder, rebuild, index) as library:
+    from octavo.errors import OctavoError
+    from octavo.retrieve.reader import DEPTH, answer, rerank
+
+    if web:
+        _ask_web(folder if question is None else None, question, model, url, web_search, scorer, count, as_json)
+        return
+    if question is None:
+        raise OctavoError("a folder and a question are needed, in this order; --web asks without a folder")
+    with _library(folder, encoder, rebuild, index, store) as library, _reader(reader) as reads:
         _update(library, chunk, overlap)
-        hits = library.search.find(question, count, mode=mode, where=_filter(where))
-    loaded = _load_model(model, url, api_key_file)
+        hits = library.search.find(question, max(count, DEPTH), mode=mode, where=_filter(where))
+        hits = rerank(reads, question, hits)[:count]
+        loaded = _load_model(model, url, api_key_file)
+        try:
+            found = answer(loaded, question, hits, reads)
+        finally:
+            loaded.close()
+    if as_json:
+        typer.echo(json.dumps(_answer_row(found, hits), ensure_ascii=False))
+    else:
+        _print_answer(found, hits)
+
+
+def _ask_web(
+    asked: Path | None,
+    extra: str | None,
+    model: str,
+    url: str | None,
+    search: str | None,
+    scorer: str,
+    count: int,
+    as_json: bool,
+) -> None:
+    from octavo.cli.systems.web import ask_web
+    from octavo.errors import OctavoError
+
+    if asked is None:
+        raise OctavoError(f"--web takes the question alone, and {extra!r} came second; quote the question")
+    loaded = _load_model(model, url, None)
     try:
-        answered = _answered(loaded, question, hits, reader)
+        ask_web(loaded, str(asked), search, scorer, count, as_json)
     finally:
         loaded.close()
-    if as_json:
-        typer.echo(json.dumps(_answer_row(answered, hits), ensure_ascii=False))
-    else:
-        _print_answer(answered, hits)
 
 
 @contextmanager
-def _library(folder: Path, encoder: str | None, rebuild: bool, index: str | None) -> Iterator[Library]:
+def _library(
+    folder: Path, encoder: str | None, rebuild: bool, index: str | None, store: str | None
+) -> Iterator[Library]:
     from octavo.retrieve.library import open_library
 
-    library = open_library(folder, _load_encoder, index=index, encoder=encoder, rebuild=rebuild)
+    library = open_library(folder, _load_encoder, index=index, store=store, encoder=encoder, rebuild=rebuild)
     if library.note:
         _tell(library.note)
     try:
@@ -187,15 +242,16 @@ def _load_encoder(reference: str) -> TextEncoder:
     return Embedder.load(given.obtain(reference))
 
 
-def _answered(model: LanguageModel, question: str, hits: list[Hit], reader: str | None) -> GroundedAnswer:
-    """The answer, with the reader that was named, the one that comes with Octavo, or none."""
-    from octavo.retrieve import grounded
-    from octavo.retrieve.reader import SHIPPED, Reader, answer
+@contextmanager
+def _reader(reader: str | None) -> Iterator[Reader | None]:
+    """The reader that was named, the one that comes with Octavo, or none."""
+    from octavo.retrieve.reader import Reader
 
-    if reader == "none" or (reader is None and not SHIPPED.is_dir()):
-        return grounded.answer(model, question, hits)
+    if reader == "none":
+        yield None
+        return
     with Reader.load(None if reader is None else given.obtain(reader)) as loaded:
-        return answer(model, question, hits, loaded)
+        yield loaded
 
 
 def _made_up(library: Library, query: str, model: str) -> Vectors:

@@ -15,6 +15,7 @@ from octavo.fetching.sources import DEFAULT_MODEL
 if TYPE_CHECKING:
     from octavo.generate.lm import LanguageModel
     from octavo.generate.local import LocalModel
+    from octavo.serve.documents.served import ServedFolder
     from octavo.serve.http.telemetry import Telemetry
 
 
@@ -55,6 +56,10 @@ def serve(
             "--encoder", metavar="MODEL", help="Serve this embedder or reranker; default: MiniLM, if installed."
         ),
     ] = None,
+    docs: Annotated[
+        list[str] | None,
+        typer.Option("--docs", metavar="FOLDER", help="Serve these documents; default: Octavo's manual."),
+    ] = None,
     runner: given.Runner = None,
     context: given.Context = None,
     quantize: given.Quantize = None,
@@ -84,6 +89,8 @@ def serve(
       octavo serve
 
       octavo serve ./runs/shakespeare/model --port 8080
+
+      octavo serve --docs papers/ --docs notes/
 
       octavo serve smollm2-135m-instruct ./my-model --model-alias 'gpt-4o-mini=my-model'
 
@@ -127,7 +134,8 @@ def serve(
         grace=grace,
         max_loaded=max_loaded,
         keep_alive=keep_alive,
-        encoders=tuple(map(given.obtain, encoders)) if encoders else _installed_encoder(),
+        encoders=tuple(map(given.obtain, encoders)) if encoders else _default_encoder(wanted=bool(docs)),
+        folders=_folders(docs),
         aliases=tuple(
             _pair(text, "--model-alias", "ALIAS=NAME", "gpt-4o-mini=smollm2-135m-instruct")
             for text in model_alias or ()
@@ -166,10 +174,31 @@ def _telemetry() -> Telemetry:
     return Telemetry.from_environment()
 
 
-def _installed_encoder() -> tuple[str, ...]:
+def _default_encoder(*, wanted: bool) -> tuple[str, ...]:
+    """wanted: it is fetched where it is not installed; what cannot be had is done without, and said."""
+    from octavo.errors import OctavoError
     from octavo.fetching.sources import DEFAULT_ENCODER, installed
 
-    return (DEFAULT_ENCODER,) if any(model.name == DEFAULT_ENCODER for model in installed()) else ()
+    if any(model.name == DEFAULT_ENCODER for model in installed()):
+        return (DEFAULT_ENCODER,)
+    try:
+        return (given.obtain(DEFAULT_ENCODER),) if wanted else ()
+    except OctavoError as error:
+        typer.echo(f"octavo: documents are found by words alone: {error}", err=True)
+        return ()
+
+
+def _folders(docs: Sequence[str] | None) -> tuple[ServedFolder, ...]:
+    from octavo.errors import OctavoError
+    from octavo.serve.documents.served import ServedFolder, manual
+
+    if docs is None:
+        shipped = manual()
+        return () if shipped is None else (shipped,)
+    for folder in docs:
+        if not Path(folder).is_dir():
+            raise OctavoError(f"--docs {folder}: there is no such folder")
+    return tuple(ServedFolder(Path(folder).resolve(), Path(folder).resolve().name) for folder in docs)
 
 
 def _pair(text: str, option: str, form: str, example: str) -> tuple[str, str]:

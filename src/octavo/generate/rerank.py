@@ -16,7 +16,8 @@ from octavo.errors import UnsupportedError
 from octavo.fetching.sources import name_of, resolve
 from octavo.generate.embed import batches
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
-from octavo.models.encoders.heads import EncoderHead
+from octavo.models.encoders.decoder import MAX_TOKENS
+from octavo.models.encoders.heads import labels_of, make_head
 from octavo.models.encoders.loading import make_encoder
 from octavo.models.encoders.runner import EncoderRow, EncoderRunner, Floats, Weights
 from octavo.models.formats.sentence_transformers import read_layout
@@ -41,7 +42,7 @@ class Reranker:
         self.runner = runner
         self.tokenizer = checkpoint.tokenizer()
         self.max_tokens = max_tokens
-        self._head = EncoderHead(checkpoint)
+        self._head = make_head(checkpoint)
         self._lock = threading.Lock()
 
     @staticmethod
@@ -60,6 +61,7 @@ class Reranker:
                 f"{checkpoint.name} is no reranker, which scores a text with one number; give a cross-encoder"
             )
         longest = checkpoint.config.context_length
+        longest = longest if checkpoint.config.encoder is not None else min(longest, MAX_TOKENS)
         max_tokens = min(layout.max_tokens or longest, longest)
         return Reranker(make_encoder(checkpoint, runner=runner, weights=weights), checkpoint, max_tokens)
 
@@ -97,8 +99,7 @@ class Reranker:
 
 def is_reranker(checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint scores a whole text with one number."""
-    head = checkpoint.config.head
-    return head is not None and head.task == "sequence" and head.labels == 1
+    return labels_of(checkpoint) == 1
 
 
 def ranked(scores: Floats, top: int | None = None) -> list[Ranked]:

@@ -17,9 +17,10 @@ from octavo.errors import FormatError, ModelNotFoundError
 from octavo.models.families import find_family, find_gguf
 from octavo.models.formats.folder import read_folder, read_json, refuse_pickle
 from octavo.models.formats.gguf import read_gguf
-from octavo.models.formats.int8 import join_int8
+from octavo.models.formats.joining.int8 import join_int8
+from octavo.models.formats.joining.latent import join_latent
+from octavo.models.formats.joining.mxfp4 import join_mxfp4, without_unpacked
 from octavo.models.formats.mapped import MappedFile, TensorEntry
-from octavo.models.formats.mxfp4 import join_mxfp4, without_unpacked
 from octavo.models.formats.raw import PARAMS_NAME, is_raw, read_raw
 from octavo.models.mapping import raw
 from octavo.models.mapping.config_reader import ConfigReader
@@ -33,7 +34,22 @@ from octavo.nn.config import TransformerConfig
 if TYPE_CHECKING:  # its library takes a while to import, and weights do not need it
     from octavo.text.tokenizer import Tokenizer
 
-__all__ = ["Checkpoint", "GenerationDefaults", "open_checkpoint"]
+__all__ = ["Checkpoint", "GenerationDefaults", "ScoreHead", "open_checkpoint"]
+
+SCORE = "score."
+"""What hub names of a decoder's head for classification begin with."""
+
+
+@dataclass(frozen=True)
+class ScoreHead:
+    """What a decoder has in place of logits: weight (labels, hidden_size), and a bias (labels,) or none.
+
+    per_token: whether each token is scored (a value head), or a whole text by its last token (a reward head).
+    """
+
+    weight: TensorEntry
+    bias: TensorEntry | None
+    per_token: bool
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,7 @@ class Checkpoint:
 
     raw_config: config.json, or a GGUF file's metadata in hub spelling. tensors: canonical name -> tensor, made when
     asked for, every shape as `parameter_shapes(config)` says. metadata: of a GGUF file, else None.
+    score: of a decoder that writes no text but scores it.
     """
 
     path: Path
@@ -53,6 +70,7 @@ class Checkpoint:
     generation: GenerationDefaults
     metadata: Mapping[str, Any] | None = None
     files: tuple[MappedFile, ...] = field(default=(), repr=False)
+    score: ScoreHead | None = None
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that lies with the weights."""
@@ -99,7 +117,8 @@ def checkpoint_of(
     family = find_family(hub.get("model_type"), str(source))
     config = read_config(family, hub, str(source), ignore)
     entries = _with_prefix(join_int8(join_mxfp4(entries, str(folder)), str(folder)), family)
-    config = _checked_tie(config, entries, family.rules)
+    score = _score_head(entries, hub) if config.encoder is None else None
+    config = replace(config, tie_embeddings=True) if score else _checked_tie(config, entries, family.rules)
     harmless = _harmless(family, config, family.rules)
     if hub.get("num_nextn_predict_layers"):  # a block past the others that guesses further tokens
         harmless = (*harmless, rf"model\.layers\.{config.num_layers}\..*")
@@ -107,7 +126,7 @@ def checkpoint_of(
     path = folder / "generation_config.json"
     generation = read_generation(read_json(path) if path.is_file() else None, hub, str(path), ignore=ignore)
     name = folder.resolve().name
-    return Checkpoint(folder, name, family.name, config, hub, tensors, generation, None, files_of(entries))
+    return Checkpoint(folder, name, family.name, config, hub, tensors, generation, None, files_of(entries), score)
 
 
 def _open_raw(folder: Path, ignore: Collection[str]) -> Checkpoint:
@@ -125,11 +144,13 @@ def _open_raw(folder: Path, ignore: Collection[str]) -> Checkpoint:
 
 def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
     file = read_gguf(path)
-    architecture = file.metadata.get("general.architecture")
-    family, layout = find_gguf(architecture, str(path), experts=bool(file.metadata.get(f"{architecture}.expert_count")))
+    family, layout = find_gguf(file.metadata, str(path))
     hub = {"model_type": family.name, **hub_config(file, layout, ignore)}
     config = read_config(family, hub, str(path), ignore)
-    tensors = to_canonical(file.tensors, layout.rules, config, harmless=layout.harmless_tensors, source=str(path))
+    harmless = layout.harmless_tensors
+    if hub.get("num_nextn_predict_layers"):
+        harmless = (*harmless, rf"blk\.{config.num_layers}\..*")
+    tensors = to_canonical(join_latent(file.tensors), layout.rules, config, harmless=harmless, source=str(path))
     generation = gguf_generation(file.metadata, str(path))
     advice = path.with_name("generation_config.json")  # the format has no place for it
     if advice.is_file():
@@ -148,11 +169,22 @@ def read_config(family: Family, raw: Mapping[str, Any], source: str, ignore: Col
     return config
 
 
+def _score_head(entries: dict[str, TensorEntry], hub: Mapping[str, Any]) -> ScoreHead | None:
+    """The head of a decoder for classification, taken out of its tensors."""
+    weight, bias = entries.pop(SCORE + "weight", None), entries.pop(SCORE + "bias", None)
+    if weight is None or len(weight.shape) != 2:
+        return None
+    names = hub.get("architectures")
+    return ScoreHead(weight, bias, isinstance(names, list) and str(names[:1]).endswith("ForTokenClassification']"))
+
+
 def _with_prefix(entries: Mapping[str, TensorEntry], family: Family) -> dict[str, TensorEntry]:
     """Hub names with the body's prefix, which files of the bare body leave out."""
     if any(name.startswith(family.prefix) for name in entries):
         return dict(entries)
-    return {name if name.startswith("lm_head.") else family.prefix + name: entry for name, entry in entries.items()}
+    return {
+        name if name.startswith(("lm_head.", SCORE)) else family.prefix + name: entry for name, entry in entries.items()
+    }
 
 
 def _checked_tie(

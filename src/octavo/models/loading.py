@@ -16,6 +16,10 @@ from octavo.models.formats.peft import Adapter
 from octavo.models.runner import Runner
 
 
+class EncoderDecoderError(UnsupportedError):
+    """A model that reads a source, where one that goes on from a text is wanted."""
+
+
 def make_runner(
     checkpoint: Checkpoint,
     *,
@@ -36,10 +40,14 @@ def make_runner(
         raise UnsupportedError(
             f"{checkpoint.name} is an encoder ({checkpoint.family}), which writes no text; use `octavo embed`"
         )
-    if checkpoint.config.memory is not None:
+    if checkpoint.score is not None:
         raise UnsupportedError(
-            f"{checkpoint.name} is an encoder-decoder ({checkpoint.family}), which reads a source; "
-            "use octavo.generate.encoder_decoder.torch_seq2seq.Seq2Seq"
+            f"{checkpoint.name} scores texts ({checkpoint.family} for classification); use `octavo rerank`"
+        )
+    if checkpoint.config.memory is not None:
+        raise EncoderDecoderError(
+            f"{checkpoint.name} is an encoder-decoder ({checkpoint.family}), which reads a source; `octavo run`, or "
+            "octavo.generate.encoder_decoder.torch_seq2seq.Seq2Seq, answers one"
         )
     if runner is None and settings.kernels() is not None:
         runner = "torch" if settings.kernels() == "torch" else "kernels"

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from octavo.errors import FormatError, OctavoError
 from octavo.models.families import find_family
 from octavo.models.formats.folder import INDEX_NAME, WEIGHTS_NAME
-from octavo.models.formats.int8 import BLOCK, quantized
+from octavo.models.formats.joining.int8 import BLOCK, quantized
 from octavo.models.formats.safetensors import write_safetensors
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
@@ -81,7 +81,7 @@ def hub_config(
     raw = {
         "architectures": [family.architecture],
         "model_type": family.name,
-        "bos_token_id": None if tokenizer is None else tokenizer.bos_id,
+        **({} if tokenizer is None or tokenizer.bos_id is None else {"bos_token_id": tokenizer.bos_id}),
         "eos_token_id": ids[0] if len(ids) == 1 else ids or None,
         "pad_token_id": None if tokenizer is None else tokenizer.pad_id,
         **family.write_config(config),

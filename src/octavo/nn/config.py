@@ -15,7 +15,7 @@ HeadActivation = Activation | Literal["tanh"]
 Scores = Literal["softmax", "sigmoid"]
 QkNorm = Literal["head", "per_head", "full"]
 Placement = Literal["pre", "post", "output", "sandwich", "parallel", "parallel_two"]
-Task = Literal["masked_lm", "sequence", "tokens", "span"]
+Task = Literal["masked_lm", "sequence", "next_sentence", "tokens", "span"]
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ class MoeConfig:
 class HeadConfig:
     """What makes scores of an encoder's hidden states: a dense layer, if any, then a score for each label.
 
-    task: masked_lm, scores of the whole vocabulary at each position; sequence, of a whole text; tokens, of each token;
+    task: masked_lm, scores of the whole vocabulary at each position; sequence, of a whole text; next_sentence, that
+    the second of two texts follows the first, and that it does not; tokens, of each token;
     span, that an answer starts and that it ends there. labels: how many scores. activation: of the dense layer; None:
     there is none. dense_bias, norm: whether it has a bias, and a norm after it. pooling: what a sequence is scored by,
     its first token or the mean of all.

@@ -13,6 +13,8 @@ from octavo.nn.mlp import ACTIVATIONS
 from octavo.nn.norms import make_norm
 from octavo.nn.shapes import head_width
 
+WHOLE = ("sequence", "next_sentence")
+"""Tasks that score a whole text."""
 HEAD_ACTIVATIONS: dict[HeadActivation, Callable[[Tensor], Tensor]] = {**dict(ACTIVATIONS.items()), "tanh": torch.tanh}
 
 
@@ -26,7 +28,7 @@ class Head(nn.Module):
     def __init__(self, config: TransformerConfig, head: HeadConfig) -> None:
         super().__init__()
         width = head_width(config, head)
-        self.pooling = head.pooling if head.task == "sequence" else None
+        self.pooling = head.pooling if head.task in WHOLE else None
         self.activation = HEAD_ACTIVATIONS[head.activation or "relu"]
         self.dense = None if head.activation is None else Linear(config.hidden_size, width, bias=head.dense_bias)
         self.norm = make_norm(config.norm, width) if head.norm else None

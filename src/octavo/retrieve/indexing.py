@@ -81,6 +81,8 @@ class _Indexing:
         changed = len(indexed & self._before.keys())
         if gone or changed:
             self._store.compact()
+        if indexed:
+            self._store.arrange(show=show)
         return Report(
             added=len(indexed) - changed,
             changed=changed,

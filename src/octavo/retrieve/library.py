@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 from octavo import settings
-from octavo.errors import OctavoError
+from octavo.errors import OctavoError, UnknownNameError, nearest
 from octavo.retrieve.indexing import Report, index_folder
 from octavo.retrieve.passages import Splitting
 from octavo.retrieve.search import Search, TextEncoder
 from octavo.retrieve.stores import postgres
-from octavo.retrieve.stores.sqlite import SqliteStore, is_index
+from octavo.retrieve.stores.outside import KINDS, open_vectors
+from octavo.retrieve.stores.sqlite import SqliteStore, found_space, is_index
 from octavo.retrieve.stores.store import Store, VectorSpace
 
 DEFAULT_ENCODER = "all-minilm-l6-v2"
 NO_ENCODER = "none"
+STORES = ("sqlite", *KINDS)
 LoadEncoder = Callable[[str], TextEncoder]
 
 
@@ -45,12 +48,15 @@ class Library:
         """The search over it."""
         return Search(self.store, self.encoder)
 
-    def update(self, chunk_size: int | None = None, overlap: int | None = None) -> Report:
-        """Index what changed. chunk_size, overlap: None as before; other values than before cut everything anew."""
+    def update(self, chunk_size: int | None = None, overlap: int | None = None, *, show: bool = True) -> Report:
+        """Index what changed. chunk_size, overlap: None as before; other values than before cut everything anew.
+
+        show: progress on stderr.
+        """
         before = json.loads(self.store.recall("splitting") or "{}")
         given = {"chunk_size": chunk_size, "overlap": overlap}
         splitting = Splitting(**{**before, **{name: value for name, value in given.items() if value is not None}})
-        report = index_folder(self.folder, self.store, self.encoder, splitting)
+        report = index_folder(self.folder, self.store, self.encoder, splitting, show=show)
         self.store.remember("splitting", json.dumps(asdict(splitting)))
         return report
 
@@ -60,18 +66,25 @@ class Library:
 
 
 def open_library(
-    folder: Path, load: LoadEncoder, *, index: str | None = None, encoder: str | None = None, rebuild: bool = False
+    folder: Path,
+    load: LoadEncoder,
+    *,
+    index: str | None = None,
+    store: str | None = None,
+    encoder: str | None = None,
+    rebuild: bool = False,
 ) -> Library:
     """Open a folder's index, or make an empty one.
 
     load: makes an encoder of a model reference. index: a file, or a PostgreSQL address, where a folder has a schema of
-    its own; None: the folder's own file in the cache. encoder: a model reference or `none`; None: the one that the
-    index was made with, the default one for a new index. rebuild: drop what is there. Raises OctavoError for an index
-    that was made with another encoder than the one named.
+    its own; None: the folder's own file in the cache. store: `sqlite`, `chroma`, `qdrant` or `lance`, which keeps the
+    vectors in a folder beside that file, or a PostgreSQL address; None: what `index` says. encoder: a model reference
+    or `none`; None: the one that the index was made with, the default one for a new index. rebuild: drop what is there.
+    Raises OctavoError for an index that was made with another encoder than the one named.
     """
     if not folder.is_dir():
         raise OctavoError(f"there is no folder {folder}")
-    home: Home = _Server(index, folder) if index and is_address(index) else _File(Path(index or index_path(folder)))
+    home = _home(folder, index, store)
     if rebuild and home.exists():
         home.drop()
     return (_open if home.exists() else _make)(folder, home, load, encoder)
@@ -90,9 +103,27 @@ class Home(Protocol):
     def drop(self) -> None: ...
 
 
+def _home(folder: Path, index: str | None, store: str | None) -> Home:
+    address = next((place for place in (store, index) if place and is_address(place)), None)
+    if address is not None:
+        if index not in (None, address):
+            raise OctavoError(f"the index cannot be at {index} and at {address}; name one", param="--index")
+        if store not in (None, address):
+            raise OctavoError(f"--store {store} keeps its index in files, not at {index}", param="--store")
+        return _Server(address, folder)
+    kind = store or "sqlite"
+    if kind not in STORES:
+        known = f"{', '.join(STORES)} and postgresql:// addresses"
+        wrong = f"no store is called {kind!r}{nearest(kind, STORES)}; there are {known}"
+        raise UnknownNameError(wrong, param="--store")
+    path = Path(index or index_path(folder))
+    return _File(path) if kind == "sqlite" else _File(path if index else path.with_suffix(f".{kind}.sqlite3"), kind)
+
+
 @dataclass(frozen=True)
 class _File:
     path: Path
+    outside: str | None = None
 
     @property
     def name(self) -> str:
@@ -102,10 +133,18 @@ class _File:
         return self.path.exists()
 
     def open(self, space: VectorSpace | None) -> Store:
-        return SqliteStore(self.path, space)
+        space = space or (found_space(self.path) if self.outside and self.path.exists() else None)
+        if self.outside is None or space is None:
+            return SqliteStore(self.path, space)
+        return SqliteStore(self.path, space, vectors=open_vectors(self.outside, self._vectors, space.dimensions))
 
     def drop(self) -> None:
         drop(self.path)
+        shutil.rmtree(self._vectors, ignore_errors=True)
+
+    @property
+    def _vectors(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.{self.outside}")
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,11 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True)
 class Search:
-    """How a store is asked. encoder: the one that made its vectors; None: by words alone."""
+    """How a store is asked. encoder: the one that made its vectors; None: by words alone. exact: see `Store`."""
 
     store: Store
     encoder: TextEncoder | None = None
+    exact: bool = False
 
     def find(self, query: str, limit: int = 10, *, mode: Mode | None = None, where: Filter | None = None) -> list[Hit]:
         """The passages that fit a question best, best first.
@@ -72,7 +73,7 @@ class Search:
         if mode != "vectors":
             rankings.append(self.store.search_words(query, depth, within))
         if vector is not None:
-            near = self.store.search_vector(vector, depth, within)
+            near = self.store.search_vector(vector, depth, within, exact=self.exact)
             rankings.append([hit for hit in near if hit.score > 0])  # those that the encoder does not know have 0
         if len(rankings) == 1:
             return rankings[0]

@@ -95,6 +95,11 @@ class State:
         found: dict[str, Any] = json.loads(row[0])
         return found
 
+    def has(self, kind: str, owner: str, name: str) -> bool:
+        """Whether there is such an object."""
+        sought = "SELECT 1 FROM object WHERE kind = ? AND owner = ? AND id = ?"
+        return self._database.execute(sought, (kind, owner, name)).fetchone() is not None
+
     def delete(self, kind: str, owner: str, name: str, *, parent: str = "") -> None:
         """Delete an object and all that is part of it. Raises ApiError 404."""
         self.get(kind, owner, name, parent=parent)

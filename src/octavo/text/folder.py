@@ -36,7 +36,16 @@ def open_folder(folder: Path) -> Tokenizer:
     """Open the tokenizer of a folder; see `Tokenizer.from_folder`."""
     if not folder.is_dir():
         raise ModelNotFoundError(f"there is no folder {folder} to read a tokenizer from")
-    config = _read_object(folder / "tokenizer_config.json")
+    try:
+        return _opened(folder, _read_object(folder / "tokenizer_config.json"))
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        what = str(error).split("\n")[0][:120]
+        raise FormatError(
+            f"{folder} has tokenizer files of another shape than is known ({what}); fetch them"
+        ) from error
+
+
+def _opened(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     named = _named_tokens(folder, config)
     backend, defaults = _open_vocabulary(folder, config)
     named = {**defaults, **named}

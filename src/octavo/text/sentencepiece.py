@@ -89,7 +89,10 @@ def build_backend(model: PieceModel, *, prefix_after_special: bool = True) -> to
 def _normalizers(model: PieceModel, *, prefix: bool) -> list[normalizers.Normalizer]:
     steps: list[normalizers.Normalizer] = []
     if model.charsmap:
-        steps.append(normalizers.Precompiled(model.charsmap))
+        try:
+            steps.append(normalizers.Precompiled(model.charsmap))
+        except Exception as error:  # the library raises bare Exception
+            raise FormatError(f"the SentencePiece model's table of characters is damaged: {error}") from None
     if model.remove_extra_whitespaces:
         steps.append(normalizers.Replace(Regex(r"\A +|[ ▁]+\z"), ""))
         steps.append(normalizers.Replace(Regex(r" {2,}"), " "))

@@ -13,6 +13,7 @@ import pytest
 from octavo.errors import OctavoError
 from octavo.retrieve.library import open_library
 from octavo.retrieve.search import TextEncoder
+from octavo.retrieve.stores.outside import VectorIndex, open_vectors
 from octavo.retrieve.stores.postgres import PostgresStore
 from octavo.retrieve.stores.sqlite import SqliteStore
 from octavo.retrieve.stores.store import Place, Source, Store, Vectors, VectorSpace
@@ -34,7 +35,16 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.cleanup()
 
 
-@pytest.fixture(params=["sqlite float32", "sqlite int8", "postgres"])
+OUTSIDE = {"chroma": "chromadb", "qdrant": "qdrant_client", "lance": "lancedb"}
+
+
+def outside(kind: str, folder: Path) -> VectorIndex:
+    """Vectors in a database of another maker."""
+    pytest.importorskip(OUTSIDE[kind], reason=f"{OUTSIDE[kind]} is not installed")
+    return open_vectors(kind, folder, SPACE.dimensions)
+
+
+@pytest.fixture(params=["sqlite float32", "sqlite int8", "postgres", *OUTSIDE])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Call it to open the same store, any number of times."""
     opened: list[Store] = []
@@ -44,6 +54,9 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
     def call() -> Store:
         if address is not None:
             opened.append(PostgresStore(address, SPACE, schema=schema))
+        elif request.param in OUTSIDE:
+            vectors = outside(request.param, tmp_path / "vectors")
+            opened.append(SqliteStore(tmp_path / "index.sqlite3", SPACE, vectors=vectors))
         else:
             opened.append(SqliteStore(tmp_path / "index.sqlite3", SPACE, storage=request.param.split()[1]))
         return opened[-1]
@@ -196,6 +209,74 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(store: Store) -> None:
     with pytest.raises(OctavoError, match="shape"):
         store.search_vector(np.zeros(3, np.float32), 1)
     assert names(store, "teal") == ["a.txt"]
+
+
+def test_a_number_that_is_used_again_has_the_new_vector(store: Store) -> None:
+    put(store, "a.txt", "teal", seed=1)
+    put(store, "a.txt", "teal", seed=2)  # the last passage is replaced, so its number comes again
+    (hit,) = store.search_vector(direction(2)[0], 5)
+    assert hit.score == pytest.approx(1, abs=0.02)
+    store.delete(["a.txt"])
+    put(store, "b.txt", "teal", seed=3)
+    (hit,) = store.search_vector(direction(3)[0], 5, exact=True)
+    assert hit.score == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_a_crash_between_two_databases_leaves_nothing_half_there(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = outside(kind, tmp_path / "vectors")
+    store = SqliteStore(tmp_path / "index.sqlite3", SPACE, vectors=vectors)
+    put(store, "a.txt", "teal", seed=1)
+    put(store, "b.txt", "teal", seed=2)
+    with monkeypatch.context() as broken:
+        broken.setattr(type(vectors), "remove", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            store.delete(["a.txt"])
+    assert vectors.count() == 2, "it could not be taken out"
+    assert [hit.passage.document for hit in store.search_vector(direction(1)[0], 1)] == ["b.txt"]
+    put(store, "c.txt", "teal", seed=3)
+    assert vectors.count() == 2, "the next change takes it out"
+    with monkeypatch.context() as broken:
+        broken.setattr(SqliteStore, "_hits", lambda *_: 1 / 0)
+        broken.setattr("octavo.retrieve.stores.outside.OutsideVectors.committed", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            store.delete(["b.txt"])
+    store.close()
+    again = SqliteStore(tmp_path / "index.sqlite3", SPACE, vectors=outside(kind, tmp_path / "vectors"))
+    assert len(again._vectors) == 1 == len(again.search_vector(direction(1)[0], 5))  # type: ignore[arg-type]
+    again.check()
+    again.close()
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_what_a_transaction_would_have_stored_is_taken_out_again(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = outside(kind, tmp_path / "vectors")
+    store = SqliteStore(tmp_path / "index.sqlite3", SPACE, vectors=vectors)
+    put(store, "a.txt", "teal", seed=1)
+
+    def add_and_fail(*given: object) -> None:
+        monkeypatch.undo()
+        vectors.add(*given[1:])  # type: ignore[arg-type]
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(type(vectors), "add", add_and_fail)
+    with pytest.raises(ZeroDivisionError):
+        put(store, "b.txt", "teal", "teal", seed=2)
+    assert vectors.count() == 1 and names(store, "teal") == ["a.txt"]
+    store.close()
+
+
+def test_a_file_says_where_its_vectors_are(tmp_path: Path) -> None:
+    SqliteStore(tmp_path / "index.sqlite3", SPACE, vectors=outside("lance", tmp_path / "vectors")).close()
+    with pytest.raises(OctavoError, match="are in lance; open it with --store lance"):
+        SqliteStore(tmp_path / "index.sqlite3", SPACE)
+    SqliteStore(tmp_path / "plain.sqlite3", SPACE).close()
+    with pytest.raises(OctavoError, match="not in lance"):
+        SqliteStore(tmp_path / "plain.sqlite3", SPACE, vectors=outside("lance", tmp_path / "vectors"))
 
 
 def test_an_empty_document_is_listed_and_has_no_passage(store: Store) -> None:

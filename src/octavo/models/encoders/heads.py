@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import UnsupportedError
-from octavo.models.checkpoint import Checkpoint
+from octavo.models.checkpoint import Checkpoint, ScoreHead
 from octavo.models.encoders.runner import Floats
 from octavo.nn.config import HeadActivation, NormConfig
 
@@ -21,6 +21,33 @@ ACTIVATIONS: Mapping[HeadActivation, Callable[[Floats], Floats]] = {
     "gelu": lambda x: 0.5 * x * (1 + ERF(x / math.sqrt(2)).astype(np.float32)),
     "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
 }
+
+
+class LastTokenHead:
+    """A decoder's head for classification: a reward of a whole text, read at its last token, or a value of each."""
+
+    def __init__(self, score: ScoreHead) -> None:
+        self._per_token = score.per_token
+        self._weight = score.weight.read().dequantize()
+        self._bias = 0 if score.bias is None else score.bias.read().dequantize()
+
+    def __call__(self, hidden: Floats, lengths: NDArray[np.intp]) -> Floats:
+        """As `EncoderHead.__call__`."""
+        x = hidden if self._per_token else hidden[np.cumsum(lengths) - 1]
+        return (x @ self._weight.T + self._bias).astype(np.float32)
+
+
+def labels_of(checkpoint: Checkpoint) -> int | None:
+    """How many scores the head for whole texts gives; None where a model has no such head."""
+    if checkpoint.score is not None:
+        return None if checkpoint.score.per_token else checkpoint.score.weight.shape[0]
+    head = checkpoint.config.head
+    return head.labels if head is not None and head.task == "sequence" else None
+
+
+def make_head(checkpoint: Checkpoint) -> Callable[[Floats, NDArray[np.intp]], Floats]:
+    """Hidden states and lengths to scores. Raises UnsupportedError for a checkpoint without a head."""
+    return EncoderHead(checkpoint) if checkpoint.score is None else LastTokenHead(checkpoint.score)
 
 
 class EncoderHead:
@@ -53,7 +80,7 @@ class EncoderHead:
         (texts, labels) where whole texts are scored, else (tokens, labels).
         """
         x = hidden
-        if self.config.task == "sequence":
+        if self.config.task in ("sequence", "next_sentence"):
             starts = np.cumsum(lengths) - lengths
             mean = self.config.pooling == "mean"
             x = hidden[starts]

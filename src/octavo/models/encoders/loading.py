@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Literal
 
@@ -31,7 +32,8 @@ def make_encoder(
                 f"{checkpoint.name} is a decoder, whose weights stay as they are; leave {weights} out"
             )
         longest = min(checkpoint.config.context_length, MAX_TOKENS)
-        return DecoderStates(make_runner(checkpoint, runner=runner, num_blocks=-(-longest // BLOCK_SIZE)))
+        states = replace(checkpoint, score=None)  # its head is applied to what the runner gives
+        return DecoderStates(make_runner(states, runner=runner, num_blocks=-(-longest // BLOCK_SIZE)))
     if checkpoint.config.sees_images:
         raise UnsupportedError(f"{checkpoint.name} sees images and reads no text; give an encoder of text")
     if runner is None and settings.kernels() is not None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from octavo.errors import UnknownNameError, UnsupportedError, nearest
 from octavo.models.families.albert import ALBERT
 from octavo.models.families.arcee import ARCEE
 from octavo.models.families.bert import BERT
 from octavo.models.families.bloom import BLOOM
 from octavo.models.families.clip_vision import CLIP_VISION
+from octavo.models.families.codet5p import CODET5P_BIMODAL, CODET5P_EMBEDDING
 from octavo.models.families.cohere import COHERE
 from octavo.models.families.cohere2 import COHERE2
+from octavo.models.families.cwm import CWM
 from octavo.models.families.deepseek_v2 import DEEPSEEK_V2
 from octavo.models.families.deepseek_v3 import DEEPSEEK_V3
 from octavo.models.families.dots1 import DOTS1
@@ -33,9 +38,14 @@ from octavo.models.families.granite import GRANITE
 from octavo.models.families.granitemoe import GRANITE_MOE, GRANITE_MOE_SHARED
 from octavo.models.families.helium import HELIUM
 from octavo.models.families.hunyuan import HUNYUAN
+from octavo.models.families.hyperclovax import HYPERCLOVAX
 from octavo.models.families.internlm2 import INTERNLM2
+from octavo.models.families.internlm3 import INTERNLM3
+from octavo.models.families.jais2 import JAIS2
 from octavo.models.families.llama import LLAMA
 from octavo.models.families.marian import MARIAN
+from octavo.models.families.minicpm import MINICPM
+from octavo.models.families.ministral import MINISTRAL
 from octavo.models.families.mistral import MISTRAL
 from octavo.models.families.mixtral import MIXTRAL
 from octavo.models.families.modernbert import MODERNBERT
@@ -53,7 +63,7 @@ from octavo.models.families.qwen2 import QWEN2
 from octavo.models.families.qwen2_moe import QWEN2_MOE
 from octavo.models.families.qwen3 import QWEN3
 from octavo.models.families.qwen3_moe import QWEN3_MOE
-from octavo.models.families.roberta import ROBERTA, XLM_ROBERTA
+from octavo.models.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 from octavo.models.families.seed_oss import SEED_OSS
 from octavo.models.families.siglip_vision import SIGLIP_VISION
 from octavo.models.families.smollm3 import SMOLLM3
@@ -61,6 +71,7 @@ from octavo.models.families.stablelm import STABLELM
 from octavo.models.families.starcoder2 import STARCODER2
 from octavo.models.families.t5 import T5
 from octavo.models.families.vit import VIT
+from octavo.models.families.youtu import YOUTU
 from octavo.models.mapping.family import Family, GgufLayout
 
 ROWS = (
@@ -69,8 +80,9 @@ ROWS = (
     GPT3, OPENAI_GPT, GPT_NEO, GPTJ, GPT_BIGCODE, STARCODER2, OPT, BLOOM, MPT, STABLELM, OLMO, OLMO3, NEMOTRON, ARCEE,
     SEED_OSS, HELIUM, ERNIE4_5, EXAONE4, HUNYUAN, INTERNLM2, GRANITE_MOE,
     GRANITE_MOE_SHARED, DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, DOTS1, GPT_OSS,
-    BERT, ROBERTA, XLM_ROBERTA, ALBERT, MODERNBERT,
-    T5, MARIAN,
+    MINISTRAL, CWM, YOUTU, HYPERCLOVAX, JAIS2, INTERNLM3, MINICPM,
+    BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, ALBERT, MODERNBERT,
+    T5, MARIAN, CODET5P_BIMODAL, CODET5P_EMBEDDING,
     VIT, CLIP_VISION, SIGLIP_VISION,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
@@ -87,8 +99,9 @@ def find_family(model_type: object, source: str) -> Family:
     )
 
 
-def find_gguf(architecture: object, source: str, *, experts: bool = False) -> tuple[Family, GgufLayout]:
-    """The row of a GGUF file's `general.architecture`. experts: whether the file has some."""
+def find_gguf(metadata: Mapping[str, Any], source: str) -> tuple[Family, GgufLayout]:
+    """The row of a GGUF file, by its `general.architecture` and, where that has several, by what else it says."""
+    architecture = metadata.get("general.architecture")
     layouts = [(family, family.gguf) for family in FAMILIES.values() if family.gguf is not None]
     found = [(family, layout) for family, layout in layouts if layout.architecture == architecture]
     if not found:
@@ -98,4 +111,9 @@ def find_gguf(architecture: object, source: str, *, experts: bool = False) -> tu
             f"{source} is of the architecture {architecture!r}, which is not here (known are {', '.join(known)}){hint}",
             param="general.architecture",
         )
-    return next((row for row in found if row[1].experts == experts), found[0])
+
+    def own(key: str) -> Any:
+        return metadata.get(f"{architecture}.{key}")
+
+    marked = [row for row in found if row[1].when is not None and row[1].when(own)]
+    return (marked or [row for row in found if row[1].when is None] or found)[0]

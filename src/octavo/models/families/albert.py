@@ -12,32 +12,24 @@ from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.encoder import (
     HARMLESS_KEYS,
     NEUTRAL_VALUES,
-    HeadForm,
     output_rules,
     read_encoder,
-    read_head,
     when,
+    with_head,
     write_encoder,
     write_head,
 )
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import KeyRule, linear_rules
-from octavo.nn.config import Task, TransformerConfig
-
-HEADS: dict[Task, HeadForm] = {
-    "sequence": HeadForm("tanh"),
-    "tokens": HeadForm(),
-    "span": HeadForm(),
-}
+from octavo.nn.config import TransformerConfig
 
 
 def read_config(reader: ConfigReader) -> TransformerConfig:
     """A hub config to switches."""
     config = read_encoder(reader, embedding_size=reader.integer("embedding_size", default=128))
     assert config.encoder is not None
-    forms = {**HEADS, "masked_lm": HeadForm(config.mlp.activation, norm=True)}
-    head = read_head(reader, forms, config.vocab_size)
-    return replace(config, encoder=replace(config.encoder, shared_block=True, head=head))
+    config = replace(config, encoder=replace(config.encoder, shared_block=True))
+    return with_head(reader, config, masked=config.mlp.activation)
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:

@@ -5,39 +5,29 @@ Source: Devlin et al. 2018 (arXiv 1810.04805), and the hub's `bert` config.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.encoder import (
     HARMLESS_KEYS,
     NEUTRAL_VALUES,
-    HeadForm,
     bert_rules,
     output_rules,
     read_encoder,
-    read_head,
     when,
+    with_head,
     write_encoder,
     write_head,
 )
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import linear_rules
-from octavo.nn.config import Task, TransformerConfig
-
-HEADS: dict[Task, HeadForm] = {
-    "sequence": HeadForm("tanh"),
-    "tokens": HeadForm(),
-    "span": HeadForm(),
-}
+from octavo.nn.config import TransformerConfig
 
 
 def read_config(reader: ConfigReader) -> TransformerConfig:
     """A hub config to switches; a masked LM's dense layer has the activation of the blocks."""
     config = read_encoder(reader)
-    assert config.encoder is not None
-    forms = {**HEADS, "masked_lm": HeadForm(config.mlp.activation, norm=True)}
-    return replace(config, encoder=replace(config.encoder, head=read_head(reader, forms, config.vocab_size)))
+    return with_head(reader, config, masked=config.mlp.activation)
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
@@ -55,7 +45,8 @@ BERT = Family(
         *when(linear_rules("cls.predictions.transform.dense", "head.dense"), "masked_lm"),
         *when(linear_rules("cls.predictions.transform.LayerNorm", "head.norm"), "masked_lm"),
         *output_rules("cls.predictions."),
-        *when(linear_rules("bert.pooler.dense", "head.dense"), "sequence"),
+        *when(linear_rules("bert.pooler.dense", "head.dense"), "sequence", "next_sentence"),
+        *when(linear_rules("cls.seq_relationship", "head.output"), "next_sentence"),
         *when(linear_rules("classifier", "head.output"), "sequence", "tokens"),
         *when(linear_rules("qa_outputs", "head.output"), "span"),
     ),

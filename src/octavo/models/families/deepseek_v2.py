@@ -5,12 +5,13 @@ Source: arXiv 2405.04434, and the hub's `deepseek_v2` config.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from octavo.models.families import deepseek_v3
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.hub_rules import OLD_BUFFERS
 from octavo.nn.config import TransformerConfig
 
@@ -30,12 +31,24 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     return {**deepseek_v3.write_config(config), "topk_method": "group_limited_greedy" if by_group else "greedy"}
 
 
+def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+    """GGUF metadata in hub spelling; groups of experts are there to be chosen by."""
+    config = deepseek_v3.gguf_hub_config(reader, present, scoring="softmax")
+    return {**config, "topk_method": "greedy" if config["n_group"] == 1 else "group_limited_greedy"}
+
+
 DEEPSEEK_V2 = Family(
     name="deepseek_v2",
     architecture="DeepseekV2ForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=deepseek_v3.RULES,
+    gguf=GgufLayout(
+        "deepseek2",
+        gguf_hub_config,
+        deepseek_v3.GGUF_RULES,
+        metadata=deepseek_v3.gguf_metadata,
+    ),
     harmless_keys=deepseek_v3.HARMLESS,
     harmless_tensors=OLD_BUFFERS,
     neutral_values={

@@ -8,12 +8,14 @@ Source: arXiv 2412.19437, and the hub's `deepseek_v3` config.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import TRAINING_OF_EXPERTS, read_decoder, rms, with_attention, write_decoder
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.hub_rules import (
     BODY,
     CORRECTION,
@@ -96,6 +98,11 @@ def read_grouped(
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
+    return {**write_latent(config), **write_grouped(config)}
+
+
+def write_latent(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `read_latent`."""
     attention, rope, latent = config.attention, config.rope, config.attention.latent
     assert latent is not None and rope is not None, "a DeepSeek has latent attention"
     written = write_decoder(with_attention(config, head_dim=rope.rotary_dim))
@@ -104,7 +111,6 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
         written["rope_scaling"] |= {"factor": 2.718281828459045, "mscale_all_dim": 10 * (raised - 1)}
     return {
         **written,
-        **write_grouped(config),
         "attention_bias": attention.qkv_bias,
         "kv_lora_rank": latent.kv_rank,
         "q_lora_rank": latent.q_rank,
@@ -150,12 +156,76 @@ HARMLESS = {
     "num_nextn_predict_layers": "the block that guesses a further token is left out",
 }
 
+
+def gguf_hub_config(
+    reader: ConfigReader, present: Callable[[str], bool], *, scoring: Scores = "sigmoid"
+) -> dict[str, Any]:
+    """GGUF metadata of the architecture `deepseek2` in hub spelling; newer files call a head's widths its `_mla`."""
+    newer = reader.has("attention.key_length_mla")
+    key = reader.integer("attention.key_length_mla" if newer else "attention.key_length")
+    value = reader.integer("attention.value_length_mla" if newer else "attention.value_length")
+    rotary = reader.integer("rope.dimension_count", high=key)
+    latent = {
+        "kv_lora_rank": reader.integer("attention.kv_lora_rank"),
+        "q_lora_rank": reader.optional_integer("attention.q_lora_rank", None),
+    }
+    reader.skip("attention.key_length", "attention.value_length")
+    config = gguf_decoder.decoder_config(reader, present, experts=True, latent=True)
+    return {
+        **config,
+        **gguf_decoder.grouped_config(reader, scoring),
+        **latent,
+        "num_key_value_heads": config["num_attention_heads"],
+        "qk_rope_head_dim": rotary,
+        "qk_nope_head_dim": key - rotary,
+        "v_head_dim": value,
+    }
+
+
+def gguf_metadata(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `gguf_hub_config`, beside what all architectures have."""
+    attention, latent = config.attention, config.attention.latent
+    assert latent is not None, "a DeepSeek has latent attention"
+    ranks = {"attention.q_lora_rank": latent.q_rank} if latent.q_rank is not None else {}
+    return {
+        **gguf_decoder.grouped_metadata(config),
+        **ranks,
+        "attention.kv_lora_rank": latent.kv_rank,
+        "attention.key_length": attention.head_dim,
+        "attention.value_length": latent.value_dim,
+    }
+
+
+GGUF_NAMES = {
+    "q_proj": "attn_q", "q_a_proj": "attn_q_a", "q_a_layernorm": "attn_q_a_norm", "q_b_proj": "attn_q_b",
+    "kv_a_proj_with_mqa": "attn_kv_a_mqa", "kv_a_layernorm": "attn_kv_a_norm", "kv_b_proj": "attn_kv_b",
+    "o_proj": "attn_output",
+}  # fmt: skip
+GGUF_RULES = (
+    *gguf_decoder.BODY,
+    *(
+        gguf_decoder.renamed(rule, f"{STORED}{hub}.", f"blk.{{i}}.{name}.")
+        for rule in LATENT
+        for hub, name in GGUF_NAMES.items()
+        if rule.stored.startswith(f"{STORED}{hub}.")
+    ),
+    *gguf_decoder.MLP,
+    *gguf_decoder.EXPERTS,
+    *gguf_decoder.PRE_NORMS,
+)
 DEEPSEEK_V3 = Family(
     name="deepseek_v3",
     architecture="DeepseekV3ForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=RULES,
+    gguf=GgufLayout(
+        "deepseek2",
+        gguf_hub_config,
+        GGUF_RULES,
+        metadata=gguf_metadata,
+        when=lambda own: own("expert_gating_func") == gguf_decoder.GATING["sigmoid"],
+    ),
     harmless_keys=HARMLESS,
     harmless_tensors=OLD_BUFFERS,
     neutral_values={

@@ -5,10 +5,12 @@ Source: arXiv 2506.05767, and the hub's `dots1` config.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from octavo.models.families.deepseek_v3 import HARMLESS, read_grouped, write_grouped
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import (
     layer_types,
@@ -20,7 +22,7 @@ from octavo.models.mapping.decoder import (
     with_windows,
     write_decoder,
 )
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.hub_rules import CORRECTION, EXPERTS, LLAMA_RULES, SHARED_EXPERTS
 from octavo.nn.config import TransformerConfig
 
@@ -50,12 +52,21 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
+def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+    """GGUF metadata in hub spelling; there a block never slides."""
+    config = gguf_decoder.decoder_config(reader, present, experts=True)
+    return {**config, **gguf_decoder.grouped_config(reader), "sliding_window": None}
+
+
 DOTS1 = Family(
     name="dots1",
     architecture="Dots1ForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=(*LLAMA_RULES, *EXPERTS, *SHARED_EXPERTS, *CORRECTION),
+    gguf=GgufLayout(
+        "dots1", gguf_hub_config, (*gguf_decoder.RULES, *gguf_decoder.EXPERTS), metadata=gguf_decoder.grouped_metadata
+    ),
     harmless_keys=HARMLESS,
     neutral_values={"scoring_func": ("noaux_tc", "sigmoid"), "moe_layer_freq": (1,)},
 )

@@ -5,13 +5,15 @@ Source: arXiv 2508.06471, and the hub's `glm4_moe` config.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from octavo.models.families.deepseek_v3 import HARMLESS, read_grouped, write_grouped
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_attention, write_decoder
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.hub_rules import CORRECTION, EXPERTS, LLAMA_RULES, SHARED_EXPERTS
 from octavo.models.mapping.rope import RopeSpelling
 from octavo.nn.config import TransformerConfig
@@ -32,11 +34,30 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     return {**written, **write_grouped(config), "attention_bias": bias, "use_qk_norm": norm}
 
 
+def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+    """GGUF metadata in hub spelling; its blocks count those that guess further tokens, too."""
+    config = gguf_decoder.decoder_config(reader, present, experts=True)
+    further = reader.integer("nextn_predict_layers", default=0, low=0)
+    return {
+        **config,
+        **gguf_decoder.grouped_config(reader),
+        "num_hidden_layers": config["num_hidden_layers"] - further,
+        "num_nextn_predict_layers": further,
+        "attention_bias": present("blk.0.attn_q.bias"),
+        "use_qk_norm": present("blk.0.attn_q_norm.weight"),
+    }
+
+
+GGUF_RULES = (
+    *(gguf_decoder.renamed(rule, "ffn_norm", "post_attention_norm") for rule in gguf_decoder.RULES),
+    *gguf_decoder.EXPERTS,
+)
 GLM4_MOE = Family(
     name="glm4_moe",
     architecture="Glm4MoeForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=(*LLAMA_RULES, *EXPERTS, *SHARED_EXPERTS, *CORRECTION),
+    gguf=GgufLayout("glm4moe", gguf_hub_config, GGUF_RULES, metadata=gguf_decoder.grouped_metadata),
     harmless_keys=HARMLESS,
 )

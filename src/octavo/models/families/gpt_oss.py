@@ -92,7 +92,9 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
     experts = gguf_decoder.expert_config(reader, "num_local_experts")
     size = reader.integer("expert_feed_forward_length")
     config = gguf_decoder.decoder_config(reader, present, experts=True)
-    window = reader.integer("attention.sliding_window")
+    window, scaling = reader.integer("attention.sliding_window"), config["rope_scaling"]
+    if scaling is not None:  # the published yarn is not cut to whole features, which files do not say
+        config["rope_scaling"] = {**scaling, "truncate": False}
     return {**config, **experts, "intermediate_size": size, "sliding_window": window}
 
 
@@ -108,6 +110,11 @@ GPT_OSS = Family(
     read_config=read_config,
     write_config=write_config,
     rules=RULES,
-    gguf=GgufLayout("gpt-oss", gguf_hub_config, GGUF_RULES),
+    gguf=GgufLayout(
+        "gpt-oss",
+        gguf_hub_config,
+        GGUF_RULES,
+        metadata=lambda config: {"expert_feed_forward_length": config.mlp.intermediate_size},
+    ),
     harmless_keys={**TRAINING_OF_EXPERTS, "initial_context_length": "the rotary part says it"},
 )

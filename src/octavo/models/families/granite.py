@@ -44,14 +44,23 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
+SCALES = {
+    "attention_multiplier": "attention.scale", "embedding_multiplier": "embedding_scale",
+    "residual_multiplier": "residual_scale", "logits_scaling": "logit_scale",
+}  # fmt: skip
+"""What hub configs and GGUF files call them."""
+
+
 def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool], *, experts: bool = False) -> dict[str, Any]:
     """GGUF metadata in hub spelling."""
-    names = {
-        "attention_multiplier": "attention.scale", "embedding_multiplier": "embedding_scale",
-        "residual_multiplier": "residual_scale", "logits_scaling": "logit_scale",
-    }  # fmt: skip
-    scales = {hub: rounded(reader.number(stored, default=1.0)) for hub, stored in names.items()}
+    scales = {hub: rounded(reader.number(stored, default=1.0)) for hub, stored in SCALES.items()}
     return {**gguf_decoder.decoder_config(reader, present, experts=experts), **scales}
+
+
+def gguf_metadata(config: TransformerConfig) -> dict[str, Any]:
+    """The scales as GGUF files have them."""
+    hub = write_config(config)
+    return {stored: float(hub[name]) for name, stored in SCALES.items()}
 
 
 GRANITE = Family(
@@ -60,5 +69,5 @@ GRANITE = Family(
     read_config=read_config,
     write_config=write_config,
     rules=LLAMA_RULES,
-    gguf=GgufLayout("granite", gguf_hub_config, gguf_decoder.PAIR_RULES),
+    gguf=GgufLayout("granite", gguf_hub_config, gguf_decoder.PAIR_RULES, metadata=gguf_metadata),
 )

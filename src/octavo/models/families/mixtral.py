@@ -58,6 +58,11 @@ MIXTRAL = Family(
     read_config=read_config,
     write_config=write_config,
     rules=(*BODY, *attention_rules(), *expert_rules("block_sparse_moe", "w1", "w3", "w2"), *PRE_NORMS),
-    gguf=GgufLayout("llama", gguf_hub_config, (*gguf_decoder.PAIR_RULES, *gguf_decoder.EXPERTS), experts=True),
+    gguf=GgufLayout(
+        "llama",
+        gguf_hub_config,
+        (*gguf_decoder.PAIR_RULES, *gguf_decoder.EXPERTS),
+        when=lambda own: bool(own("expert_count")),
+    ),
     harmless_keys=TRAINING_OF_EXPERTS,
 )

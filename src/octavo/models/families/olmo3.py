@@ -5,13 +5,15 @@ Source: the hub's `olmo3` config.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from octavo.models.families import olmo2
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import layer_types, read_layer_types, window_size
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.rope import FULL, SLIDING, RopeSpelling, read_rope
 from octavo.nn.config import TransformerConfig
 
@@ -45,10 +47,33 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
+def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+    """GGUF metadata in hub spelling; only blocks that see all have their frequencies scaled."""
+    config = gguf_decoder.decoder_config(reader, present, theta=5e5)
+    theta, scaling = config.pop("rope_theta"), config.pop("rope_scaling") or {"rope_type": "default"}
+    slides = reader.take("attention.sliding_window_pattern", None)
+    types = {} if slides is None else {"layer_types": layer_types(tuple(map(bool, slides)))}
+    return {
+        **config,
+        **types,
+        "sliding_window": reader.integer("attention.sliding_window"),
+        "rope_parameters": {
+            FULL: {"rope_theta": theta, **scaling}, SLIDING: {"rope_theta": theta, "rope_type": "default"}
+        },
+    }  # fmt: skip
+
+
 OLMO3 = Family(
     name="olmo3",
     architecture="Olmo3ForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=olmo2.OLMO2.rules,
+    gguf=GgufLayout(
+        "olmo2",
+        gguf_hub_config,
+        olmo2.GGUF_RULES,
+        when=lambda own: bool(own("attention.sliding_window")),
+        metadata=lambda config: {"attention.sliding_window_pattern": [window is not None for window in config.windows]},
+    ),
 )

@@ -1,4 +1,4 @@
-"""RoBERTa and XLM-RoBERTa: BERT's body, whose positions begin after the padding token's id, and one token type.
+"""RoBERTa, XLM-RoBERTa and CamemBERT: BERT's body, positions from after the padding token's id, one token type.
 
 BGE-M3 and the BGE rerankers are of this shape. Source: Liu et al. 2019 (arXiv 1907.11692), Conneau et al. 2019
 (arXiv 1911.02116), and the hub's `roberta` and `xlm-roberta` configs.
@@ -7,39 +7,29 @@ BGE-M3 and the BGE rerankers are of this shape. Source: Liu et al. 2019 (arXiv 1
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.encoder import (
     HARMLESS_KEYS,
     NEUTRAL_VALUES,
-    HeadForm,
     bert_rules,
     output_rules,
     read_encoder,
-    read_head,
     when,
+    with_head,
     write_encoder,
     write_head,
 )
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import linear_rules
-from octavo.nn.config import Task, TransformerConfig
-
-HEADS: dict[Task, HeadForm] = {
-    "masked_lm": HeadForm("gelu", norm=True),
-    "sequence": HeadForm("tanh"),
-    "tokens": HeadForm(),
-    "span": HeadForm(),
-}
+from octavo.nn.config import TransformerConfig
 
 
 def read_config(reader: ConfigReader) -> TransformerConfig:
     """A hub config to switches; positions count from pad_token_id + 1."""
     config = read_encoder(reader, position_offset=reader.integer("pad_token_id", default=1, low=0) + 1)
-    assert config.encoder is not None
-    return replace(config, encoder=replace(config.encoder, head=read_head(reader, HEADS, config.vocab_size)))
+    return with_head(reader, config, masked="gelu")
 
 
 def _writer(name: str) -> Callable[[TransformerConfig], dict[str, Any]]:
@@ -82,3 +72,4 @@ def _row(name: str, classes: str) -> Family:
 
 ROBERTA = _row("roberta", "Roberta")
 XLM_ROBERTA = _row("xlm-roberta", "XLMRoberta")
+CAMEMBERT = _row("camembert", "Camembert")

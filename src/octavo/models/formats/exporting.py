@@ -23,6 +23,7 @@ from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.gguf_decoder import metadata_of
 from octavo.models.mapping.keys import KeyRule, expand, to_stored
+from octavo.models.mapping.rope import yarn_of
 from octavo.models.saving import save_checkpoint
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import RopeConfig, TransformerConfig
@@ -37,6 +38,7 @@ EXACT = ("norm", "router", "embed_positions")
 
 def export_folder(checkpoint: Checkpoint, folder: Path, encoding: WrittenEncoding | None) -> None:
     """Write a Hugging Face folder that peers load. encoding: f32, f16 or bf16; None: as the weights are, or float32."""
+    _refuse_scores(checkpoint)
     if encoding not in (None, "f32", "f16", "bf16"):
         raise OctavoError(f"a Hugging Face folder holds f32, f16 or bf16 weights, not {encoding}", param="type")
     tensors = {
@@ -51,11 +53,12 @@ def export_gguf(checkpoint: Checkpoint, path: Path, encoding: WrittenEncoding) -
 
     Raises UnsupportedError for a family, a switch or a tokenizer that GGUF files cannot express.
     """
+    _refuse_scores(checkpoint)
     family, config = FAMILIES[checkpoint.family], checkpoint.config
     layout = family.gguf
     if layout is None:
         raise UnsupportedError(f"the family {family.name} has no GGUF layout here; export it with --format hf")
-    own = metadata_of(config)
+    own = metadata_of(config) | layout.metadata(config)
     _check(family, layout, config, own)
     metadata = {
         "general.architecture": layout.architecture,
@@ -66,6 +69,11 @@ def export_gguf(checkpoint: Checkpoint, path: Path, encoding: WrittenEncoding) -
         **_tokenizer_keys(checkpoint),
     }
     write_gguf(path, metadata, _tensors(checkpoint, layout, encoding))
+
+
+def _refuse_scores(checkpoint: Checkpoint) -> None:
+    if checkpoint.score is not None:
+        raise UnsupportedError(f"{checkpoint.name} has a head for classification, which is not exported yet")
 
 
 def _check(family: Family, layout: GgufLayout, config: TransformerConfig, own: dict[str, Any]) -> None:
@@ -105,7 +113,7 @@ def _present(layout: GgufLayout, config: TransformerConfig) -> list[KeyRule]:
 def _divisors(config: TransformerConfig) -> np.ndarray[Any, np.dtype[np.float32]] | None:
     """Divisors of the frequencies that go into a tensor: those that no metadata key says."""
     rope = config.rope
-    if rope is None or rope.freq_factors is None or len(set(rope.freq_factors)) == 1:
+    if rope is None or rope.freq_factors is None or len(set(rope.freq_factors)) == 1 or yarn_of(rope) is not None:
         return None
     return np.array(rope.freq_factors, np.float32)
 

@@ -6,7 +6,7 @@ A family's row says which heads it has; a checkpoint whose architecture is none 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from octavo.errors import FormatError
@@ -26,13 +26,14 @@ from octavo.nn.config import (
 
 SUFFIXES: dict[str, Task] = {
     "ForMaskedLM": "masked_lm", "ForPreTraining": "masked_lm", "ForSequenceClassification": "sequence",
-    "ForTokenClassification": "tokens", "ForQuestionAnswering": "span", "ForImageClassification": "sequence",
+    "ForTokenClassification": "tokens", "ForQuestionAnswering": "span", "ForNextSentencePrediction": "next_sentence",
+    "ForImageClassification": "sequence",
 }  # fmt: skip
 """Ends of the names of architectures, and their tasks."""
 HUB_HEAD_ACTIVATIONS: dict[HeadActivation, str] = {**dict(HUB_ACTIVATIONS.items()), "tanh": "tanh"}
 WRITTEN: dict[Task | None, str] = {
     "masked_lm": "ForMaskedLM", "sequence": "ForSequenceClassification", "tokens": "ForTokenClassification",
-    "span": "ForQuestionAnswering", None: "Model",
+    "span": "ForQuestionAnswering", "next_sentence": "ForNextSentencePrediction", None: "Model",
 }  # fmt: skip
 
 HARMLESS_KEYS = {
@@ -62,6 +63,19 @@ class HeadForm:
 
     activation: HeadActivation | None = None
     norm: bool = False
+
+
+PLAIN_HEADS: Mapping[Task, HeadForm] = {
+    "sequence": HeadForm("tanh"), "next_sentence": HeadForm("tanh"), "tokens": HeadForm(), "span": HeadForm()
+}  # fmt: skip
+"""Of BERT, ALBERT and RoBERTa, beside a masked LM's."""
+
+
+def with_head(reader: ConfigReader, config: TransformerConfig, masked: HeadActivation) -> TransformerConfig:
+    """The config with the head that its architecture names. masked: the activation of a masked LM's dense layer."""
+    assert config.encoder is not None, "not an encoder"
+    forms = {**PLAIN_HEADS, "masked_lm": HeadForm(masked, norm=True)}
+    return replace(config, encoder=replace(config.encoder, head=read_head(reader, forms, config.vocab_size)))
 
 
 def read_encoder(
@@ -119,10 +133,8 @@ def read_head(
         count = len(labels)
     else:
         count = reader.integer("num_labels", default=2)
-    if task == "span" and count != 2:
-        raise FormatError(
-            f"{reader.source} has {count} labels; a head for answers has 2, start and end", param="id2label"
-        )
+    if task in ("span", "next_sentence") and count != 2:
+        raise FormatError(f"{reader.source} has {count} labels; a head of this kind has 2", param="id2label")
     return HeadConfig(task, count, forms[task].activation, norm=forms[task].norm, **switches)
 
 

@@ -43,14 +43,16 @@ class GgufLayout:
     """How the family lies in a GGUF file.
 
     hub_config: the metadata's own keys, and whether a tensor is there -> a config in hub spelling. rules: its key map.
-    experts: whether it is of the files with experts, where those without are another family's.
+    metadata: the inverse, of the keys that not all architectures have. when: which files of the architecture are this
+    family's, by its own keys, where it has several; else all that are no other's.
     """
 
     architecture: str
     hub_config: Callable[[ConfigReader, Callable[[str], bool]], dict[str, Any]]
     rules: tuple[KeyRule, ...]
     harmless_tensors: tuple[str, ...] = ()
-    experts: bool = False
+    metadata: Callable[[TransformerConfig], dict[str, Any]] = lambda config: {}
+    when: Callable[[Callable[[str], Any]], bool] | None = None
 
 
 @dataclass(frozen=True)

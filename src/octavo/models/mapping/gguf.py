@@ -47,9 +47,27 @@ def rope_scaling(reader: ConfigReader) -> dict[str, Any] | None:
     kinds = {"none": None, "linear": "linear", "yarn": "yarn", "longrope": "longrope"}
     kind = reader.choice("rope.scaling.type", table=kinds, default="none")
     factor = reader.number("rope.scaling.factor", default=1.0)
-    reader.integer("rope.scaling.original_context_length", default=1)
+    original = reader.integer("rope.scaling.original_context_length", default=0, low=0)
     reader.neutral({"rope.scaling.attn_factor": (1.0,), "rope.scaling.finetuned": (True, False)})
-    return None if kind is None else {"rope_type": kind, "factor": rounded(factor)}
+    if kind is None:
+        return None
+    scaling = {"rope_type": kind, "factor": rounded(factor)}
+    return {**scaling, **_yarn(reader, original)} if kind == "yarn" else scaling
+
+
+def _yarn(reader: ConfigReader, original: int) -> dict[str, Any]:
+    """What else YaRN says; of the logarithm's multiplier DeepSeek's files have a tenth."""
+    reader.neutral({"rope.scaling.yarn_ext_factor": (1.0, -1.0), "rope.scaling.yarn_attn_factor": (1.0,)})
+    said: dict[str, Any] = {}
+    for key in ("beta_fast", "beta_slow"):
+        if reader.has(f"rope.scaling.yarn_{key}"):
+            said[key] = rounded(reader.number(f"rope.scaling.yarn_{key}"))
+    if original:
+        said["original_max_position_embeddings"] = original
+    if reader.has("rope.scaling.yarn_log_multiplier"):
+        tenth = rounded(reader.number("rope.scaling.yarn_log_multiplier"))
+        said |= dict.fromkeys(("mscale", "mscale_all_dim"), round(10 * tenth, 6))
+    return said
 
 
 def _divisors(factors: np.ndarray[Any, np.dtype[np.float32]], config: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -9,19 +9,25 @@ from typing import Any
 from octavo.models.mapping.config_reader import REQUIRED, ConfigReader
 from octavo.models.mapping.gguf import rope_scaling, rounded
 from octavo.models.mapping.keys import KeyRule, Layout, linear_rules
-from octavo.nn.config import TransformerConfig
+from octavo.models.mapping.rope import yarn_of
+from octavo.nn.config import Scores, TransformerConfig
 
 Present = Callable[[str], bool]
 
 
 def decoder_config(
-    reader: ConfigReader, present: Present, *, theta: float = 10000.0, experts: bool = False
+    reader: ConfigReader, present: Present, *, theta: float = 10000.0, experts: bool = False, latent: bool = False
 ) -> dict[str, Any]:
-    """The keys that `mapping.decoder.read_decoder` reads. theta: where the file does not say. experts: it has some."""
+    """The keys that `mapping.decoder.read_decoder` reads. theta: where the file does not say. experts: it has some.
+
+    latent: keys and values have no width of their own; the row reads theirs.
+    """
     hidden_size = reader.integer("embedding_length")
     num_heads = reader.integer("attention.head_count", high=65536)
-    head_dim = reader.integer("attention.key_length", default=max(1, hidden_size // num_heads), high=65536)
-    reader.neutral({"attention.value_length": (head_dim,)})
+    key_length = "rope.dimension_count" if latent else "attention.key_length"
+    head_dim = reader.integer(key_length, default=max(1, hidden_size // num_heads), high=65536)
+    if not latent:
+        reader.neutral({"attention.value_length": (head_dim,)})
     if not experts:
         reader.neutral({"expert_count": (0,), "expert_used_count": (0,)})
     rotary_dim = reader.integer("rope.dimension_count", default=head_dim)
@@ -60,7 +66,11 @@ def metadata_of(config: TransformerConfig) -> dict[str, Any]:
     if rope is not None:
         keys |= {"rope.freq_base": rope.theta, "rope.dimension_count": rope.rotary_dim}
         keys |= {"attention.key_length": attention.head_dim, "attention.value_length": attention.head_dim}
-        if rope.freq_factors is not None and len(set(rope.freq_factors)) == 1:
+        yarn = yarn_of(rope)
+        if yarn is not None:
+            keys |= {"rope.scaling.type": "yarn", "rope.scaling.factor": yarn["factor"]}
+            keys["rope.scaling.original_context_length"] = yarn["original_max_position_embeddings"]
+        elif rope.freq_factors is not None and len(set(rope.freq_factors)) == 1:
             keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": rope.freq_factors[0]}
     if any(config.windows):
         keys["attention.sliding_window"] = max(size for size in config.windows if size is not None)
@@ -78,6 +88,45 @@ def expert_config(reader: ConfigReader, count_key: str) -> dict[str, Any]:
     return {
         count_key: reader.integer("expert_count"), "num_experts_per_tok": reader.integer("expert_used_count")
     }  # fmt: skip
+
+
+GATING = {"softmax": 1, "sigmoid": 2}
+"""`expert_gating_func`."""
+
+
+def grouped_config(reader: ConfigReader, scoring: Scores = "sigmoid") -> dict[str, Any]:
+    """Experts as DeepSeek has them, in the keys of `families.deepseek_v3.read_grouped`."""
+    reader.neutral({"expert_gating_func": (GATING[scoring],)})
+    scale = reader.number("expert_weights_scale", default=1.0)
+    return {
+        **expert_config(reader, "n_routed_experts"),
+        "moe_intermediate_size": reader.integer("expert_feed_forward_length"),
+        "n_shared_experts": reader.optional_integer("expert_shared_count", None),
+        "first_k_dense_replace": reader.integer("leading_dense_block_count", default=0, low=0),
+        "norm_topk_prob": reader.flag("expert_weights_norm", default=False),
+        "routed_scaling_factor": rounded(scale),
+        "n_group": reader.integer("expert_group_count", default=1),
+        "topk_group": reader.integer("expert_group_used_count", default=1),
+    }
+
+
+def grouped_metadata(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `grouped_config`."""
+    moe = config.moe
+    assert moe is not None, "it has experts"
+    shared = {} if moe.shared_size is None else {"expert_shared_count": moe.shared_size // moe.intermediate_size}
+    groups = {} if moe.groups == 1 else {
+        "expert_group_count": moe.groups, "expert_group_used_count": moe.groups_kept
+    }  # fmt: skip
+    return {
+        **shared,
+        **groups,
+        "expert_feed_forward_length": moe.intermediate_size,
+        "leading_dense_block_count": moe.layers.index(True) if True in moe.layers else config.num_layers,
+        "expert_weights_norm": moe.normalise,
+        "expert_weights_scale": moe.scale,
+        "expert_gating_func": GATING[moe.scoring],
+    }
 
 
 BODY = (
@@ -106,6 +155,7 @@ EXPERTS = (
         for name in ("gate", "up", "down")
         for rule in linear_rules(f"blk.{{i}}.ffn_{name}_shexp", f"blocks.{{i}}.mlp.shared.{name}")
     ),
+    KeyRule("blk.{i}.exp_probs_b.bias", ("blocks.{i}.mlp.correction_bias",)),
     KeyRule("blk.{i}.ffn_gate_inp_shexp.weight", ("blocks.{i}.mlp.shared_gate.weight",), "bare_row"),
 )
 QKV = ("blocks.{i}.attention.q", "blocks.{i}.attention.k", "blocks.{i}.attention.v")

@@ -1,8 +1,8 @@
 """The spellings of rotary embedding in hub configs, read and written.
 
 Read: `rope_parameters` (transformers 5), and top-level `rope_theta` with `rope_scaling` by `type` or `rope_type`.
-Written: the older spelling, which every reader knows. Divisors that are none of linear, Llama 3's, proportional (yarn's
-too) are written as longrope with equal short and long lists, which means the same without loss.
+Written: the older spelling, which every reader knows. Divisors that are none of linear, Llama 3's, proportional and
+plain YaRN are written as longrope with equal short and long lists, which means the same without loss.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from octavo.nn.frequencies import (
 
 NAMES = ("default", "linear", "dynamic", "llama3", "yarn", "longrope", "proportional")
 KINDS = {**{name: name for name in NAMES}, "su": "longrope"}
-LLAMA3_ORIGINALS = tuple(2**power for power in range(5, 18))
+ORIGINALS = tuple(2**power for power in range(5, 18))
+"""Trained lengths that scalings are found again by."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _scaling(rope: RopeConfig, context_length: int) -> dict[str, Any] | None:
         return {"rope_type": "proportional", "factor": min(factors), "partial_rotary_factor": partial}
     if min(factors) == factor and rope.attention_factor == 1:
         return {"rope_type": "linear", "factor": factor}
-    for original in LLAMA3_ORIGINALS:
+    for original in ORIGINALS:
         made = llama3_factors(rope.theta, rope.rotary_dim, factor=factor, low=1.0, high=4.0, original=original)
         if made == factors and rope.attention_factor == 1:
             return {
@@ -174,10 +175,28 @@ def _scaling(rope: RopeConfig, context_length: int) -> dict[str, Any] | None:
                 "high_freq_factor": 4.0,
                 "original_max_position_embeddings": original,
             }
-    return {
+    return yarn_of(rope) or {
         "rope_type": "longrope",
         "short_factor": list(factors),
         "long_factor": list(rope.long_factors or factors),
         "attention_factor": rope.attention_factor,
         "original_max_position_embeddings": rope.original_length or context_length,
     }
+
+
+def yarn_of(rope: RopeConfig) -> dict[str, Any] | None:
+    """The plain YaRN that makes these frequencies, as a config says it; None where none of the usual ones does."""
+    if rope.freq_factors is None or rope.long_factors is not None:
+        return None
+    factor = max(rope.freq_factors)
+    if factor == math.inf or rope.attention_factor != yarn_attention_factor(factor, None, None):
+        return None
+    for original in ORIGINALS:
+        for truncate in (True, False):
+            made = yarn_factors(
+                rope.theta, rope.rotary_dim, factor=factor, fast=32.0, slow=1.0, original=original, truncate=truncate
+            )
+            if made == rope.freq_factors:
+                said = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}
+                return said if truncate else {**said, "truncate": False}
+    return None

@@ -176,14 +176,19 @@ class PostgresStore:
         asked = {"terms": [term for term in terms if term not in lone], "characters": lone}
         return self._hits(BM25, {**asked, "limit": limit, "within": None if within is None else list(within)})
 
-    def search_vector(self, vector: Vectors, limit: int, within: Collection[str] | None = None) -> list[Hit]:
-        """The passages whose vectors have the greatest inner product with `vector`, compared with every one."""
+    def search_vector(
+        self, vector: Vectors, limit: int, within: Collection[str] | None = None, *, exact: bool = False
+    ) -> list[Hit]:
+        """The passages whose vectors have the greatest inner product with `vector`, always compared with every one."""
         if self.space is None:
             raise OctavoError(f"{self._place} keeps no vectors; index anew with an encoder")
         if vector.shape != (self.space.dimensions,):
             raise OctavoError(f"the query has the shape {vector.shape}; the store takes ({self.space.dimensions},)")
         asked = {"vector": _literal(vector), "limit": limit, "within": None if within is None else list(within)}
         return self._hits(NEAREST, asked)
+
+    def arrange(self, *, show: bool = False) -> None:
+        """Nothing to do: every vector is compared."""
 
     def remember(self, key: str, value: str) -> None:
         """Keep a note."""

@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file with documents, an FTS5 index of words, and vectors that are scanned exactly.
+"""The embedded store: one SQLite file with documents, an FTS5 index of words, and vectors (`vector_table.py`).
 
 Needs no extension of SQLite. The journal is a write-ahead log, so what `put` returned from survives a killed process.
 Unusual: the word index keeps no text of its own; to take a passage out, its words are made once more from its text,
@@ -8,6 +8,7 @@ BM25 is FTS5's: k1 1.2, b 0.75, over Porter's stems.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -15,13 +16,11 @@ import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
 
 from octavo.errors import OctavoError
 from octavo.retrieve import words
-from octavo.retrieve.stores.scan import Ids, Scan, pack_int8
+from octavo.retrieve.stores import outside, vector_table
+from octavo.retrieve.stores.outside import OutsideVectors, VectorIndex
 from octavo.retrieve.stores.store import (
     Hit,
     Listing,
@@ -33,8 +32,8 @@ from octavo.retrieve.stores.store import (
     check_document,
     check_space,
 )
+from octavo.retrieve.stores.vector_table import PASSAGES_OF, Storage, VectorTable
 
-Storage = Literal["float32", "int8"]
 VERSION = 1
 APPLICATION = 0x4F435456
 """The number in a file's header that says that it is ours."""
@@ -50,9 +49,6 @@ CREATE TABLE passage (
   context TEXT NOT NULL, text TEXT NOT NULL
 );
 CREATE INDEX passage_of ON passage (document, id);
-CREATE TABLE vectors (
-  document INTEGER PRIMARY KEY REFERENCES document ON DELETE CASCADE, data BLOB NOT NULL, scales BLOB
-);
 CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='porter unicode61 remove_diacritics 2');
 """
 FOUND = """
@@ -69,30 +65,60 @@ def is_index(path: Path) -> bool:
     return header.startswith(b"SQLite format 3\0") and header[68:] == APPLICATION.to_bytes(4, "big")
 
 
+def found_space(path: Path) -> VectorSpace | None:
+    """What the vectors of a file are, without opening what keeps them; None for a file without vectors."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        try:
+            return _space(dict(database.execute("SELECT key, value FROM meta").fetchall()))
+        except sqlite3.Error:
+            return None  # opening it as a store says what it is
+
+
 class SqliteStore:
     """Implements `Store`.
 
     path None: in memory. space: the encoder whose vectors it keeps; None: whatever the file was made with, and no
-    vectors in a new one. storage: of the vectors of a new file. Raises OctavoError for a file that is not one of ours,
-    or was made with another encoder.
+    vectors in a new one. storage: of the vectors of a new file. vectors: another database that keeps them in the file's
+    place, closed with it. Raises OctavoError for a file that is not one of ours, or was made with another encoder or
+    for another database.
     """
 
-    def __init__(self, path: Path | None, space: VectorSpace | None = None, *, storage: Storage = "float32") -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        space: VectorSpace | None = None,
+        *,
+        storage: Storage = "float32",
+        vectors: VectorIndex | None = None,
+    ) -> None:
         self._place = str(path or "the store in memory")
         self._lock = threading.RLock()
-        self._scan: tuple[tuple[int, int], Scan] | None = None
-        self._changes = 0
+        self._vectors: VectorTable | OutsideVectors | None = None
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
-            self._prepare(space, storage)
+            self._prepare(space, storage if vectors is None else vectors.name)
             self.space = _space(self._meta())
             check_space(self.space, space, self._place)
+            self._vectors = self._keeper(vectors)
         except (sqlite3.Error, OSError) as error:
             raise OctavoError(f"the index {self._place} cannot be opened: {error}; index anew with --rebuild") from None
 
-    def _prepare(self, space: VectorSpace | None, storage: Storage) -> None:
+    def _keeper(self, given: VectorIndex | None) -> VectorTable | OutsideVectors | None:
+        """What keeps the vectors, by the file's own word."""
+        kept_in = self._meta()["storage"]
+        if given is None and kept_in not in ("float32", "int8"):
+            raise OctavoError(f"the vectors of {self._place} are in {kept_in}; open it with --store {kept_in}")
+        if given is not None and kept_in != given.name:
+            raise OctavoError(f"the vectors of {self._place} are not in {given.name}; index anew with --rebuild")
+        if self.space is None:
+            return None
+        if given is not None:
+            return OutsideVectors(self._database, given)
+        return VectorTable(self._database, self.space.dimensions, kept_in)
+
+    def _prepare(self, space: VectorSpace | None, storage: str) -> None:
         for setting in ("busy_timeout=10000", "auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL"):
             self._database.execute(f"PRAGMA {setting}")
         self._database.execute("PRAGMA foreign_keys=ON")
@@ -107,6 +133,9 @@ class SqliteStore:
         made = self._meta() if self._has_meta() else {}
         if made.get("version") != str(VERSION) or made.get("analysis") != str(words.ANALYSIS):
             raise OctavoError(f"{self._place} is not an index of this version of Octavo; index anew with --rebuild")
+        with self._transaction():
+            for statement in (*vector_table.TABLES, *outside.TABLES):
+                self._database.execute(statement)
 
     def put(self, source: Source, places: Sequence[Place], vectors: Vectors | None) -> None:
         """Store a document with its passages, in place of one of the same name."""
@@ -123,6 +152,7 @@ class SqliteStore:
                     _packed(source.text),
                 ),
             ).lastrowid
+            passages = []
             for place in places:
                 text = source.text[place.start : place.end]
                 row = self._database.execute(
@@ -130,12 +160,14 @@ class SqliteStore:
                     "VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (document, place.start, place.end, place.page, place.line, place.context, text),
                 ).lastrowid
+                passages.append(row or 0)
                 searched = _searched(place.context, text)
                 self._database.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (row, searched))
-            if vectors is not None:
-                packed, scales = pack_int8(vectors) if self._storage() == "int8" else (vectors.astype("<f4"), None)
-                blobs = (packed.tobytes(), None if scales is None else scales.astype("<f4").tobytes())
-                self._database.execute("INSERT INTO vectors VALUES (?, ?, ?)", (document, *blobs))
+            if vectors is not None and self._vectors is not None:
+                stored = [
+                    Passage(source.name, source.sha256, place, source.text[place.start : place.end]) for place in places
+                ]
+                self._vectors.insert(document or 0, passages, vectors, stored)
 
     def delete(self, names: Collection[str]) -> None:
         """Delete documents with all that was made from them."""
@@ -165,7 +197,7 @@ class SqliteStore:
         if not terms:
             return []
         sought = " OR ".join(f'"{term}"*' if words.is_lone_character(term) else f'"{term}"' for term in terms)
-        inside = "" if within is None else f"AND rowid IN ({_PASSAGES_OF})"
+        inside = "" if within is None else f"AND rowid IN ({PASSAGES_OF})"
         with self._lock:
             rows = self._database.execute(
                 f"SELECT rowid, -rank FROM words WHERE words MATCH ? {inside} ORDER BY rank, rowid LIMIT ?",
@@ -173,18 +205,25 @@ class SqliteStore:
             ).fetchall()
             return self._hits(rows)
 
-    def search_vector(self, vector: Vectors, limit: int, within: Collection[str] | None = None) -> list[Hit]:
-        """The passages whose vectors have the greatest inner product with `vector`, compared with every one."""
-        if self.space is None:
+    def search_vector(
+        self, vector: Vectors, limit: int, within: Collection[str] | None = None, *, exact: bool = False
+    ) -> list[Hit]:
+        """The passages whose vectors have the greatest inner product with `vector`.
+
+        Compared with every one, unless so many lie in cells and neither `within` nor `exact` is given.
+        """
+        if self.space is None or self._vectors is None:
             raise OctavoError(f"{self._place} keeps no vectors; index anew with an encoder")
         if vector.shape != (self.space.dimensions,):
             raise OctavoError(f"the query has the shape {vector.shape}; the store takes ({self.space.dimensions},)")
         with self._lock:
-            allowed: Ids | None = None
-            if within is not None:
-                rows = self._database.execute(_PASSAGES_OF, (json.dumps(list(within)),)).fetchall()
-                allowed = np.array([row for (row,) in rows], dtype=np.int64)
-            return self._hits(self._vectors().best(vector, limit, allowed))
+            return self._hits(self._vectors.search(vector, limit, within, exact=exact))
+
+    def arrange(self, *, show: bool = False) -> None:
+        """Part the vectors into cells, where there are many and few of them were there the last time."""
+        if self._vectors is not None:
+            with self._transaction():
+                self._vectors.arrange(show=show)
 
     def remember(self, key: str, value: str) -> None:
         """Keep a note."""
@@ -213,7 +252,7 @@ class SqliteStore:
             (passages,) = self._database.execute("SELECT count(*) FROM passage").fetchone()
             (indexed,) = self._database.execute("SELECT count(*) FROM words_docsize").fetchone()
             assert passages == indexed, f"{passages} passages, {indexed} in the word index"
-            assert self.space is None or passages == len(self._vectors().ids), "passages and vectors differ"
+            assert self._vectors is None or passages == len(self._vectors), "passages and vectors differ"
             self._database.execute("INSERT INTO words (words) VALUES ('integrity-check')")
 
     def compact(self) -> None:
@@ -226,6 +265,8 @@ class SqliteStore:
     def close(self) -> None:
         """Close the file. Idempotent."""
         with self._lock:
+            if isinstance(self._vectors, OutsideVectors):
+                self._vectors.close()
             self._database.close()
 
     def _remove(self, names: Collection[str]) -> None:
@@ -239,6 +280,8 @@ class SqliteStore:
                 "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)",
                 [(row, _searched(context, text)) for row, context, text in rows],
             )
+            if self._vectors is not None:
+                self._vectors.removed([row for row, _, _ in rows])
             self._database.execute("DELETE FROM document WHERE name = ?", (name,))
 
     def _hits(self, scored: Sequence[tuple[int, float]]) -> list[Hit]:
@@ -249,33 +292,12 @@ class SqliteStore:
         }
         return [Hit(passages[row], score) for row, score in scored]
 
-    def _vectors(self) -> Scan:
-        """All vectors, read again when this or another process has changed them."""
-        (others,) = self._database.execute("PRAGMA data_version").fetchone()
-        if self._scan is None or self._scan[0] != (others, self._changes):
-            self._scan = ((others, self._changes), self._read_vectors())
-        return self._scan[1]
-
-    def _read_vectors(self) -> Scan:
-        assert self.space is not None, "only a store with vectors reads them"
-        rows = self._database.execute("SELECT data, scales FROM vectors ORDER BY document").fetchall()
-        ids = self._database.execute("SELECT id FROM passage ORDER BY document, id").fetchall()
-        numbers = np.array([row for (row,) in ids], dtype=np.int64)
-        data, shape = b"".join(data for data, _ in rows), (len(ids), self.space.dimensions)
-        if self._storage() == "int8":
-            scales = np.frombuffer(b"".join(scales for _, scales in rows), np.dtype("<f4"))
-            return Scan(numbers, np.frombuffer(data, np.int8).reshape(shape), scales)
-        return Scan(numbers, np.frombuffer(data, np.dtype("<f4")).reshape(shape))
-
     def _has_meta(self) -> bool:
         sought = "SELECT 1 FROM sqlite_master WHERE name = 'meta'"
         return self._database.execute(sought).fetchone() is not None
 
     def _meta(self) -> dict[str, str]:
         return dict(self._database.execute("SELECT key, value FROM meta").fetchall())
-
-    def _storage(self) -> str:
-        return self._meta()["storage"]
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -285,15 +307,12 @@ class SqliteStore:
                 yield
             except BaseException:
                 self._database.execute("ROLLBACK")
+                if self._vectors is not None:
+                    self._vectors.rolled_back()
                 raise
             self._database.execute("COMMIT")
-            self._changes += 1
-
-
-_PASSAGES_OF = """
-SELECT passage.id FROM passage JOIN document ON document.id = passage.document
-WHERE name IN (SELECT value FROM json_each(?))
-"""
+            if self._vectors is not None:
+                self._vectors.committed()
 
 
 def _searched(context: str, text: str) -> str:
@@ -305,7 +324,7 @@ def _packed(text: str) -> bytes:
     return zlib.compress(text.encode(), 3)
 
 
-def _description(space: VectorSpace | None, storage: Storage) -> dict[str, str]:
+def _description(space: VectorSpace | None, storage: str) -> dict[str, str]:
     """What a file says about itself."""
     made = {"version": str(VERSION), "analysis": str(words.ANALYSIS), "storage": storage}
     return made if space is None else {**made, "encoder": space.encoder, "dimensions": str(space.dimensions)}

@@ -129,8 +129,20 @@ class Store(Protocol):
         """
         ...
 
-    def search_vector(self, vector: Vectors, limit: int, within: Collection[str] | None = None) -> list[Hit]:
-        """The passages whose vectors have the greatest inner product with `vector` (dimensions,)."""
+    def search_vector(
+        self, vector: Vectors, limit: int, within: Collection[str] | None = None, *, exact: bool = False
+    ) -> list[Hit]:
+        """The passages whose vectors have the greatest inner product with `vector` (dimensions,).
+
+        exact: compare it with every one, where the store would otherwise look into a part of them.
+        """
+        ...
+
+    def arrange(self, *, show: bool = False) -> None:
+        """Make searches of many vectors fast, where it is due; what was added since is found all the same.
+
+        show: progress on stderr.
+        """
         ...
 
     def remember(self, key: str, value: str) -> None:

@@ -89,9 +89,10 @@ class Files:
         return row
 
     def path(self, row: Object) -> Path:
-        """Where a file's bytes are. Raises ApiError 404 where somebody removed them by hand."""
+        """Where a file's bytes are. Raises ApiError 404 where somebody removed them, or linked them elsewhere."""
         path = Path(row["_path"]) if "_path" in row else self.place(row["id"], row["filename"])
-        if not path.is_file():
+        outside = "_folder" in row and not path.resolve().is_relative_to(Path(row["_folder"]).resolve())
+        if outside or not path.is_file():
             raise ApiError(404, "not_found", f"The content of {row['filename']!r} is not there any more.")
         return path
 

@@ -23,7 +23,7 @@ class Indexes:
         self._folder = folder
         self._lock = threading.Lock()
         self._open: dict[str, Store] = {}  # the least recently used first
-        self._lent: set[str] = set()
+        self._adopted: set[str] = set()
         self._users: Counter[str] = Counter()
 
     @contextmanager
@@ -43,19 +43,19 @@ class Indexes:
             with self._lock:
                 self._users[name] -= 1
 
-    def lend(self, name: str, store: Store) -> None:
-        """Use an index that somebody else keeps, and closes."""
+    def adopt(self, name: str, store: Store) -> None:
+        """Use an index that lies elsewhere: it is closed with the others and never deleted."""
         with self._lock:
             self._open[name] = store
-            self._lent.add(name)
+            self._adopted.add(name)
 
-    def is_lent(self, name: str) -> bool:
+    def is_adopted(self, name: str) -> bool:
         """Whether it is one of those."""
-        return name in self._lent
+        return name in self._adopted
 
     def is_current(self, name: str, space: VectorSpace | None) -> bool:
         """Whether there is an index and this encoder made it."""
-        path = self._path(name)
+        path = self.place(name)
         if path is None or not path.exists():
             return False
         try:
@@ -73,22 +73,21 @@ class Indexes:
         """Delete an index. Idempotent."""
         with self._lock:
             store = self._open.pop(name, None)
-            if store is not None and name not in self._lent:
+            if store is not None:
                 store.close()
-            path = self._path(name)
+            path = self.place(name)
             if path is not None and path.exists():
                 drop(path)
 
     def close(self) -> None:
         """Close all. Idempotent."""
         with self._lock:
-            for name, store in self._open.items():
-                if name not in self._lent:
-                    store.close()
+            for store in self._open.values():
+                store.close()
             self._open.clear()
 
     def _opened(self, name: str, space: VectorSpace | None) -> SqliteStore:
-        path = self._path(name)
+        path = self.place(name)
         if path is None or not path.exists():
             return SqliteStore(path, space)
         store = SqliteStore(path, None)
@@ -100,10 +99,11 @@ class Indexes:
 
     def _close_unused(self) -> None:
         """In memory nothing is closed: it would be lost."""
-        kept = [name for name in self._open if name not in self._lent]
+        kept = [name for name in self._open if name not in self._adopted]
         for name in kept[: max(0, len(kept) - MOST_OPEN)] if self._folder is not None else ():
             if not self._users[name]:
                 self._open.pop(name).close()
 
-    def _path(self, name: str) -> Path | None:
+    def place(self, name: str) -> Path | None:
+        """The file of an index; None in memory."""
         return None if self._folder is None else self._folder / f"{name}.sqlite3"

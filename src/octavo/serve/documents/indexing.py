@@ -59,7 +59,7 @@ class Indexer:
         self._encoder = encoder
         self._queue: deque[Wanted] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._stopped = False
+        self.stopped = False
         self._reader = Reader()
         self.progress: dict[tuple[str, str], float] = {}
         """Of a vector store and a file in work: the share that is done."""
@@ -72,7 +72,7 @@ class Indexer:
 
     def stop(self) -> None:
         """Give up what is in work; its rows stay in progress, and the next start goes on. Idempotent."""
-        self._stopped = True
+        self.stopped = True
         self._queue.clear()
         self._reader.close()
 
@@ -117,7 +117,7 @@ class Indexer:
             row = self._state.get(MEMBER, wanted.owner, wanted.file, parent=wanted.store)
         except ApiError:
             raise Unwanted from None
-        if self._stopped or row["_turn"] != wanted.turn or row["status"] != "in_progress":
+        if self.stopped or row["_turn"] != wanted.turn or row["status"] != "in_progress":
             raise Unwanted
         return row
 

@@ -47,6 +47,9 @@ class DocumentLibrary:
         self.indexer = Indexer(state, self.files, self.indexes, self.encoder)
         self._encoders = encoders
         self._encoder: Embedder | None = None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)  # it holds what people wrote
 
     async def encoder(self) -> Embedder | None:
         """The first served encoder that embeds; None: passages are found by words alone."""
@@ -123,7 +126,7 @@ class DocumentLibrary:
     def member(self, owner: str, found: Found) -> Object | None:
         """The row of a passage's file; None where it was deleted meanwhile."""
         document = found.hit.passage.document
-        name = file_in_folder(found.store, document) if self.indexes.is_lent(found.store) else document
+        name = file_in_folder(found.store, document) if self.indexes.is_adopted(found.store) else document
         try:
             return self.state.get(MEMBER, owner, name, parent=found.store)
         except ApiError:
@@ -169,7 +172,7 @@ class DocumentLibrary:
         kept = {row["id"] for _, row in stores}
         for name in self.indexes.names() - kept:
             await asyncio.to_thread(self.indexes.drop, name)
-        for owner, row in stores:
+        for owner, row in ((owner, row) for owner, row in stores if "_folder" not in row):
             members = self.state.children(MEMBER, owner, row["id"])
             done = [member for member in members if member["status"] == "completed"]
             if done and not await asyncio.to_thread(self.indexes.is_current, row["id"], await self.space()):
@@ -185,6 +188,11 @@ class DocumentLibrary:
         for owner, row in self.state.all(KIND):
             if row.get("expires_at", float("inf")) <= time.time():
                 await self.delete_file(owner, row["id"])
+        for owner, row in self.state.all("upload"):
+            if row["status"] == "pending" and row["expires_at"] <= time.time():
+                for part in self.state.children("upload part", owner, row["id"]):
+                    self.files.discard(part["_file"], "")
+                self.state.delete("upload", owner, row["id"])
         for _, row in self.state.all(STORE):
             if is_expired(row):
                 await asyncio.to_thread(self.indexes.drop, row["id"])

@@ -20,6 +20,7 @@ import uvicorn
 
 from octavo.generate.lm import LanguageModel
 from octavo.serve.app import create_app
+from octavo.serve.documents.folders import serve_folders
 from octavo.serve.http.server import address_of
 from octavo.serve.http.settings import ServerSettings
 from octavo.serve.pool import Load
@@ -75,7 +76,7 @@ class Server(uvicorn.Server):
     async def live(self, loading: Future[Sequence[LanguageModel]], on_ready: OnReady) -> None:
         """Serve until stopped. Raises what loading raised."""
         self._loop = asyncio.get_running_loop()
-        begun = (self._open(loading, on_ready), self._unload_unused(), self._tend_documents())
+        begun = (self._open(loading, on_ready), self._unload_unused(), self._read_documents(), self._forget_expired())
         tasks = [asyncio.create_task(task) for task in begun]
         try:
             await self.serve(sockets=[self._listener])
@@ -108,9 +109,12 @@ class Server(uvicorn.Server):
             await asyncio.sleep(UNLOAD_SECONDS)
             self.serving.models.unload_unused()
 
-    async def _tend_documents(self) -> None:
-        """Go on with what was not indexed when the server last stopped; then forget what has expired."""
+    async def _read_documents(self) -> None:
+        """Go on with what was not indexed when the server last stopped; then see what is new in the folders."""
         await self.serving.documents.recover()
+        await serve_folders(self.serving.documents, self.serving.owner, self._settings.folders)
+
+    async def _forget_expired(self) -> None:
         while True:
             await self.serving.documents.forget_expired()
             await asyncio.sleep(EXPIRE_SECONDS)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from octavo.errors import OctavoError
+from octavo.serve.documents.served import ServedFolder
 
 if TYPE_CHECKING:
     from octavo.serve.http.telemetry import Telemetry
@@ -33,8 +34,9 @@ class ServerSettings:
     at once; keep_alive: seconds after which an unused one is unloaded, None: never. aliases: (alias, served name);
     an alias may hold `*`. adapters: (name, the served model that has it). encoders: references of embedders and
     rerankers, loaded when first asked for. state_path: the file that keeps responses, conversations and stored
-    completions, None: memory; store: whether any are kept. telemetry: where spans and metrics of requests go, None:
-    nowhere. Raises OctavoError for a value outside its range and for an open address without a key.
+    completions, None: memory; store: whether any are kept. folders: of documents, each shown as a vector store.
+    telemetry: where spans and metrics of requests go, None: nowhere. Raises OctavoError for a value outside its
+    range and for an open address without a key.
     """
 
     host: str = "127.0.0.1"
@@ -57,6 +59,7 @@ class ServerSettings:
     adapters: tuple[tuple[str, str], ...] = ()
     encoders: tuple[str, ...] = ()
     state_path: Path | None = None
+    folders: tuple[ServedFolder, ...] = ()
     store: bool = True
     access_log: bool = False
     telemetry: Telemetry | None = None

@@ -145,7 +145,7 @@ function* piecesOf(data) {
  * @param {RequestInit} options
  * @returns {Promise<Response>} always a success
  */
-async function request(path, options) {
+export async function request(path, options) {
   const key = sessionStorage.getItem(KEY);
   const headers = { ...options.headers, ...(key === null ? {} : { Authorization: `Bearer ${key}` }) };
   let response;
@@ -176,7 +176,7 @@ async function errorOf(response) {
 }
 
 /** @param {Response} response */
-async function jsonOf(response) {
+export async function jsonOf(response) {
   try {
     return await response.json();
   } catch {

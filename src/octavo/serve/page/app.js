@@ -3,8 +3,10 @@
  */
 
 import { hasKey, keepKey, listModels } from "./api.js";
-import { Chat } from "./chat.js";
-import { h } from "./dom.js";
+import { Chat, askedDocuments } from "./chat.js";
+import { viewer } from "./citations.js";
+import { DocumentsPanel } from "./documents.js";
+import { h, icon } from "./dom.js";
 import { download, fillHistory } from "./history.js";
 import { fillIdeas, fitHeight } from "./message.js";
 import { Mirror } from "./mirror.js";
@@ -47,12 +49,38 @@ const mirror = new Mirror(store, (ids) => {
   else showHistory();
 });
 
+const documents = new DocumentsPanel({
+  asked: () => askedDocuments(chat.conversation.settings),
+  choose: (ids) => {
+    changeSettings({ ...chat.conversation.settings, documents: ids.join(" ") });
+    showAsked();
+  },
+  changed: showAsked,
+  view: (collection, { id, name }) => viewer().show(collection, id, name, null),
+  key: (again) => askForKey(again),
+});
+
+/** What the conversation asks beside the model, above the composer. */
+function showAsked() {
+  const ids = askedDocuments(chat.conversation.settings);
+  part("asked").hidden = ids.length === 0;
+  part("asked").replaceChildren(icon("document"), h("span", {}, `Asks ${documents.names(ids).join(", ")}`));
+}
+
+/** @param {import("./store.js").Settings} changed */
+function changeSettings(changed) {
+  chat.conversation.settings = changed;
+  store.prefer("settings", changed);
+  if (store.get(chat.conversation.id)) store.save(chat.conversation);
+}
+
 /** Everything around the messages, as the conversation is now. */
 function showState() {
   const { title, messages, id } = chat.conversation;
   part("title").textContent = title || "New chat";
   document.title = title ? `${title} · Octavo` : "Octavo";
   part("welcome").hidden = messages.length > 0;
+  showAsked();
   part("send").hidden = chat.busy;
   part("stop").hidden = !chat.busy;
   location.hash = store.get(id) ? id : "";
@@ -132,7 +160,9 @@ async function askForKey(then) {
   const text = hasKey() ? "The server did not accept the last one." : "It is kept until this tab is closed.";
   const key = await ask({ title: "The server asks for a key", text, confirm: "Use key", answer: "", secret: true });
   if (key) keepKey(key);
-  if (key && models.length === 0) await loadModels();
+  if (key && models.length === 0) await loadModels().then(() => {
+  if (askedDocuments(chat.conversation.settings).length) documents.refresh();
+});
   if (key) then();
   else notify("The server asks for a key.", { label: "Enter the key", act: () => askForKey(then) });
 }
@@ -242,17 +272,16 @@ function toggleTheme() {
 }
 
 function listen() {
-  const settings = new SettingsDialog((changed) => {
-    chat.conversation.settings = changed;
-    store.prefer("settings", changed);
-    if (store.get(chat.conversation.id)) store.save(chat.conversation);
-  });
+  const settings = new SettingsDialog((changed) =>
+    changeSettings({ ...changed, documents: chat.conversation.settings.documents }));
   const clicks = {
     new: () => open(null),
     export: () => download("octavo-conversations.json", store.exportAll()),
     import: () => part("file").click(),
     menu: () => showLibrary(true),
     scrim: () => showLibrary(false),
+    shelf: () => documents.open(),
+    asked: () => documents.open(),
     adjust: () => settings.open(chat.conversation.settings),
     theme: toggleTheme,
     stop,

@@ -5,6 +5,7 @@
  */
 
 import { ApiError, rate, streamChat } from "./api.js";
+import { streamGrounded } from "./grounded.js";
 import { MessageView } from "./message.js";
 import {
   FORMS, SAMPLING, addMessage, defaultSettings, formValue, newConversation, pathTo, showVersion, versions,
@@ -206,10 +207,11 @@ export class Chat {
     run.context = model.context;
     if (run.conversation === this.conversation) this.render(); // with the author's name
     run.asked = performance.now();
-    for await (const piece of streamChat(requestBody(run.conversation, question, model.id), run.controller.signal)) {
+    for await (const piece of answerPieces(run, question, model.id)) {
       if (run.controller.signal.aborted) return;
       if (piece.tokens) this.#tokens.set(run.message, [...(this.#tokens.get(run.message) ?? []), ...piece.tokens]);
       if (piece.call) takeCall(run.message, piece.call);
+      if (piece.citation) run.message.citations = [...(run.message.citations ?? []), piece.citation];
       if (piece.thought) run.message.thoughts = (run.message.thoughts ?? "") + piece.thought;
       if (piece.text || piece.thought || piece.call) this.#grow(run, piece.text ?? "");
       if (piece.finish) run.message.finish = piece.finish;
@@ -280,6 +282,24 @@ export class Chat {
 }
 
 /**
+ * From the model alone, or from the documents that the conversation asks.
+ * @param {Run} run
+ * @param {Message} question
+ * @param {string} model
+ * @returns {AsyncGenerator<import("./api.js").Piece & {citation?: import("./grounded.js").Citation}>}
+ */
+function answerPieces({ conversation, controller }, question, model) {
+  const body = requestBody(conversation, question, model);
+  const asked = askedDocuments(conversation.settings);
+  return asked.length ? streamGrounded(body, asked, controller.signal) : streamChat(body, controller.signal);
+}
+
+/** The collections that a conversation asks. @param {import("./store.js").Settings} settings */
+export function askedDocuments({ documents }) {
+  return String(documents ?? "").split(" ").filter(Boolean);
+}
+
+/**
  * @param {Conversation} conversation
  * @param {Message} question the last message of the request
  * @param {string} model
@@ -339,11 +359,12 @@ function takeCall(message, { index, id, name, arguments: text }) {
 function measure(run, usage) {
   const tokens = usage ? usage.completion_tokens : run.pieces;
   const seconds = (run.last - run.first) / 1000;
+  const grounded = askedDocuments(run.conversation.settings).length > 0; // its text comes when it is checked
   run.message.stats = {
     tokens,
     prompt: usage ? usage.prompt_tokens : 0,
     firstToken: run.first ? (run.first - run.asked) / 1000 : 0,
-    speed: tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : null,
+    speed: tokens > 1 && seconds > 0 && !grounded ? (tokens - 1) / seconds : null,
     context: run.context,
   };
 }

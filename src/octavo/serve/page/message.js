@@ -6,6 +6,7 @@ import { copyButton, h, icon, iconButton } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
 import { tokenView } from "./tokens.js";
 import { CallsView } from "./calls.js";
+import { linkMarks, sourceList } from "./citations.js";
 
 /**
  * @typedef {import("./store.js").Message} Message
@@ -23,6 +24,7 @@ export class MessageView {
   #thoughts = h("div", { class: "thinking" });
   #thinking = h("details", { class: "thoughts", hidden: true }, h("summary", {}, "Thoughts"), this.#thoughts);
   #calls;
+  #sources = /** @type {HTMLElement | null} */ (null);
   #note = h("p", { class: "note" });
   #error = h("div", { class: "error", role: "alert" });
   #footer = h("footer");
@@ -66,6 +68,7 @@ export class MessageView {
     if (this.#thoughts.textContent !== thoughts) this.#thoughts.textContent = thoughts;
     this.#calls.update(calls, !open && last && finish === "tool_calls");
     if (!this.element.classList.contains("measured")) this.#markdown.update(content, open);
+    this.#cite();
     this.#tokens.hidden = open || !this.#actions.tokens(this.#message)?.length;
     const shown = content || thoughts || calls.length > 0;
     setText(this.#note, open ? (shown ? "" : "Reading …") : noteOf(finish, shown ? "said" : ""));
@@ -76,6 +79,16 @@ export class MessageView {
       this.#error.append(h("p", {}, error), button);
     }
     setText(this.#stats, stats ? describe(stats) : "");
+  }
+
+  /** Citations as buttons, and below the text what they are of. */
+  #cite() {
+    const { citations = [] } = this.#message;
+    if (citations.length === 0) return;
+    linkMarks(this.#body, citations);
+    this.#sources?.remove();
+    this.#sources = sourceList(citations);
+    this.#body.after(this.#sources);
   }
 
   /** @param {Message[]} versions */

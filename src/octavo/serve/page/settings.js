@@ -127,7 +127,7 @@ export function ask({ title, text = "", confirm, answer, secret = false }) {
 }
 
 /** A click beside a dialog closes it. @param {HTMLDialogElement} dialog */
-function closeFromOutside(dialog) {
+export function closeFromOutside(dialog) {
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });

@@ -12,7 +12,7 @@
  * @typedef {{id: string, name: string, arguments: string}} Call of a tool, with its arguments as JSON text
  * @typedef {{id: string, parent: string | null, role: "user" | "assistant" | "tool", content: string,
  *   created: number, model?: string, finish?: string, error?: string, stats?: Stats, thoughts?: string,
- *   calls?: Call[], call?: string, rating?: "up" | "down"}} Message
+ *   calls?: Call[], call?: string, rating?: "up" | "down", citations?: import("./grounded.js").Citation[]}} Message
  *   `parent` null: the first; `finish`: OpenAI's word, or "cancelled"; `error`: a sentence; `call`: the id of the call
  *   that a tool's message answers
  * @typedef {{system: string, [name: string]: string | number | null}} Settings null: the server's default
@@ -65,7 +65,7 @@ export function formValue(form, text) {
 /** @returns {Settings} */
 export function defaultSettings() {
   const forms = Object.fromEntries(FORMS.map(({ name }) => [name, ""]));
-  return { system: "", ...forms, probabilities: null, ...Object.fromEntries(SAMPLING.map(({ name }) => [name, null])) };
+  return { system: "", documents: "", ...forms, probabilities: null, ...Object.fromEntries(SAMPLING.map(({ name }) => [name, null])) };
 }
 
 export class Store {
@@ -339,7 +339,7 @@ function checkConversation(value) {
 /** @param {any} value @returns {Message} */
 function checkMessage(value) {
   const optional = (/** @type {any} */ field) => field === undefined || isText(field);
-  const { model, finish, error, stats, thoughts, calls, call, rating } = value ?? {};
+  const { model, finish, error, stats, thoughts, calls, call, rating, citations } = value ?? {};
   return {
     id: check(value?.id, isId, "message id"),
     parent: check(value.parent, (parent) => parent === null || isId(parent), "parent"),
@@ -354,6 +354,23 @@ function checkMessage(value) {
     calls: calls === undefined ? undefined : check(calls, Array.isArray, "calls").map(checkCall),
     call: check(call, optional, "call"),
     rating: check(rating, (mark) => [undefined, "up", "down"].includes(mark), "rating"),
+    citations: citations === undefined ? undefined : check(citations, Array.isArray, "citations").map(checkCitation),
+  };
+}
+
+/** @param {any} value @returns {import("./grounded.js").Citation} */
+function checkCitation(value) {
+  const absent = (/** @type {any} */ field) => field === null || Number.isInteger(field);
+  return {
+    number: check(value?.number, Number.isInteger, "citation"),
+    file: check(value.file, isId, "citation"),
+    collection: check(value.collection, isId, "citation"),
+    name: check(value.name, isText, "citation"),
+    start: check(value.start, Number.isInteger, "citation"),
+    end: check(value.end, Number.isInteger, "citation"),
+    page: check(value.page, absent, "citation"),
+    line: check(value.line, absent, "citation"),
+    text: check(value.text, isText, "citation"),
   };
 }
 
@@ -387,6 +404,8 @@ function checkSettings(value) {
     settings[name] = check(value[name] ?? null, fits, name);
   }
   for (const { name } of FORMS) settings[name] = check(value[name] ?? "", isText, name);
+  const areIds = (/** @type {any} */ ids) => isText(ids) && ids.split(" ").every((id) => id === "" || isId(id));
+  settings.documents = check(value.documents ?? "", areIds, "documents");
   settings.probabilities = check(value.probabilities ?? null, (/** @type {any} */ on) => on === null || on === 1,
     "probabilities");
   return settings;

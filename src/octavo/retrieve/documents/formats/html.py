@@ -20,13 +20,7 @@ _METADATA = ("date", "sitename", "url", "language", "license")
 
 def read(path: Path, limits: Limits) -> Document:
     """The document of an HTML file. Raises MissingDependencyError where trafilatura is not installed."""
-    try:
-        import trafilatura
-    except ImportError as error:
-        raise MissingDependencyError(
-            "HTML needs trafilatura, which is not installed; run: pip install 'octavo[docs]'"
-        ) from error
-    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # what it would say is said by our errors
+    trafilatura = _trafilatura()
     data = path.read_bytes()
     writer, warnings = Writer(), ()
     found: Any = trafilatura.bare_extraction(
@@ -42,6 +36,24 @@ def read(path: Path, limits: Limits) -> Document:
     first = next((span.label for span in spans if span.kind == "heading"), file_title(path))
     title = getattr(found, "title", None) or first
     return Document(str(path), title, text, "text/html", spans, said, warnings)
+
+
+def main_text(page: str) -> str:
+    """A page's main text without its structure. Raises MissingDependencyError where trafilatura is not installed."""
+    trafilatura = _trafilatura()
+    found = trafilatura.extract(page, include_comments=False, favor_recall=True) or trafilatura.html2txt(page)
+    return str(found or "")
+
+
+def _trafilatura() -> Any:
+    try:
+        import trafilatura
+    except ImportError as error:
+        raise MissingDependencyError(
+            "HTML needs trafilatura, which is not installed; run: pip install 'octavo[docs]'"
+        ) from error
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # what it would say is said by our errors
+    return trafilatura
 
 
 def _blocks(parent: Any, writer: Writer) -> None:

@@ -1,0 +1,49 @@
+"""MiniCPM 1 and 2: LLaMA's graph with scales of the embeddings, of what each sublayer adds, and of the logits.
+
+Peers run the checkpoint's code for it; here no code of a checkpoint runs. Source: Hu et al. 2024 (arXiv 2404.06395),
+and the hub's `minicpm` config.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.decoder import read_decoder, rms, write_decoder
+from octavo.models.mapping.family import Family
+from octavo.models.mapping.hub_rules import LLAMA_RULES, OLD_BUFFERS
+from octavo.nn.config import TransformerConfig
+
+
+def read_config(reader: ConfigReader) -> TransformerConfig:
+    """A hub config to switches; a head narrows the states to dim_model_base before it reads them."""
+    config = read_decoder(reader, rms(reader), tie=True)
+    base = reader.integer("dim_model_base", default=config.hidden_size)
+    return replace(
+        config,
+        embedding_scale=reader.number("scale_emb", default=1.0),
+        residual_scale=reader.number("scale_depth", default=config.num_layers**0.5) / config.num_layers**0.5,
+        logit_scale=base / config.hidden_size,
+    )
+
+
+def write_config(config: TransformerConfig) -> dict[str, Any]:
+    """Switches to a hub config that `read_config` reads to the same switches."""
+    return {
+        **write_decoder(config),
+        "scale_emb": config.embedding_scale,
+        "scale_depth": round(config.residual_scale * config.num_layers**0.5, 12),
+        "dim_model_base": round(config.logit_scale * config.hidden_size),
+    }
+
+
+MINICPM = Family(
+    name="minicpm",
+    architecture="MiniCPMForCausalLM",
+    read_config=read_config,
+    write_config=write_config,
+    rules=LLAMA_RULES,
+    neutral_values={"attention_bias": (False,), "num_experts": (0,)},
+    harmless_tensors=OLD_BUFFERS,
+)

@@ -1,0 +1,44 @@
+"""Ministral 8B: Mistral's graph with a window in the blocks that the config names.
+
+Source: the hub's `ministral` config.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.decoder import (
+    layer_types,
+    read_decoder,
+    read_layer_types,
+    rms,
+    window_size,
+    with_windows,
+    write_decoder,
+)
+from octavo.models.mapping.family import Family
+from octavo.models.mapping.hub_rules import LLAMA_RULES
+from octavo.nn.config import TransformerConfig
+
+
+def read_config(reader: ConfigReader) -> TransformerConfig:
+    """A hub config to switches."""
+    config, size = read_decoder(reader, rms(reader)), reader.optional_integer("sliding_window", 4096)
+    return with_windows(config, read_layer_types(reader, config.num_layers, lambda layer: size is not None), size)
+
+
+def write_config(config: TransformerConfig) -> dict[str, Any]:
+    """Switches to a hub config that `read_config` reads to the same switches."""
+    slides = tuple(config.window_of(layer) is not None for layer in range(config.num_layers))
+    return {**write_decoder(config), "sliding_window": window_size(config), "layer_types": layer_types(slides)}
+
+
+MINISTRAL = Family(
+    name="ministral",
+    architecture="MinistralForCausalLM",
+    read_config=read_config,
+    write_config=write_config,
+    rules=LLAMA_RULES,
+    neutral_values={"attention_bias": (False,), "mlp_bias": (False,)},
+)
