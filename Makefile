@@ -17,7 +17,7 @@ FIND_COMPILER = if [ -z "$$CC" ]; then for name in cc gcc clang; do \
   if command -v $$name >/dev/null 2>&1; then CC=$$name; export CC; break; fi; done; fi;
 SOURCES = pyproject.toml $(wildcard setup.py src/octavo/nn/kernels/*.c src/octavo/nn/kernels/*.h)
 
-.PHONY: run test test-all check bench bench-kernels clean
+.PHONY: run test test-all check sanitize bench bench-kernels clean
 .DEFAULT_GOAL = run
 
 run: $(VENV)/.ready-run
@@ -39,6 +39,10 @@ check: $(VENV)/.ready-dev
 	@echo "The ten largest files, in lines:"
 	@find src tests benchmarks examples setup.py -name '*.py' | xargs wc -l | sort -rn | sed 1d | head -n 10
 
+# The kernels' tests with AddressSanitizer and UBSan, then ThreadSanitizer, on every level of this machine.
+sanitize: $(VENV)/.ready-test
+	@$(FIND_COMPILER) $(BIN)/python tests/nn/kernels/sanitize.py
+
 # llama.cpp is built the first time (ten minutes); where it cannot be, the other peers are measured.
 bench: $(VENV)/.ready-test
 	@$(BIN)/python benchmarks/llama_cpp.py || echo "octavo: going on without llama.cpp" >&2
@@ -48,7 +52,7 @@ bench: $(VENV)/.ready-test
 # The kernels alone, on the shapes of three models, beside llama.cpp and the memory bandwidth of the same minutes.
 bench-kernels: $(VENV)/.ready-test
 	@$(BIN)/python benchmarks/llama_cpp.py || echo "octavo: going on without llama.cpp" >&2
-	@for claim in kernels loading; do \
+	@for claim in kernels loading fairness; do \
 	  echo "== benchmarks/$$claim.py"; $(BIN)/python benchmarks/$$claim.py || exit 1; done
 
 clean:

@@ -20,3 +20,15 @@ def test_threads_are_those_asked_for_else_at_least_one(monkeypatch: pytest.Monke
     assert settings.threads() == 3
     monkeypatch.setenv("OCTAVO_THREADS", "")
     assert settings.threads() >= 1
+
+
+def test_a_core_counts_once_and_a_container_gets_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {f"/sys/devices/system/cpu/cpu{n}/topology/thread_siblings_list": f"{n % 4},{n % 4 + 4}" for n in range(8)}
+    monkeypatch.delenv("OCTAVO_THREADS", raising=False)
+    monkeypatch.setattr(settings.os, "sched_getaffinity", lambda _: set(range(1, 8)), raising=False)
+    monkeypatch.setattr(settings, "_text", lambda path, otherwise: files.get(path, otherwise))
+    assert settings.processors() == (1, 2, 3, 4)
+    assert settings.threads() == 4
+    for limit, threads in (("150000 100000", 2), ("max 100000", 4), ("20000 100000", 1), ("900000 100000", 4)):
+        files["/sys/fs/cgroup/cpu.max"] = limit
+        assert settings.threads() == threads

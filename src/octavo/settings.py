@@ -22,6 +22,7 @@ SETTINGS: Final = {
     "offline": "never touch the network",
     "kernels": "the instruction set or runner that computes",
     "threads": "threads for computing",
+    "pin-threads": "keep each of the kernels' threads on a core of its own",
     "pack-cache": "keep packed weights on disk for the next load",
     "kv-cache": "what keys and values are kept in",
 }
@@ -151,7 +152,10 @@ def pack_cache() -> bool:
 
 
 def threads() -> int:
-    """Threads for computing: OCTAVO_THREADS, or the processors this process may use."""
+    """Threads for computing: OCTAVO_THREADS, or the cores this process may use, or the share of them that it is given.
+
+    A core that runs two threads at once counts once, as both wait for the same arithmetic.
+    """
     found, named = _said("threads")
     if isinstance(found, str) and found.isdecimal() and found.isascii():
         found = int(found)
@@ -159,9 +163,37 @@ def threads() -> int:
         if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= 256:
             raise OctavoError(f"{named} is not a whole number from 1 to 256")
         return found
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return min(len(processors()), _quota(), 256)
+
+
+def pin_threads() -> bool:
+    """Whether each of the kernels' threads is to stay on a core of its own (OCTAVO_PIN_THREADS=1)."""
+    return _flag("pin-threads", False)
+
+
+def processors() -> tuple[int, ...]:
+    """A processor's number for each core that this process may use."""
+    if not hasattr(os, "sched_getaffinity"):
+        return tuple(range(os.cpu_count() or 1))
+    cores: dict[str, int] = {}
+    for number in sorted(os.sched_getaffinity(0)):
+        siblings = _text(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list", str(number))
+        cores.setdefault(siblings, number)
+    return tuple(cores.values())
+
+
+def _quota() -> int:
+    """Processors' worth of time that a container gives this process, rounded up; a large number without a limit."""
+    quota, _, period = _text("/sys/fs/cgroup/cpu.max", "max 100000").partition(" ")
+    limited = quota.isdecimal() and period.isdecimal() and int(quota) and int(period)
+    return -(-int(quota) // int(period)) if limited else 1 << 20
+
+
+def _text(path: str, otherwise: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return otherwise
 
 
 def _flag(name: str, default: bool) -> bool:

@@ -28,7 +28,7 @@ from octavo.nn.config import TransformerConfig
 from octavo.nn.encoder_decoder.relative import RelativeBias
 from octavo.nn.head import Head, TiedOutput
 from octavo.nn.linear import Linear, LowRankRows
-from octavo.nn.norms import make_norm
+from octavo.nn.norms import RmsNorm, make_norm
 from octavo.nn.paged import Cache, PagedMemory, PagedStep, Span, chains_of
 from octavo.nn.rotary import cos_sin
 from octavo.nn.scoring import scaled_attention
@@ -65,6 +65,8 @@ class Transformer(nn.Module):
             self.memory.embed_tokens = self.embed_tokens
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_stored_blocks))
         self.norm = make_norm(config.norm, config.hidden_size) if config.has_final_norm else None
+        if isinstance(self.norm, RmsNorm) and config.encoder is None:
+            self.norm.feeds_products = True
         self.head = None if config.head is None else Head(config, config.head)
         self.lm_head = _output(config) if config.has_logits else None
         if not next(self.parameters()).is_meta:

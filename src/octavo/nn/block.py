@@ -11,7 +11,7 @@ from octavo.nn.attention import Attend, Attention, LatentAttention
 from octavo.nn.config import TransformerConfig
 from octavo.nn.mlp import Mlp
 from octavo.nn.moe import Moe
-from octavo.nn.norms import make_norm
+from octavo.nn.norms import RmsNorm, make_norm
 from octavo.nn.shapes import block_norms, memory_size
 
 Memory = tuple[Tensor, Tensor, Tensor | None]
@@ -41,6 +41,9 @@ class Block(nn.Module):
         moe = config.moe_of(layer)
         self.mlp = Mlp(config.mlp, width) if moe is None else Moe(moe, config.mlp, width)
         self.mlp_output_norm = norm("mlp_output_norm")
+        for reads in (self.attention_norm, self.mlp_norm):
+            if isinstance(reads, RmsNorm):
+                reads.feeds_products = True
 
     def forward(
         self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend, memory: Memory | None = None

@@ -11,10 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from octavo.nn.config import NormConfig
+from octavo.nn.fused import rms_norm
 
 
 class RmsNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight, over the last dimension; or times 1 + weight."""
+    """x / sqrt(mean(x^2) + eps) * weight, over the last dimension; or times 1 + weight.
+
+    feeds_products: nothing reads the result but products, so that under autocast it may be of their type.
+    """
 
     def __init__(self, width: int, eps: float, *, offset: bool = False, round_last: bool = False) -> None:
         super().__init__()
@@ -22,9 +26,14 @@ class RmsNorm(nn.Module):
         self.eps = eps
         self.offset = offset
         self.round_last = round_last
+        self.feeds_products = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width), of x's type."""
+        if self.training and rms_norm.usable(x):
+            narrow = self.feeds_products and torch.is_autocast_enabled("cpu")
+            weight = 1 + self.weight if self.offset else self.weight
+            return rms_norm.rms_norm(x, weight, self.eps, torch.get_autocast_dtype("cpu") if narrow else x.dtype)
         normalised = functional.rms_norm(x.float(), (x.shape[-1],), eps=self.eps)
         if self.round_last:
             weight = self.weight.float()

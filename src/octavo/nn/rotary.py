@@ -12,6 +12,7 @@ from torch import Tensor
 
 from octavo.nn.config import RopeConfig
 from octavo.nn.frequencies import at_length, inverse_frequencies
+from octavo.nn.fused import rotary as fused
 
 
 def cos_sin(rope: RopeConfig, positions: Tensor, length: int | None = None) -> tuple[Tensor, Tensor]:
@@ -36,6 +37,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     x: (batch, heads, tokens, head_dim); cos, sin: (batch, 1, tokens, rotary_dim), fp32.
     Returns x's shape and dtype. Features past rotary_dim pass through (partial rotary).
     """
+    if fused.usable(x):
+        return fused.rotate(x, cos, sin)
     rotary_dim = cos.shape[-1]
     turned = x[..., :rotary_dim].float()
     first, second = turned.chunk(2, dim=-1)

@@ -1,7 +1,7 @@
-"""Quantised weights cost next to nothing: perplexity of the real SmolLM2 over 4,096 tokens of English and code.
+"""Quantised weights cost next to nothing: perplexity of the real SmolLM2 over English and code.
 
-The shipped Q4_1 file stays within 0.5 % of torch on its expanded weights, which has no int8 activations. int8 stays
-within 1 % of bf16; it was 0.5 to 0.6 %, of which the activations are 0.4.
+The shipped Q4_1 file stays within 0.5 % of torch on its expanded weights, which has no int8 activations, and int8
+within 0.5 % of bf16; over 4,096 tokens a difference has a standard error of about 0.15 %, so it is measured over more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ try:
 except MissingDependencyError as error:
     pytest.skip(str(error), allow_module_level=True)
 
-WINDOW, TOKENS = 512, 4096
+WINDOW, TOKENS = 512, 8192
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def checkpoint(smollm2: Path) -> Checkpoint:
 def windows(checkpoint: Checkpoint) -> NDArray[np.int32]:
     """(windows, WINDOW) ids of this project's own documents and code."""
     root = Path(__file__).resolve().parents[3]
-    files = [root / "README.md", *sorted((root / "docs").glob("*.md")), root / "src/octavo/models/checkpoint.py"]
+    files = [root / "README.md", *sorted((root / "docs").glob("*.md")), *sorted((root / "src/octavo").glob("*.py"))]
     text = "\n".join(path.read_text(encoding="utf-8") for path in files)
     ids = np.array(checkpoint.tokenizer().encode(text), np.int32)
     assert len(ids) >= TOKENS
@@ -64,14 +64,14 @@ def kernels(checkpoint: Checkpoint, windows: NDArray[np.int32], quantize: str | 
 
 
 @pytest.mark.slow
-def test_int8_is_within_one_percent_of_bf16(checkpoint: Checkpoint, windows: NDArray[np.int32]) -> None:
+def test_int8_is_within_half_a_percent_of_bf16(checkpoint: Checkpoint, windows: NDArray[np.int32]) -> None:
     def bf16(tensor: StoredTensor) -> StoredTensor:
         bits = tensor.dequantize().view(np.uint32)
         return StoredTensor.from_bits("bf16", ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16))
 
     dense = replace(checkpoint, tensors={name: bf16(tensor) for name, tensor in checkpoint.tensors.items()})
     expected, found = kernels(dense, windows), kernels(dense, windows, "int8")
-    assert abs(found / expected - 1) <= 0.01
+    assert abs(found / expected - 1) <= 0.005
 
 
 @pytest.mark.slow
@@ -80,6 +80,7 @@ def test_the_shipped_file_is_within_half_a_percent_of_its_expanded_weights(
 ) -> None:
     from octavo.models.transformer import TorchRunner
 
+    windows = windows[: 4096 // WINDOW]  # enough for torch's pace
     expected = perplexity(TorchRunner(checkpoint, num_blocks=WINDOW // 16), windows)
     found = kernels(checkpoint, windows)
     assert abs(found / expected - 1) <= 0.005

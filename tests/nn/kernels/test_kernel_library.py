@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -9,6 +10,7 @@ import textwrap
 import numpy as np
 import pytest
 
+from octavo import settings
 from octavo.errors import MissingDependencyError, OctavoError
 from octavo.nn import kernels
 from octavo.nn.kernels import binding
@@ -136,30 +138,107 @@ def test_loading_it_keeps_denormals() -> None:
     assert run("print(np.float32(1e-40) * np.float32(1) > 0)") == "True"
 
 
+MODEL = f"""
+import os, signal, threading, time
+from octavo.nn.kernels.handle import KernelModel, Layer, Rotary
+made = KernelModel(binding.machine_levels()[-1], [Layer(0)], [Rotary(np.full(8, 0.1))], **{SIZES!r})
+for slot, shape in {SHAPES!r}.items():
+    made.set_matrix(0, slot, "f32", *shape, np.ones(shape, np.float32).view(np.uint8))
+for slot in {NORMS!r}:
+    made.set_norm(0, slot, np.ones(32, np.float32), bias=False)
+def total():
+    one = np.zeros(1, np.int32)
+    out, _ = made.step(one, one, one, np.zeros((1, 1), np.int32), one, hidden=False)
+    return float(out.sum())
+before = total()
+"""
+"""A model of two threads in a process of its own, and its one step."""
+
+
 def test_a_forked_child_steps_with_threads_of_its_own() -> None:
-    program = f"""
-        import os
-        from octavo.nn.kernels.handle import KernelModel, Layer, Rotary
-        made = KernelModel(binding.machine_levels()[-1], [Layer(0)], [Rotary(np.full(8, 0.1))], **{SIZES!r})
-        for slot, shape in {SHAPES!r}.items():
-            made.set_matrix(0, slot, "f32", *shape, np.ones(shape, np.float32).view(np.uint8))
-        for slot in {NORMS!r}:
-            made.set_norm(0, slot, np.ones(32, np.float32), bias=False)
-        def total():
-            one = np.zeros(1, np.int32)
-            out, _ = made.step(one, one, one, np.zeros((1, 1), np.int32), one, hidden=False)
-            return float(out.sum())
-        before = total()
+    program = """
+    child = os.fork()
+    if child == 0:
+        same = total() == before
+        made.close()
+        os._exit(0 if same else 3)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(code, total() == before)
+    made.close()
+    """
+    assert run(MODEL + textwrap.dedent(program)) == "0 True"
+
+
+def test_a_child_forked_in_the_middle_of_steps_has_a_whole_pool() -> None:
+    program = """
+    done = threading.Event()
+    def work():
+        while not done.is_set():
+            assert total() == before
+    other = threading.Thread(target=work)
+    other.start()
+    codes = set()
+    for _ in range(8):
         child = os.fork()
         if child == 0:
-            same = total() == before
+            signal.alarm(20)
+            same = all(total() == before for _ in range(3))
             made.close()
             os._exit(0 if same else 3)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        print(code, total() == before)
-        made.close()
+        codes.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    done.set()
+    other.join()
+    print(codes, total() == before)
     """
-    assert run(program) == "0 True"
+    assert run(MODEL + textwrap.dedent(program)) == "{0} True"
+
+
+def test_signals_in_the_middle_of_steps_cancel_them_and_nothing_else() -> None:
+    program = """
+    def cancel(number, frame):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGALRM, cancel)
+    cancelled = 0
+    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+    end = time.monotonic() + 0.4
+    while time.monotonic() < end:
+        try:
+            while time.monotonic() < end:
+                assert total() == before
+        except KeyboardInterrupt:
+            cancelled += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    print(cancelled > 0, total() == before)
+    made.close()
+    """
+    assert run(MODEL + textwrap.dedent(program)) == "True True"
+
+
+def test_threads_without_work_use_no_processor() -> None:
+    program = """
+    time.sleep(0.05)
+    used = time.process_time()
+    time.sleep(0.5)
+    print(time.process_time() - used < 0.1)
+    """
+    assert run(MODEL + textwrap.dedent(program)) == "True"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not say where a thread may run")
+def test_threads_stay_on_cores_of_their_own_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = """
+    places = [os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")]
+    everywhere = os.sched_getaffinity(0)
+    print(sum(len(place) == 1 for place in places), [place for place in places if place != everywhere])
+    made.close()
+    """
+    everywhere = os.sched_getaffinity(0)
+    if len(everywhere) == 1:
+        pytest.skip("this process may use one processor only")
+    assert run(MODEL + textwrap.dedent(program)) == "0 []"
+    monkeypatch.setenv("OCTAVO_PIN_THREADS", "1")
+    cores = settings.processors()
+    assert run(MODEL + textwrap.dedent(program)) == f"1 [{{{cores[1 % len(cores)]}}}]", "the caller's is free again"
 
 
 def test_importing_it_loads_neither_torch_nor_the_library() -> None:

@@ -1,10 +1,14 @@
 """Products of every encoding at every level against numpy on the weights as the format's own library expands them.
 
 The reference does the same arithmetic: int8 weights meet activations rounded to absmax / 127 in groups of 32, bf16 ones
-meet bf16. The bound is the issue's: 1e-3 x the sum of |a||b|.
+meet bf16; of the encoding int8, weights and activations are rounded when turned by the Walsh-Hadamard matrix. The
+bound is the issue's: 1e-3 x the sum of |a||b|.
 """
 
 from __future__ import annotations
+
+import functools
+from typing import TypeVar
 
 import gguf
 import numpy as np
@@ -41,7 +45,8 @@ def matrix(encoding: str, rows: int, columns: int, seed: int, exponent: int = 0)
     generator = np.random.default_rng(seed)
     if encoding == "int8":
         scales = (generator.uniform(0.5, 1, (rows, 1)) * 2.0**exponent).astype(np.float32).view(np.uint8)
-        return np.concatenate((scales, generator.integers(0, 256, (rows, columns), np.uint8)), axis=1)
+        whole = -(-columns // 32) * 32
+        return np.concatenate((scales, generator.integers(0, 256, (rows, whole), np.uint8)), axis=1)
     if encoding == "f32":
         return (generator.standard_normal((rows, columns)) * 2.0**exponent).astype(np.float32).view(np.uint8)
     if encoding == "bf16":
@@ -55,9 +60,29 @@ def matrix(encoding: str, rows: int, columns: int, seed: int, exponent: int = 0)
     return data.reshape(rows, -1)
 
 
+HADAMARD = functools.reduce(np.kron, [np.array([[1, 1], [1, -1]])] * 5)
+
+
+Real = TypeVar("Real", np.float32, np.float64)
+
+
+def turned(x: NDArray[Real]) -> NDArray[Real]:
+    """Each 32 of the last dimension by HADAMARD, sums rounded in the kernels' order."""
+    shape = x.shape
+    for half in (16, 8, 4, 2, 1):
+        pairs = x.reshape(*shape[:-1], -1, 2, half)
+        first, second = pairs[..., 0, :], pairs[..., 1, :]
+        x = np.stack((first + second, first - second), axis=-2)
+    return x.reshape(shape)
+
+
+def test_the_reference_turns_by_the_walsh_hadamard_matrix() -> None:
+    assert np.array_equal(turned(np.eye(32)), HADAMARD)
+
+
 def expanded(encoding: str, data: Bytes) -> Floats:
     if encoding == "int8":
-        return data[:, :4].copy().view(np.float32) * data[:, 4:].view(np.int8)
+        return turned(data[:, :4].copy().view(np.float32) * data[:, 4:].view(np.int8).astype(float)).astype(np.float32)
     if encoding == "f32":
         return data.view(np.float32)
     values: Floats = gguf.quants.dequantize(data, gguf.GGMLQuantizationType[encoding.upper()])
@@ -73,11 +98,17 @@ def rounded(encoding: str, level: str, x: Floats) -> NDArray[np.float64]:
         return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32).astype(np.float64)
     padded = np.zeros((len(x), -(-x.shape[1] // 32) * 32), np.float32)
     padded[:, : x.shape[1]] = x
-    groups = padded.reshape(len(x), -1, 32)
+    if encoding == "int8":
+        return turned(in_steps(turned(padded))) / 32  # in the padding, too, what rounding spreads
+    return in_steps(padded)[:, : x.shape[1]]
+
+
+def in_steps(padded: Floats) -> NDArray[np.float64]:
+    groups = padded.reshape(len(padded), -1, 32)
     largest = np.abs(groups).max(-1, keepdims=True)
     inverse = np.where(largest > 1e-35, np.float32(127) / np.maximum(largest, np.float32(1e-35)), 0).astype(np.float32)
     q = np.rint(groups * inverse).astype(np.float64) * (largest / np.float32(127)).astype(np.float64)
-    return q.reshape(len(x), -1)[:, : x.shape[1]]
+    return q.reshape(padded.shape)
 
 
 def check(encoding: str, level: str, rows: int, data: Bytes, x: Floats) -> None:

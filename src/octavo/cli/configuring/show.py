@@ -70,6 +70,7 @@ def _general() -> Iterator[Row]:
         "offline": settings.offline(),
         "kernels": settings.kernels(),
         "threads": settings.threads(),
+        "pin-threads": settings.pin_threads(),
         "pack-cache": settings.pack_cache(),
         "kv-cache": settings.kv_cache(),
     }

@@ -261,6 +261,6 @@ static void attend(attention_tile *tile) {
 
 #define LEVEL_TABLE(NAME, BF16_FORM)                                                                            \
     {.name = NAME,                                                                                              \
-     .forms = {[F32] = AS_F32, [BF16] = BF16_FORM, [Q8_0 ... INT8] = AS_INT8},                                  \
+     .forms = {[F32] = AS_F32, [BF16] = BF16_FORM, [Q8_0 ... Q6_K] = AS_INT8, [INT8] = AS_TURNED},              \
      .normalize = normalize, .prepare = prepare, .multiply = multiply, .gate = gate, .cap = cap, .rotate = rotate, \
      .store = store_position, .attend = attend}

@@ -21,7 +21,8 @@ ENCODINGS = {
     "f32": 0, "bf16": 1, "q8_0": 2, "q4_0": 3, "q4_1": 4, "q5_0": 5, "q5_1": 6, "q4_k": 7, "q5_k": 8, "q6_k": 9,
     "int8": 10,
 }  # fmt: skip
-"""Weight encodings that have kernels. int8: a row is its scale, four bytes of fp32, and a signed byte a column."""
+"""Weight encodings that have kernels. int8: a row is its scale, four bytes of fp32, and a signed byte a column, whole
+groups of 32 of them, each turned by the Walsh-Hadamard matrix."""
 MATRICES = {
     "q": 0, "k": 1, "v": 2, "o": 3, "gate": 4, "up": 5, "down": 6, "router": 7, "shared_gate": 8, "embed": 9,
     "positions": 10, "head": 11,
@@ -127,6 +128,7 @@ class Scan(ctypes.Structure):
 SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_levels": (INT32,),
     "octavo_max_tokens": (INT32,),
+    "octavo_pin_threads": (None, POINTER, INT32),
     "octavo_shape_bytes": (INT32,),
     "octavo_create": (POINTER, ctypes.POINTER(Shape), POINTER, POINTER, POINTER),
     "octavo_destroy": (None, POINTER),
@@ -192,6 +194,9 @@ def library() -> ctypes.CDLL:
         raise MissingDependencyError(f"the C kernels at {path} do not load ({error}); reinstall octavo") from None
     if loaded.octavo_shape_bytes() != ctypes.sizeof(Shape):
         raise MissingDependencyError(f"the C kernels at {path} are of another version; reinstall octavo")
+    if settings.pin_threads():
+        processors = settings.processors()
+        loaded.octavo_pin_threads((INT32 * len(processors))(*processors), len(processors))
     return loaded
 
 

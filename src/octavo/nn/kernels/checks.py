@@ -13,9 +13,12 @@ Int32s = NDArray[np.int32]
 
 
 def check_indices(array: Int32s | None, dimensions: int) -> None:
-    """Raise ValueError unless it is None or contiguous int32 of so many dimensions."""
-    if array is not None and (array.dtype != np.int32 or array.ndim != dimensions or not array.flags.c_contiguous):
-        raise ValueError(f"expected a contiguous int32 array of {dimensions} dimensions")
+    """Raise ValueError unless it is None or contiguous int32, at an address of whole numbers, of so many dimensions."""
+    if array is None:
+        return
+    flags = array.flags
+    if array.dtype != np.int32 or array.ndim != dimensions or not (flags.c_contiguous and flags.aligned):
+        raise ValueError(f"expected a contiguous, aligned int32 array of {dimensions} dimensions")
 
 
 def tree_slots(rows: Int32s, positions: Int32s, parents: Int32s) -> Int32s:

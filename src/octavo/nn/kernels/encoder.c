@@ -70,8 +70,11 @@ static int take_space(encoder *e, workspace *w) {
     a->scaled_sum = arena_take(&e->work, groups * 4);
     a->sum = arena_take(&e->work, groups * 4);
     a->first_sum = arena_take(&e->work, groups * 4);
+    a->turned = arena_take(&e->work, n);
+    a->turned_scale = arena_take(&e->work, groups * 4);
+    a->turned_sum = arena_take(&e->work, groups * 4);
     return w->up && w->scores && w->cache && a->int8 && a->bf16 && a->f32 && a->scale && a->scaled_sum && a->sum &&
-           a->first_sum;
+           a->first_sum && a->turned && a->turned_scale && a->turned_sum;
 }
 
 static int take_work(encoder *e) {
@@ -193,7 +196,9 @@ static void product(const encoder *e, workspace *w, const matrix *m, int tokens,
         const size_t at = (size_t)t * (size_t)all->width, group = at / GROUP;
         const activations a = {.width = all->width, .int8 = all->int8 + at, .scale = all->scale + group,
                                .scaled_sum = all->scaled_sum + group, .sum = all->sum + group,
-                               .first_sum = all->first_sum + group, .bf16 = all->bf16 + at, .f32 = all->f32 + at};
+                               .first_sum = all->first_sum + group, .bf16 = all->bf16 + at, .f32 = all->f32 + at,
+                               .turned = all->turned + at, .turned_scale = all->turned_scale + group,
+                               .turned_sum = all->turned_sum + group};
         const int count = tokens - t < MAX_TOKENS ? tokens - t : MAX_TOKENS;
         e->level->multiply(m, &a, count, y + (size_t)t * (size_t)stride, (size_t)stride, 0, 0, m->panels);
     }

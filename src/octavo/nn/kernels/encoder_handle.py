@@ -83,6 +83,7 @@ class KernelEncoder:
             raise ValueError("a table is contiguous float32, or uint16 for bfloat16")
         if rows.ndim != 2 or rows.shape[1] != self._shape.hidden_size:
             raise ValueError(f"a table has rows of {self._shape.hidden_size} numbers, not shape {rows.shape}")
+        rows = np.require(rows, requirements="A")
         self._tables[slot] = rows
         bf16 = int(rows.dtype == np.uint16)
         self._library.octavo_encoder_set_table(self._open(), ENCODER_TABLES[slot], rows.ctypes.data, bf16)

@@ -34,7 +34,7 @@ from octavo.nn.kernels.checks import check_indices, check_range, tree_slots
 
 SOURCE_BYTES = {
     "f32": (1, 4), "bf16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22),
-    "q5_1": (32, 24), "q4_k": (256, 144), "q5_k": (256, 176), "q6_k": (256, 210), "int8": (1, 1),
+    "q5_1": (32, 24), "q4_k": (256, 144), "q5_k": (256, 176), "q6_k": (256, 210),
 }  # fmt: skip
 """Columns and bytes of a source block."""
 NEUTRAL = dict.fromkeys(("embedding_scale", "residual_scale", "logit_scale"), 1.0)
@@ -347,8 +347,8 @@ def product(level: str, encoding: str, rows: int, columns: int, data: NDArray[np
 def quantize(target: str, encoding: str, rows: int, columns: int, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A matrix in f32 or bf16 as one in int8, q4_0 or q4_1: (rows, bytes of a row), as for `set_matrix`.
 
-    int8: a scale a row, absmax / 127. q4_0: for each 32 columns the scale of least squared error. q4_1: from the least
-    to the largest of each 32. columns of q4_*: a multiple of 32.
+    int8: a scale a row, absmax / 127 of its turned groups. q4_0: for each 32 columns the scale of least squared error.
+    q4_1: from the least to the largest of each 32. columns of q4_*: a multiple of 32.
     """
     check_source(encoding, rows, columns, data)
     size = source_row_bytes(target, columns)
@@ -361,10 +361,12 @@ def quantize(target: str, encoding: str, rows: int, columns: int, data: NDArray[
 
 def source_row_bytes(encoding: str, columns: int) -> int:
     """Bytes of a source row. Raises ValueError for a width of broken blocks."""
+    if encoding == "int8":
+        return 4 + -(-columns // 32) * 32
     weights, size = SOURCE_BYTES[encoding]
     if columns % weights:
         raise ValueError(f"{columns} columns are no whole blocks of {encoding}")
-    return columns // weights * size + (4 if encoding == "int8" else 0)
+    return columns // weights * size
 
 
 def check_source(encoding: str, rows: int, columns: int, data: NDArray[np.uint8]) -> None:

@@ -34,7 +34,7 @@ typedef enum { NORM_RMS, NORM_LAYER } norm_kind;
 typedef enum { SILU, GELU, GELU_TANH, RELU, QUICK_GELU, RELU_SQUARED } activation_kind;
 typedef enum { CACHE_BF16, CACHE_F32, CACHE_INT8 } cache_kind;
 typedef enum { QK_NONE, QK_HEAD, QK_PER_HEAD, QK_FULL } qk_norm_kind;  // one weight for all heads, one each, one vector
-enum { AS_INT8 = 1, AS_BF16 = 2, AS_F32 = 4 };  // forms of an activation row, a bit each
+enum { AS_INT8 = 1, AS_BF16 = 2, AS_F32 = 4, AS_TURNED = 8 };  // forms of an activation row, a bit each
 
 // ------------------------------------------------------------------------------------------------ memory (memory.c)
 typedef struct region { struct region *next; void *base; size_t bytes, used; int mapped; } region;
@@ -53,7 +53,7 @@ typedef struct {
     int borrowed;        // data is the caller's, and read-only
 } matrix;
 
-enum { PACKING = 2 };  // raised whenever packed bytes change their meaning: files of another number are packed anew
+enum { PACKING = 3 };  // raised whenever packed bytes change their meaning: files of another number are packed anew
 
 typedef struct { size_t group, head; int span; } layout;  // bytes of a group, and of the head that `span` groups share
 
@@ -81,6 +81,7 @@ INLINE size_t panel_bytes(const encoding e, int groups) {
 size_t source_row_bytes(encoding e, int columns);
 void pack_panels(const matrix *m, const uint8_t *source, int first, int end);
 void lookup_row(const matrix *m, int row, float *out);  // writes `columns` floats
+void turn_group(float *x);  // GROUP floats (quantize.c)
 
 // --------------------------------------------------------------------------------------------- activations, levels
 typedef struct {  // rows of `width` features (whole groups), each in the forms that its matrices read
@@ -88,6 +89,9 @@ typedef struct {  // rows of `width` features (whole groups), each in the forms 
     int8_t *int8;            // absmax / 127 a group
     float *scale, *scaled_sum;  // a group: the scale, and scale x sum
     int32_t *sum, *first_sum;   // a group: the sum of its int8, and of its first 16
+    int8_t *turned;             // int8 of turned groups, with their own scales and sums
+    float *turned_scale;
+    int32_t *turned_sum;
     uint16_t *bf16;
     float *f32;
 } activations;

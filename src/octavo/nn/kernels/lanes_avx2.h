@@ -5,6 +5,7 @@
 #define HAS_FMA
 #define HAS_HALF
 #define HAS_DOTS
+#define HAS_BUTTERFLY
 #include "lanes_pieces.h"
 
 INLINE vec fma16(vec a, vec b, vec c) {
@@ -15,6 +16,23 @@ INLINE vec load_half(const uint8_t *x) {
     vec r;
     EACH r.p[i] = (fpiece)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(x + 16 * i)));
     return r;
+}
+INLINE vec butterfly(vec a, const int h) {  // lane l: its sum with lane l ^ h, or, where l & h, its difference from it
+    if (h == 8) {
+        const fpiece sum = a.p[0] + a.p[1];
+        a.p[1] = a.p[0] - a.p[1];
+        a.p[0] = sum;
+        return a;
+    }
+    EACH {
+        const __m256 x = (__m256)a.p[i];
+        const __m256 other = h == 4 ? _mm256_permute2f128_ps(x, x, 1) : _mm256_permute_ps(x, h == 2 ? 0x4e : 0xb1);
+        const __m256 sign = h == 4   ? _mm256_set_ps(-1, -1, -1, -1, 1, 1, 1, 1)
+                            : h == 2 ? _mm256_set_ps(-1, -1, 1, 1, -1, -1, 1, 1)
+                                     : _mm256_set_ps(-1, 1, -1, 1, -1, 1, -1, 1);
+        a.p[i] = (fpiece)_mm256_fmadd_ps(x, sign, other);
+    }
+    return a;
 }
 INLINE __m256i four_columns(const int8_t *x) {
     int32_t word;

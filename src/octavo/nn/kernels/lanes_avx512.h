@@ -24,6 +24,14 @@ INLINE vec mask_after(vec a, int last, float filler) {
     const ivec lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     return _mm512_mask_mov_ps(a, _mm512_cmpgt_epi32_mask(lanes, _mm512_set1_epi32(last)), _mm512_set1_ps(filler));
 }
+INLINE vec butterfly(vec a, const int h) {  // lane l: its sum with lane l ^ h, or, where l & h, its difference from it
+    const ivec lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const vec other = h == 8   ? _mm512_shuffle_f32x4(a, a, 0x4e)
+                      : h == 4 ? _mm512_shuffle_f32x4(a, a, 0xb1)
+                               : _mm512_permute_ps(a, h == 2 ? 0x4e : 0xb1);
+    const vec sign = _mm512_mask_mov_ps(splat(1.0f), _mm512_test_epi32_mask(lanes, ints(h)), splat(-1.0f));
+    return fma16(a, sign, other);
+}
 INLINE float sum_lanes(vec a) { return _mm512_reduce_add_ps(a); }
 INLINE float max_lanes(vec a) { return _mm512_reduce_max_ps(a); }
 INLINE int32_t store_int8(int8_t *out, vec a) {

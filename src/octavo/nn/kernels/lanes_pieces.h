@@ -52,6 +52,23 @@ INLINE vec mask_after(vec a, int last, float filler) {  // lanes past `last` bec
     }
     return a;
 }
+#if !defined(HAS_BUTTERFLY)
+#if defined(__clang__)
+#define REORDERED(a, ...) __builtin_shufflevector(a, a, __VA_ARGS__)
+#else
+#define REORDERED(a, ...) __builtin_shuffle(a, (ipiece){__VA_ARGS__})
+#endif
+INLINE vec butterfly(vec a, const int h) {  // lane l: its sum with lane l ^ h, or, where l & h, its difference from it
+    const fpiece ones = (fpiece){0} + 1.0f, twos = {1, 1, -1, -1}, turns = {1, -1, 1, -1};
+    vec r;
+    EACH {
+        const fpiece other = h == 1 ? REORDERED(a.p[i], 1, 0, 3, 2) : h == 2 ? REORDERED(a.p[i], 2, 3, 0, 1) : a.p[i ^ h / 4];
+        r.p[i] = other + a.p[i] * (h == 1 ? turns : h == 2 ? twos : i & h / 4 ? -ones : ones);
+    }
+    return r;
+}
+#endif
+
 INLINE float sum_lanes(vec a) {
     float x[16];
     store(x, a);

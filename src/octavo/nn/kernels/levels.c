@@ -74,7 +74,8 @@ static void take(activations *a, arena *work, int rows, int width) {
     *a = (activations){.width = width, .int8 = arena_take(work, n), .bf16 = arena_take(work, n * 2),
                        .f32 = arena_take(work, n * 4), .scale = arena_take(work, n / GROUP * 4),
                        .scaled_sum = arena_take(work, n / GROUP * 4), .sum = arena_take(work, n / GROUP * 4),
-                       .first_sum = arena_take(work, n / GROUP * 4)};
+                       .first_sum = arena_take(work, n / GROUP * 4), .turned = arena_take(work, n),
+                       .turned_scale = arena_take(work, n / GROUP * 4), .turned_sum = arena_take(work, n / GROUP * 4)};
 }
 
 // y (tokens, rows) = x (tokens, columns) times the transpose of source (rows, columns), on one thread.
@@ -88,7 +89,8 @@ EXPORT int32_t octavo_product(int32_t level_bit, int32_t encoding_of, int32_t ro
     take(&a, &work, tokens, m.groups * GROUP);
     m.data = arena_take(&work, (size_t)m.panels * panel_bytes(m.encoding, m.groups));
     float *row = arena_take(&work, (size_t)a.width * 4);
-    const int taken = a.int8 && a.bf16 && a.f32 && a.scale && a.scaled_sum && a.sum && a.first_sum && m.data && row;
+    const int taken = a.int8 && a.bf16 && a.f32 && a.scale && a.scaled_sum && a.sum && a.first_sum && a.turned &&
+                      a.turned_scale && a.turned_sum && m.data && row;
     if (taken) {
         pack_panels(&m, source, 0, m.panels);
         for (int t = 0; t < tokens; t++) {

@@ -18,7 +18,11 @@ static int take_activations(model *m, activations *a, size_t n) {  // n: feature
     a->first_sum = arena_take(&m->work, groups * 4);
     a->bf16 = arena_take(&m->work, n * 2);
     a->f32 = arena_take(&m->work, n * 4);
-    return a->int8 && a->scale && a->scaled_sum && a->sum && a->first_sum && a->bf16 && a->f32;
+    a->turned = arena_take(&m->work, n);
+    a->turned_scale = arena_take(&m->work, groups * 4);
+    a->turned_sum = arena_take(&m->work, groups * 4);
+    return a->int8 && a->scale && a->scaled_sum && a->sum && a->first_sum && a->bf16 && a->f32 && a->turned &&
+           a->turned_scale && a->turned_sum;
 }
 
 static int take_rotary(model *m, rotary *r, const rotary_shape *shape) {

@@ -103,7 +103,8 @@ static void route(const share *w, const layer *l) {
 static activations view(const activations *a, size_t at, int width) {
     const size_t group = at / GROUP;
     return (activations){.width = width, .int8 = a->int8 + at, .scale = a->scale + group, .scaled_sum = a->scaled_sum + group,
-                         .sum = a->sum + group, .first_sum = a->first_sum + group, .bf16 = a->bf16 + at, .f32 = a->f32 + at};
+                         .sum = a->sum + group, .first_sum = a->first_sum + group, .bf16 = a->bf16 + at, .f32 = a->f32 + at,
+                         .turned = a->turned + at, .turned_scale = a->turned_scale + group, .turned_sum = a->turned_sum + group};
 }
 
 static void copy_row(activations *to, int row, const activations *from, int source, int forms) {
@@ -115,6 +116,11 @@ static void copy_row(activations *to, int row, const activations *from, int sour
         memcpy(into.scaled_sum, by.scaled_sum, groups * 4);
         memcpy(into.sum, by.sum, groups * 4);
         memcpy(into.first_sum, by.first_sum, groups * 4);
+    }
+    if (forms & AS_TURNED) {
+        memcpy(into.turned, by.turned, width);
+        memcpy(into.turned_scale, by.turned_scale, groups * 4);
+        memcpy(into.turned_sum, by.turned_sum, groups * 4);
     }
     if (forms & AS_BF16) memcpy(into.bf16, by.bf16, width * 2);
     if (forms & AS_F32) memcpy(into.f32, by.f32, width * 4);

@@ -10,7 +10,7 @@
 //                of them: what those scales and minima count, as 16 f16 and, negated, 16 f16
 //   Q6_K         nibbles, 2 vectors of high bits (bits 2f and 2f + 1 of vector v: columns 16v + 4f + e), 2 x 16 signed
 //                scales, of 16 columns each; 8 groups share 16 f16
-//   INT8         bytes; a panel begins with 16 fp32 scales
+//   INT8         bytes, of turned groups (quantize.c); a panel begins with 16 fp32 scales
 #include "kernels.h"
 
 #include <string.h>
@@ -18,7 +18,7 @@
 size_t source_row_bytes(encoding e, int columns) {
     static const size_t bytes[ENCODINGS] = {[F32] = 1024, [BF16] = 512, [Q8_0] = 272, [Q4_0] = 144, [Q4_1] = 160,
                                             [Q5_0] = 176, [Q5_1] = 192, [Q4_K] = 144, [Q5_K] = 176, [Q6_K] = 210};
-    return e == INT8 ? 4 + (size_t)columns : (size_t)columns * bytes[e] / 256;
+    return e == INT8 ? 4 + (size_t)(columns + GROUP - 1) / GROUP * GROUP : (size_t)columns * bytes[e] / 256;
 }
 
 INLINE uint32_t word(const uint8_t *p) {
@@ -134,7 +134,7 @@ INLINE void pack_row(const matrix *m, const encoding e, const uint8_t *row, int 
             out += l.head;
         }
         const int count = m->columns - g * GROUP < GROUP ? m->columns - g * GROUP : GROUP;
-        if (e == INT8) pack_dense(e, row + 4 + (size_t)g * GROUP, count, r, out);
+        if (e == INT8) pack_dense(e, row + 4 + (size_t)g * GROUP, GROUP, r, out);
         else if (e <= BF16) pack_dense(e, row + source_row_bytes(e, GROUP) * g, count, r, out);
         else if (l.span == 8) pack_k(e, row + source_row_bytes(e, 8 * GROUP) * (g / 8), g % 8, r, head, out);
         else pack_block(e, row + source_row_bytes(e, GROUP) * g, r, out);
@@ -179,9 +179,8 @@ static float float_at(const uint8_t *p) {
     return f;
 }
 
-static float dense_element(encoding e, const uint8_t *head, const uint8_t *group, int r, int c) {
+static float dense_element(encoding e, const uint8_t *group, int r, int c) {
     if (e == F32) return float_at(group + 64 * c + 4 * r);
-    if (e == INT8) return float_at(head + 4 * r) * (float)(group[64 * (c / 4) + 4 * r + c % 4] - 128);
     uint8_t wide[4] = {0};
     memcpy(wide + 2, group + 64 * (c / 2) + 4 * r + 2 * (c % 2), 2);
     return float_at(wide);
@@ -206,19 +205,32 @@ static float block_element(encoding e, const uint8_t *head, const uint8_t *group
     return half(scales + 2 * r) * (float)q + half(scales + 32 + 2 * r);
 }
 
+static void lookup_turned(const matrix *m, const uint8_t *panel, int r, float *out) {
+    const uint8_t *group = panel + layout_of(INT8).head;
+    for (int c = 0; c < m->columns; c += GROUP, group += layout_of(INT8).group) {
+        float x[GROUP];
+        for (int i = 0; i < GROUP; i++) x[i] = float_at(panel + 4 * r) * (float)(group[64 * (i / 4) + 4 * r + i % 4] - 128);
+        turn_group(x);
+        memcpy(out + c, x, (size_t)(m->columns - c < GROUP ? m->columns - c : GROUP) * 4);
+    }
+}
+
 void lookup_row(const matrix *m, int row, float *out) {
     const encoding e = m->encoding;
     const layout l = layout_of(e);
     const int r = row % PANEL;
     const uint8_t *group = m->data + (size_t)(row / PANEL) * panel_bytes(e, m->groups), *head = group;
+    if (e == INT8) {
+        lookup_turned(m, group, r, out);
+        return;
+    }
     for (int c = 0; c < m->columns; c++) {
         if (c && c % GROUP == 0) group += l.group;
         if (c % (GROUP * l.span) == 0) {
             head = group;
             group += l.head;
         }
-        out[c] = e <= BF16 || e == INT8 ? dense_element(e, head, group, r, c % GROUP)
-                                        : block_element(e, head, group, r, c % GROUP);
+        out[c] = e <= BF16 ? dense_element(e, group, r, c % GROUP) : block_element(e, head, group, r, c % GROUP);
     }
 }
 

@@ -82,7 +82,7 @@ INLINE void block_group(const uint8_t *head, const uint8_t *w, const activations
     const int groups = a->width / GROUP;
     for (int t = 0; t < T; t++) {
         const size_t at = (size_t)(token + t) * groups + g;
-        const int8_t *x = a->int8 + at * GROUP;
+        const int8_t *x = (e == INT8 ? a->turned : a->int8) + at * GROUP;
         if (e == Q6_K) {
             const int32_t first_sum = a->first_sum[at], second_sum = a->sum[at] - first_sum;
             const vec first = mul(to_float(dot_q6(ints(-32 * first_sum), q, x, 4)), f.scale);
@@ -90,8 +90,8 @@ INLINE void block_group(const uint8_t *head, const uint8_t *w, const activations
             sum[t] = fma16(both, splat(a->scale[at]), sum[t]);
             continue;
         }
-        const vec products = to_float(dot(e, q, x, a->sum[at]));
-        sum[t] = fma16(products, e == INT8 ? splat(a->scale[at]) : mul(f.scale, splat(a->scale[at])), sum[t]);
+        const vec products = to_float(dot(e, q, x, e == INT8 ? a->turned_sum[at] : a->sum[at]));
+        sum[t] = fma16(products, e == INT8 ? splat(a->turned_scale[at]) : mul(f.scale, splat(a->scale[at])), sum[t]);
         if (has_minimum(e)) sum[t] = fma16(f.minimum, splat(a->scaled_sum[at]), sum[t]);
     }
 }

@@ -1,5 +1,9 @@
 // Dense rows to integers at load, in the source formats that packing.c takes: int8 with a scale a row, Q4_0 and Q4_1 with
 // one (and a minimum) for each 32 columns. Weights must be finite; what is not is taken for zero or the largest.
+//
+// int8 weights are turned: each 32 columns go through the Walsh-Hadamard matrix, and activations do when a product reads
+// them (Ashkboos et al. 2024, arXiv 2404.00456). Products stay the same, but a feature or a weight much larger than those
+// around it is spread over all 32, so that steps sized to the largest lose less of the others.
 #include "kernels.h"
 
 #include <math.h>
@@ -29,9 +33,21 @@ static float float_of(uint16_t half) {
 
 static float limited(float x, float low, float high) { return fminf(fmaxf(rintf(x), low), high); }
 
-static void to_int8(const float *x, int columns, uint8_t *out) {
+// The Walsh-Hadamard matrix times x: 32 times its own inverse.
+void turn_group(float *x) {
+    for (int h = GROUP / 2; h; h /= 2)
+        for (int i = 0; i < GROUP; i++) {
+            if (i & h) continue;
+            const float sum = x[i] + x[i + h];
+            x[i + h] = x[i] - x[i + h];
+            x[i] = sum;
+        }
+}
+
+static void to_int8(float *x, int columns, uint8_t *out) {  // columns: whole groups; x is turned
     float largest = 0;
-    for (int c = 0; c < columns; c++) largest = fmaxf(largest, fabsf(x[c]));
+    for (int c = 0; c < columns; c += GROUP) turn_group(x + c);
+    for (int c = 0; c < columns; c++) largest = fmaxf(largest, fabsf(x[c] *= 1.0f / GROUP));
     const float scale = largest / 127.0f, inverse = scale > 1e-37f ? 1.0f / scale : 0.0f;
     memcpy(out, &scale, 4);
     for (int c = 0; c < columns; c++) out[4 + c] = (uint8_t)(int8_t)limited(x[c] * inverse, -127.0f, 127.0f);
@@ -85,7 +101,7 @@ static void to_q4_1(const float *x, uint8_t *out) {
     put_nibbles(x, float_of(half[1]), scale > 0 ? 1.0f / scale : 0.0f, 0.0f, out + 4);
 }
 
-// One row of fp32 or bf16; columns whole groups, but for INT8. values: room for `columns` floats.
+// One row of fp32 or bf16; columns whole groups, but for INT8. values: zeros, whole groups of them.
 static void quantize_row(encoding target, encoding from, const uint8_t *source, int columns, float *values, uint8_t *out) {
     if (from == F32) memcpy(values, source, (size_t)columns * 4);
     else
@@ -93,7 +109,7 @@ static void quantize_row(encoding target, encoding from, const uint8_t *source, 
             uint8_t wide[4] = {0, 0, source[2 * c], source[2 * c + 1]};
             memcpy(values + c, wide, 4);
         }
-    if (target == INT8) to_int8(values, columns, out);
+    if (target == INT8) to_int8(values, (columns + GROUP - 1) / GROUP * GROUP, out);
     else
         for (int c = 0; c < columns; c += GROUP, out += source_row_bytes(target, GROUP)) {
             if (target == Q4_0) to_q4_0(values + c, out);
@@ -104,10 +120,13 @@ static void quantize_row(encoding target, encoding from, const uint8_t *source, 
 EXPORT int32_t octavo_quantize(int32_t target, int32_t from, int32_t rows, int32_t columns, const uint8_t *source,
                                uint8_t *out) {
     arena work = {0};
-    float *values = arena_take(&work, (size_t)columns * 4);
-    for (int r = 0; values && r < rows; r++)
+    const size_t bytes = (size_t)(columns + GROUP - 1) / GROUP * GROUP * 4;
+    float *values = arena_take(&work, bytes);
+    for (int r = 0; values && r < rows; r++) {
+        memset(values, 0, bytes);
         quantize_row((encoding)target, (encoding)from, source + (size_t)r * source_row_bytes((encoding)from, columns), columns,
                      values, out + (size_t)r * source_row_bytes((encoding)target, columns));
+    }
     arena_free(&work);
     return values ? 0 : -1;
 }

@@ -41,29 +41,39 @@ static void normalize(const norm *n, const float *x, int width, float *out) {
     }
 }
 
-INLINE void prepare_int8(activations *a, int row, const float *x) {
+INLINE void turn_vectors(vec *first, vec *second) {  // as `turn_group` of quantize.c does, sum by sum
+    const vec sum = add(*first, *second);
+    *second = butterfly(butterfly(butterfly(butterfly(sub(*first, *second), 8), 4), 2), 1);
+    *first = butterfly(butterfly(butterfly(butterfly(sum, 8), 4), 2), 1);
+}
+
+INLINE void prepare_int8(activations *a, int row, const float *x, const int turned) {
     const int groups = a->width / GROUP;
-    int8_t *q = a->int8 + (size_t)row * a->width;
+    int8_t *q = (turned ? a->turned : a->int8) + (size_t)row * a->width;
+    float *scale = (turned ? a->turned_scale : a->scale) + (size_t)row * groups;
+    int32_t *sum = (turned ? a->turned_sum : a->sum) + (size_t)row * groups;
     vec zero = splat(0.0f);  // not a number when a feature is not finite: a maximum would lose it
     for (int g = 0; g < groups; g++, x += GROUP, q += GROUP) {
-        const vec first = load(x), second = load(x + 16);
+        vec first = load(x), second = load(x + 16);
+        if (turned) turn_vectors(&first, &second);
         const float largest = max_lanes(maximum(absolute(first), absolute(second)));
         zero = fma16(second, splat(0.0f), fma16(first, splat(0.0f), zero));
         // A group too small for a normal scale is zero.
         const vec inverse = splat(largest > 1e-35f && largest < INFINITY ? 127.0f / largest : 0.0f);
-        const size_t at = (size_t)row * groups + g;
-        a->first_sum[at] = store_int8(q, mul(first, inverse));
-        const int32_t sum = a->first_sum[at] + store_int8(q + 16, mul(second, inverse));
-        a->scale[at] = largest / 127.0f;
-        a->sum[at] = sum;
-        a->scaled_sum[at] = a->scale[at] * (float)sum;
+        const int32_t first_sum = store_int8(q, mul(first, inverse));
+        sum[g] = first_sum + store_int8(q + 16, mul(second, inverse));
+        scale[g] = largest / 127.0f;
+        if (turned) continue;
+        a->first_sum[(size_t)row * groups + g] = first_sum;
+        a->scaled_sum[(size_t)row * groups + g] = scale[g] * (float)sum[g];
     }
     if (sum_lanes(zero) == 0.0f) return;
-    for (int g = 0; g < groups; g++) a->scale[(size_t)row * groups + g] = NAN;  // all that is made of this row
+    for (int g = 0; g < groups; g++) scale[g] = NAN;  // all that is made of this row
 }
 
 static void prepare(activations *a, int row, const float *x, int forms) {
-    if (forms & AS_INT8) prepare_int8(a, row, x);
+    if (forms & AS_INT8) prepare_int8(a, row, x, 0);
+    if (forms & AS_TURNED) prepare_int8(a, row, x, 1);
     if (forms & AS_BF16)
         for (int i = 0; i < a->width; i += 16) store_bf16(a->bf16 + (size_t)row * a->width + i, load(x + i));
     if (forms & AS_F32) memcpy(a->f32 + (size_t)row * a->width, x, (size_t)a->width * 4);

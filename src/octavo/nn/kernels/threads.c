@@ -1,7 +1,8 @@
 // A pool of threads that lives as long as its model: workers spin briefly, give way, then sleep until the next job.
 //
 // Unusual: barriers yield instead of only spinning, so that a busy desktop does not stall a step; and a pool notices that
-// it woke up in a forked child, where its threads do not exist, and starts new ones.
+// it woke up in a forked child, where its threads do not exist, and starts new ones. Threads stay where the system puts
+// them unless the process asks for cores of their own; the caller's thread then has one only while a job runs.
 #define _GNU_SOURCE
 #include "kernels.h"
 
@@ -30,6 +31,23 @@ struct pool {
     _Alignas(64) atomic_int arrived;
     _Alignas(64) atomic_int phase;
 };
+
+enum { MAX_CORES = 256 };
+static int32_t cores[MAX_CORES], core_count;  // a process has one set of them, whatever models it opens
+
+EXPORT void octavo_pin_threads(const int32_t *processors, int32_t count) {  // of pools that are made later
+    core_count = count < MAX_CORES ? count : MAX_CORES;
+    for (int i = 0; i < core_count; i++) cores[i] = processors[i];
+}
+
+#if defined(__linux__)
+static int pin(int thread) {  // the thread that calls
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET((size_t)cores[thread % core_count], &one);
+    return sched_setaffinity(0, sizeof one, &one);
+}
+#endif
 
 INLINE void pause_briefly(void) {
 #if defined(__x86_64__)
@@ -80,6 +98,9 @@ void pool_barrier(pool *p) {
 static void *serve(void *argument) {
     struct worker *w = argument;
     pool *p = w->pool;
+#if defined(__linux__)
+    if (core_count) pin(w->thread);
+#endif
     for (int seen = w->seen;; seen++) {
         for (int i = 0; atomic_load_explicit(&p->job, memory_order_acquire) == seen; i++) {
             if (i < SPINS) pause_briefly();
@@ -129,13 +150,25 @@ pool *pool_create(int threads) {
 
 int pool_threads(const pool *p) { return p->threads; }
 
-int pool_run(pool *p, pool_work work, void *argument) {
-    if (p->process != getpid() && start(p)) return -1;
+static void run(pool *p, pool_work work, void *argument) {
     p->work = work;
     p->argument = argument;
     if (p->threads > 1) announce(p);
     work(argument, 0);
     pool_barrier(p);
+}
+
+int pool_run(pool *p, pool_work work, void *argument) {
+    if (p->process != getpid() && start(p)) return -1;
+#if defined(__linux__)
+    cpu_set_t before;
+    if (core_count && !sched_getaffinity(0, sizeof before, &before) && !pin(0)) {
+        run(p, work, argument);
+        sched_setaffinity(0, sizeof before, &before);
+        return 0;
+    }
+#endif
+    run(p, work, argument);
     return 0;
 }
 

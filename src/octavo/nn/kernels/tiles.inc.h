@@ -73,7 +73,7 @@ INLINE void scale_group(const unpacked_groups *u, int g, const activations *a, s
                         int32_t (*products)[TOKENS][16], vec *sum) {
     const vec scale = load(u->scale[g]), second = load(u->second[g]), minimum = load(u->minimum[g]);
     const size_t groups = (size_t)a->width / GROUP;
-    const float *x_scale = a->scale + at, *scaled_sum = a->scaled_sum + at;
+    const float *x_scale = (e == INT8 ? a->turned_scale : a->scale) + at, *scaled_sum = a->scaled_sum + at;
 #pragma GCC unroll 16
     for (int t = 0; t < TOKENS; t++, x_scale += groups, scaled_sum += groups) {
         vec exact = to_float(load_bytes(products[0][t]));
@@ -93,20 +93,19 @@ INLINE void multiply_groups(const unpacked_groups *u, const activations *a, int 
     const int tiles = e == Q6_K ? 2 : 1, columns = GROUP / tiles;  // of a group
     _Alignas(64) int32_t products[AT_ONCE][TOKENS][16];
     const size_t width = (size_t)a->width;
+    const int8_t *x = (e == INT8 ? a->turned : a->int8) + (size_t)token * width + (size_t)first * GROUP;
     vec sum[TOKENS];
 #pragma GCC unroll 16
     for (int t = 0; t < TOKENS; t++) sum[t] = load(sums[t]);
     int g = 0;
     for (; g + AT_ONCE / tiles <= count; g += AT_ONCE / tiles) {
-        exact_products(a->int8 + (size_t)token * width + (size_t)(first + g) * GROUP, width, u->weights[g][0], columns,
-                       AT_ONCE, products);
+        exact_products(x + (size_t)g * GROUP, width, u->weights[g][0], columns, AT_ONCE, products);
 #pragma GCC unroll 4
         for (int i = 0; i < AT_ONCE / tiles; i++)
             scale_group(u, g + i, a, (size_t)token * (width / GROUP) + (size_t)(first + g + i), e, products + i * tiles, sum);
     }
     for (; g < count; g++) {
-        exact_products(a->int8 + (size_t)token * width + (size_t)(first + g) * GROUP, width, u->weights[g][0], columns, tiles,
-                       products);
+        exact_products(x + (size_t)g * GROUP, width, u->weights[g][0], columns, tiles, products);
         scale_group(u, g, a, (size_t)token * (width / GROUP) + (size_t)(first + g), e, products, sum);
     }
 #pragma GCC unroll 16

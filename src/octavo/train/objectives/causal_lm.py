@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from octavo.models.transformer import Transformer
+from octavo.nn.fused.cross_entropy import linear_cross_entropy, usable
+from octavo.nn.linear import Linear
 from octavo.train.objectives.objective import Batch
 
 IGNORED = -100
@@ -36,7 +39,30 @@ class CausalLM:
         return Batch({"tokens": torch.from_numpy(tokens), "targets": torch.from_numpy(targets)}, count)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """model: (rows, tokens) int64 -> logits (rows, tokens, vocab_size)."""
-        logits = model(batch.tensors["tokens"])
-        targets = batch.tensors["targets"].flatten()
+        """model: (rows, tokens) int64 -> logits (rows, tokens, vocab_size), all at once only where that is needed."""
+        tokens, targets = batch.tensors["tokens"], batch.tensors["targets"].flatten()
+        weight = _output_weight(model)
+        if isinstance(model, Transformer) and weight is not None and tokens.shape[1] <= model.config.context_length:
+            positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+            hidden = model.hidden(model.embed(tokens, positions), positions)
+            if usable(hidden, weight):
+                return linear_cross_entropy(hidden.flatten(0, 1), weight, targets)
+            logits = model.logits(hidden)
+        else:
+            logits = model(tokens)
         return F.cross_entropy(logits.flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum")
+
+
+def _output_weight(model: nn.Module) -> Tensor | None:
+    """(vocab_size, hidden_size): the matrix whose products with hidden states are a decoder's logits, in training and
+    where nothing else is done to them."""
+    if type(model) is not Transformer or not model.training:
+        return None
+    config, head = model.config, model.lm_head
+    if not config.has_logits or config.head is not None or config.memory is not None or config.encoder is not None:
+        return None
+    if config.logit_scale != 1 or config.logit_softcap is not None:
+        return None
+    if head is None:
+        return model.embed_tokens.weight if type(model.embed_tokens) is nn.Embedding else None
+    return head.weight if type(head) is Linear and head.bias is None else None

@@ -1,0 +1,56 @@
+"""RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467) of float32 rows, in bfloat16 at once where a product reads it.
+
+Unusual: autocast would round the same numbers again for each product that reads them, and each product's gradient back;
+here the norm gives bfloat16, and what comes back is summed in bfloat16.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from octavo.nn.kernels.training import TrainingKernels, training_kernels
+
+
+def usable(x: Tensor) -> bool:
+    """Whether `rms_norm` takes x: float32 on the CPU, in training, with kernels."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.is_grad_enabled() and _kernels() is not None
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight. x: (..., width) fp32; weight: (width,) fp32 -> x's shape, fp32 or bf16."""
+    result: Tensor = _RmsNorm.apply(x, weight, eps, dtype)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _RmsNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        x, weight = x.contiguous(), weight.contiguous()
+        width, rows = x.shape[-1], x.numel() // x.shape[-1]
+        y, inverse = torch.empty(x.shape, dtype=dtype), torch.empty(rows)
+        kernels, bf16 = _kernels(), dtype == torch.bfloat16
+        assert kernels is not None, "usable said so"
+        kernels.rms_forward(x.data_ptr(), weight.data_ptr(), rows, width, eps, y.data_ptr(), bf16, inverse.data_ptr())
+        ctx.save_for_backward(x, weight, inverse)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x, weight, inverse = ctx.saved_tensors
+        kernels, gradient, width = _kernels(), gradient.contiguous(), x.shape[-1]
+        assert kernels is not None, "the forward pass had them"
+        dx, dweight = torch.empty_like(x), torch.zeros(kernels.threads, width)
+        kernels.rms_backward(
+            x.data_ptr(), weight.data_ptr(), inverse.data_ptr(), gradient.data_ptr(), gradient.dtype == torch.bfloat16,
+            x.numel() // width, width, dx.data_ptr(), dweight.data_ptr(),
+        )  # fmt: skip
+        return dx, dweight.sum(0), None, None
+
+
+def _kernels() -> TrainingKernels | None:
+    return training_kernels(torch.get_num_threads())

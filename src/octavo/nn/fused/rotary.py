@@ -1,0 +1,57 @@
+"""Rotary position embedding in one pass over the heads, forward and backward, in their own type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from octavo.nn.kernels.training import Rotation, training_kernels
+
+TYPES = (torch.float32, torch.bfloat16)
+
+
+def usable(x: Tensor) -> bool:
+    """Whether `rotate` takes x: float32 or bfloat16 on the CPU, in training, with kernels."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype in TYPES
+        and x.requires_grad
+        and torch.is_grad_enabled()
+        and training_kernels(torch.get_num_threads()) is not None
+    )
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """As `nn.rotary.rotate`. x: (batch, heads, tokens, head_dim); cos, sin: (batch or 1, 1, tokens, rotary_dim)."""
+    result: Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Rotate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin, back=False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turned(gradient, cos, sin, back=True), None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool) -> Tensor:
+    kernels = training_kernels(torch.get_num_threads())
+    assert kernels is not None, "usable said so"
+    x = x if x.stride(-1) == 1 else x.contiguous()
+    out, cos, sin = torch.empty_like(x), cos.contiguous(), sin.contiguous()
+    if out.stride(-1) != 1:
+        out = torch.empty(x.shape, dtype=x.dtype)
+    addresses = [tensor.data_ptr() for tensor in (x, out, cos, sin)]
+    strides = (x.stride()[:3], out.stride()[:3], 0 if len(cos) == 1 else cos.stride(0))
+    bf16 = x.dtype == torch.bfloat16
+    kernels.rotate(Rotation(*addresses, *strides, bf16, *x.shape, cos.shape[-1], back, 0))
+    return out

@@ -1,0 +1,89 @@
+"""The kernels' operations of training on raw addresses: what `nn/fused` calls with torch's memory. No torch here.
+
+Callers check devices, types and sizes; one pool of threads serves a process, as training has one loop.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from dataclasses import dataclass
+
+from octavo import settings
+from octavo.errors import MissingDependencyError, OctavoError
+from octavo.nn.kernels.binding import FLOAT, INT32, LEVELS, POINTER, choose_level, library
+
+INT64 = ctypes.c_int64
+SIGNATURES = {
+    "octavo_pool_create": (POINTER, INT32),
+    "octavo_cross_entropy": (INT32, POINTER, INT32, POINTER, INT32, INT64, INT32, POINTER, POINTER),
+    "octavo_rms_forward": (INT32, POINTER, INT32, POINTER, POINTER, INT64, INT32, FLOAT, POINTER, INT32, POINTER),
+    "octavo_rms_backward": (
+        INT32, POINTER, INT32, POINTER, POINTER, POINTER, POINTER, INT32, INT64, INT32, POINTER, POINTER,
+    ),
+    "octavo_rotate": (INT32, POINTER, INT32, POINTER),
+}  # fmt: skip
+"""Result and arguments of each function."""
+
+
+class Rotation(ctypes.Structure):
+    """rotation in training.c. Strides in numbers: of the batch, the heads and the tokens."""
+
+    _fields_ = (
+        *((name, POINTER) for name in ("x", "out", "cos", "sin")),
+        *((name, INT64 * 3) for name in ("x_stride", "out_stride")),
+        ("turns_stride", INT64),
+        *((name, INT32) for name in ("bf16", "batch", "heads", "tokens", "dim", "rotary_dim", "back", "threads")),
+    )
+
+
+@dataclass(frozen=True)
+class TrainingKernels:
+    """A pool of threads and the instruction set that they use. Addresses are of contiguous memory."""
+
+    pool: int
+    threads: int
+    level: int
+
+    def cross_entropy(self, logits: int, bf16: bool, rows: int, width: int, targets: int, losses: int) -> None:
+        """losses: (rows,) fp32; logits become their gradients. targets: (rows,) int64; one outside of a row is none."""
+        self._run("octavo_cross_entropy", logits, bf16, rows, width, targets, losses)
+
+    def rms_forward(
+        self, x: int, weight: int, rows: int, width: int, eps: float, y: int, bf16: bool, inverse: int
+    ) -> None:
+        """y = x * inverse * weight, in fp32 or bf16; inverse: (rows,), 1 / sqrt(mean(x^2) + eps). x, weight: fp32."""
+        self._run("octavo_rms_forward", x, weight, rows, width, eps, y, bf16, inverse)
+
+    def rms_backward(
+        self, x: int, weight: int, inverse: int, dy: int, bf16: bool, rows: int, width: int, dx: int, dweight: int
+    ) -> None:
+        """dx, and dweight (threads, width), zeros before, whose sum over threads is the weight's gradient."""
+        self._run("octavo_rms_backward", x, weight, inverse, dy, bf16, rows, width, dx, dweight)
+
+    def rotate(self, rotation: Rotation) -> None:
+        """out = x turned, or with `back` the gradient of x."""
+        self._run("octavo_rotate", ctypes.byref(rotation))
+
+    def _run(self, name: str, *arguments: object) -> None:
+        if getattr(library(), name)(self.pool, self.level, *arguments):
+            raise OctavoError("the system refused threads for training; close programs or set OCTAVO_THREADS lower")
+
+
+def training_kernels(threads: int) -> TrainingKernels | None:
+    """Those of this machine on so many threads; None without the library, or where OCTAVO_KERNELS asks for torch."""
+    forced = settings.kernels()
+    return None if forced == "torch" else _made(threads, forced)
+
+
+@functools.cache
+def _made(threads: int, forced: str | None) -> TrainingKernels | None:
+    try:
+        found = library()
+    except MissingDependencyError:
+        return None
+    for name, (result, *arguments) in SIGNATURES.items():
+        function = getattr(found, name)
+        function.restype, function.argtypes = result, arguments
+    pool = found.octavo_pool_create(threads)
+    return None if pool is None else TrainingKernels(pool, threads, LEVELS[choose_level(forced)])
