@@ -30,7 +30,7 @@ PEERS_OF_BOTH_SIDES = runpy.run_path(str(Path(__file__).with_name("tiny_seq2seq.
 PEERS_THAT_SEE = runpy.run_path(str(Path(__file__).with_name("tiny_vision.py")))
 PEERS = runpy.run_path(str(Path(__file__).with_name("tiny.py")))
 NAMES = tuple(PEERS["VARIANTS"])
-PEERLESS = {"internlm2", "gpt3"}
+PEERLESS = {"internlm2", "minicpm", "gpt3"}
 """Families that the peer has no code of its own for; `test_families_without_a_peer.py` has them."""
 every_variant = pytest.mark.parametrize("name", NAMES)
 

@@ -201,14 +201,19 @@ class LocalModel:
             self.engine.submit(completion)
         return CompletionStream(completion, self.engine.wake)
 
-    def score(self, text: str | Sequence[int], *, top: int = 0, cancelled: threading.Event | None = None) -> Scores:
+    def score(
+        self, text: str | Sequence[int], *, top: int = 0, start: int = 0, cancelled: threading.Event | None = None
+    ) -> Scores:
         """Log-probabilities of each token of a text; with a string, of the tokenizer's ids for it."""
         if top < 0:
             raise OctavoError(f"top is {top}; it must be 0 or more", param="top")
         ids = self.encode(text)
         if len(ids) > self.context_length:
             raise ContextLengthError(_too_long(len(ids), None, self.context_length), param="prompt")
-        scoring = Scoring(ids, top, self.tokenizer, root_of("", self._adapter), self._adapter)
+        if not 0 <= start < max(1, len(ids)):
+            raise OctavoError(f"start is {start}; the text has {len(ids)} tokens", param="start")
+        root = root_of("", self._adapter)
+        scoring = Scoring(ids, top, self.tokenizer, root, self._adapter, start=start)
         self.engine.submit(scoring)
         while True:
             try:
