@@ -144,9 +144,10 @@ def measure_ranking(collection: Collection, retriever: str, rank: Rank, work: Tr
             )
         if work is not None:
             work.advance(1)
-    return Ranking(
-        retriever, *(statistics.fmean(column) for column in zip(*rows, strict=True)), statistics.median(seconds)
-    )
+    means = [statistics.fmean(column) for column in zip(*rows, strict=True)]
+    ndcg_10, mrr_10, precision, recall_1, recall_5, recall_100 = means
+    middle = statistics.median(seconds)
+    return Ranking(retriever, ndcg_10, mrr_10, precision, recall_1, recall_5, recall_100, middle)
 
 
 def measure_answers(
