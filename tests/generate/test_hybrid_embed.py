@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig, XLMRobertaModel
 
 from octavo.errors import FormatError, UnsupportedError
-from octavo.generate.hybrid_embed import HybridEmbedder, multi_score, sparse_score
+from octavo.generate.tasks.hybrid_embed import HybridEmbedder, multi_score, sparse_score
 
 TEXTS = ["w5 w6 w7 w6", "w9", "w7 w8 w30 w31 w32 w7 w7"]
 

@@ -13,7 +13,7 @@ from octavo.errors import FormatError
 from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
 from octavo.models.encoders.compiled import CompiledEncoder
 from octavo.models.encoders.runner import EncoderRow
-from octavo.models.formats.int8 import SCALES, join_int8
+from octavo.models.formats.joining.int8 import SCALES, join_int8
 from octavo.models.formats.safetensors import read_safetensors
 from octavo.models.saving import save_checkpoint
 

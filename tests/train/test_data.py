@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.errors import FormatError, OctavoError
-from octavo.train.data import Tokens, Windows, all_windows
+from octavo.train.data import Shuffled, Tokens, Windows, all_windows
 
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=8).filter(lambda lengths: max(lengths) > 1)
 
@@ -77,3 +77,15 @@ def test_a_text_without_targets_and_a_foreign_state_are_refused() -> None:
         Windows(documents([1, 0, 1]), 4, 0)
     with pytest.raises(FormatError, match="position 999"):
         Windows(documents([30]), 4, 0).restore({"epoch": 0, "index": 999})
+
+
+def test_an_order_goes_on_where_it_was() -> None:
+    whole = Shuffled(range(7), 3)
+    expected = [whole.draw(3) for _ in range(8)]
+    assert sorted([number for draw in expected for number in draw][:7]) == list(range(7))
+    part = Shuffled(range(7), 3)
+    for _ in range(4):
+        part.draw(3)
+    resumed = Shuffled(range(7), 3)
+    resumed.restore(part.state())
+    assert [resumed.draw(3) for _ in range(4)] == expected[4:]

@@ -17,13 +17,13 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from octavo.cli.bench import bench
 from octavo.cli.chat import chat
 from octavo.cli.configuring.defaults import default_map
 from octavo.cli.configuring.show import config
 from octavo.cli.documents import ask, index, search
 from octavo.cli.embed import embed, rerank
 from octavo.cli.evaluating import evaluations
+from octavo.cli.examining.bench import bench
 from octavo.cli.examining.catalogue import catalogue
 from octavo.cli.examining.doctor import doctor
 from octavo.cli.examining.fit import fit
@@ -36,6 +36,7 @@ from octavo.cli.running import feedback, ps, stop
 from octavo.cli.serve import serve
 from octavo.cli.systems.asking import fid, rag
 from octavo.cli.systems.caption import caption
+from octavo.cli.systems.code import code
 from octavo.cli.systems.retro import retro
 from octavo.cli.train import train
 from octavo.errors import OctavoError, nearest
@@ -106,6 +107,7 @@ app.command("doctor")(doctor)
 app.add_typer(rag, name="rag")
 app.add_typer(fid, name="fid")
 app.add_typer(retro, name="retro")
+app.add_typer(code, name="code")
 app.add_typer(config, name="config")
 
 

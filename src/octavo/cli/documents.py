@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from octavo.retrieve.grounded import GroundedAnswer
     from octavo.retrieve.indexing import Report
     from octavo.retrieve.library import Library
+    from octavo.retrieve.reader import Reader
     from octavo.retrieve.search import TextEncoder
     from octavo.retrieve.stores.store import Hit, Place, Vectors
 
@@ -176,24 +177,26 @@ def ask(
       octavo ask --web "When does the museum open?" --search searxng:http://127.0.0.1:8888
     """
     from octavo.errors import OctavoError
+    from octavo.retrieve.reader import DEPTH, answer, rerank
 
     if web:
         _ask_web(folder if question is None else None, question, model, url, web_search, scorer, count, as_json)
         return
     if question is None:
         raise OctavoError("a folder and a question are needed, in this order; --web asks without a folder")
-    with _library(folder, encoder, rebuild, index, store) as library:
+    with _library(folder, encoder, rebuild, index, store) as library, _reader(reader) as reads:
         _update(library, chunk, overlap)
-        hits = library.search.find(question, count, mode=mode, where=_filter(where))
-    loaded = _load_model(model, url, api_key_file)
-    try:
-        answered = _answered(loaded, question, hits, reader)
-    finally:
-        loaded.close()
+        hits = library.search.find(question, max(count, DEPTH), mode=mode, where=_filter(where))
+        hits = rerank(reads, question, hits)[:count]
+        loaded = _load_model(model, url, api_key_file)
+        try:
+            found = answer(loaded, question, hits, reads)
+        finally:
+            loaded.close()
     if as_json:
-        typer.echo(json.dumps(_answer_row(answered, hits), ensure_ascii=False))
+        typer.echo(json.dumps(_answer_row(found, hits), ensure_ascii=False))
     else:
-        _print_answer(answered, hits)
+        _print_answer(found, hits)
 
 
 def _ask_web(
@@ -239,15 +242,16 @@ def _load_encoder(reference: str) -> TextEncoder:
     return Embedder.load(given.obtain(reference))
 
 
-def _answered(model: LanguageModel, question: str, hits: list[Hit], reader: str | None) -> GroundedAnswer:
-    """The answer, with the reader that was named, the one that comes with Octavo, or none."""
-    from octavo.retrieve import grounded
-    from octavo.retrieve.reader import SHIPPED, Reader, answer
+@contextmanager
+def _reader(reader: str | None) -> Iterator[Reader | None]:
+    """The reader that was named, the one that comes with Octavo, or none."""
+    from octavo.retrieve.reader import Reader
 
-    if reader == "none" or (reader is None and not SHIPPED.is_dir()):
-        return grounded.answer(model, question, hits)
+    if reader == "none":
+        yield None
+        return
     with Reader.load(None if reader is None else given.obtain(reader)) as loaded:
-        return answer(model, question, hits, loaded)
+        yield loaded
 
 
 def _made_up(library: Library, query: str, model: str) -> Vectors:

@@ -42,6 +42,9 @@ def run(
     ignore_config_key: given.IgnoreConfigKey = None,
     speculative: given.Speculative = None,
     draft_tokens: given.DraftTokens = 8,
+    beams: Annotated[
+        int | None, typer.Option("--beams", metavar="N", min=1, max=64, help="Search for the likeliest whole answer.")
+    ] = None,
     lora: given.Lora = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; the last has it all.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Say on stderr how fast it was.")] = False,
@@ -49,7 +52,8 @@ def run(
     """Answer one prompt: the answer on stdout, all else on stderr.
 
     What is piped in is added to the prompt. A model without a chat template
-    continues the text. Sampling values that are not given are the model's own.
+    continues the text, and an encoder-decoder (T5, Marian) answers or translates
+    it. Sampling values that are not given are the model's own.
 
     Examples:
 
@@ -66,36 +70,58 @@ def run(
       octavo run ./my-model "Bonjour" --lora ./adapters/french
 
       octavo run smollm2-135m-instruct "Is fire hot?" --regex "yes|no"
+
+      octavo run ./opus-mt-en-de "The house is small." --beams 4
     """
     constraint = _constraint(schema, json_object, regex)
     text = _whole_prompt(prompt)
-    from octavo.generate.lm import Request
+    from octavo.generate.lm import Beams, Request
     from octavo.generate.local import load
+    from octavo.models.loading import EncoderDecoderError
 
-    with load(
-        given.obtain(model),
-        runner=runner,
-        context=context,
-        quantize=quantize,
-        ignore_config_keys=ignore_config_key or (),
-        speculative=speculative,
-        draft_tokens=draft_tokens,
-        adapters={} if lora is None else {Path(lora).resolve().name: lora},
-    ) as made:
-        loaded = made if lora is None else made.adapted(Path(lora).resolve().name)
-        sampling = given.adjusted(
-            loaded.sampling,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            seed=seed,
+    reference = given.obtain(model)
+    sampled: dict[str, Any] = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "presence_penalty": presence_penalty,
+        "frequency_penalty": frequency_penalty,
+        "seed": seed,
+    }
+    try:
+        made = load(
+            reference,
+            runner=runner,
+            context=context,
+            quantize=quantize,
+            ignore_config_keys=ignore_config_key or (),
+            speculative=speculative,
+            draft_tokens=draft_tokens,
+            adapters={} if lora is None else {Path(lora).resolve().name: lora},
         )
+    except EncoderDecoderError:
+        from octavo.cli.systems.seq2seq import answer_source
+
+        others = {"raw": raw, "system": system, **sampled, "stop": stop, "schema": schema, "json-object": json_object}
+        others |= {
+            "regex": regex,
+            "runner": runner,
+            "context": context,
+            "quantize": quantize,
+            "stats": stats,
+            "lora": lora,
+        }
+        options = {f"--{name.replace('_', '-')}": value for name, value in others.items()}
+        answer_source(reference, text, max_tokens=max_tokens, beams=beams, as_json=as_json, others=options)
+        return
+    with made:
+        loaded = made if lora is None else made.adapted(Path(lora).resolve().name)
+        sampling = given.adjusted(loaded.sampling, **sampled)
         asked = _messages_or_text(loaded, text, system, raw)
-        request = Request(asked, max_tokens, sampling, tuple(stop or ()), constraint=constraint)
+        searched = None if beams is None else Beams(beams)
+        request = Request(asked, max_tokens, sampling, tuple(stop or ()), constraint=constraint, beams=searched)
         stream = loaded.stream(request)
         _show(loaded, stream, as_json, stats)
 

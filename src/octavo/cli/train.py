@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -37,7 +36,7 @@ def train(
     restart: Restart = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a tokenizer and a model from a text file.
+    """Train a tokenizer and a model from a text file, or what else a recipe's objective says.
 
     The run's folder keeps checkpoints, metrics.jsonl (the curve) and, at the
     end, model/: an ordinary Hugging Face folder with the weights of the best
@@ -54,68 +53,29 @@ def train(
 
       octavo run runs/shakespeare/model "ROMEO:"
     """
-    from octavo.train.corpus import find_text
-    from octavo.train.reading.questions import find_files
-    from octavo.train.reading.recipe import ReaderRecipe
+    from octavo.cli.systems.objectives import data_of, load, recipes, trained_by
     from octavo.train.recipe import load_any
     from octavo.train.report import Report
 
     given = [f"data.path={json.dumps(str(data.absolute()), ensure_ascii=False)}"] if data else []
-    checked = load_any(recipe, _kinds(), [*(overrides or []), *given])
-    reads = isinstance(checked, ReaderRecipe)
-    found = find_files(checked.data, recipe.parent) if reads else find_text(checked.data, recipe.parent)
-    run = _runner(checked)  # imports torch, so only once everything else is right
+    checked = load_any(recipe, recipes(), [*(overrides or []), *given])
+    found = data_of(checked, recipe.parent)
+    run = load(trained_by(checked).run)  # imports torch, so only once everything else is right
     with Report(checked.training.steps) as report:
         result = run(checked, found, out or Path("runs") / recipe.stem, restart=restart, on_event=report)
-    _tell(result, reads=reads, as_json=as_json)
+    _tell(result, trial=trained_by(checked).trial, as_json=as_json)
     if result.stopped_by:
         raise typer.Exit(128 + result.stopped_by)
 
 
-def _kinds() -> dict[str, Any]:
-    """Recipes by their objective."""
-    from octavo.retrieve.systems.recipes import FidRecipe, RagRecipe, RetroRecipe
-    from octavo.train.reading.recipe import EXTRACTIVE_QA, ReaderRecipe
-    from octavo.train.recipe import CAUSAL_LM, Recipe
-
-    return {
-        CAUSAL_LM: Recipe, EXTRACTIVE_QA: ReaderRecipe, "rag": RagRecipe, "fid": FidRecipe, "retro": RetroRecipe
-    }  # fmt: skip
-
-
-def _runner(recipe: Any) -> Callable[..., RunResult]:
-    """What trains by a recipe."""
-    from octavo.train import train_recipe
-    from octavo.train.recipe import Recipe
-
-    if isinstance(recipe, Recipe):
-        return train_recipe
-    from octavo.train.reading.recipe import ReaderRecipe
-
-    if isinstance(recipe, ReaderRecipe):
-        from octavo.train import train_reader
-
-        return train_reader
-    from octavo.retrieve.systems.recipes import FidRecipe, RetroRecipe
-
-    if isinstance(recipe, RetroRecipe):
-        from octavo.retrieve.systems.torch_retro_training import train_retro
-
-        return train_retro
-    from octavo.retrieve.systems.torch_training import train_fid, train_rag
-
-    return train_fid if isinstance(recipe, FidRecipe) else train_rag
-
-
-def _tell(result: RunResult, *, reads: bool, as_json: bool) -> None:
+def _tell(result: RunResult, *, trial: str, as_json: bool) -> None:
     if as_json:
         fields = dataclasses.asdict(result)
         typer.echo(json.dumps(fields | {"run": str(result.run), "model": result.model and str(result.model)}))
     elif result.model:
         best = f", validation loss {result.validation_loss:.4f}" if result.validation_loss is not None else ""
         typer.echo(f"{result.model}: {result.parameters:,} parameters{best}, {result.seconds:.0f} s")
-        tried = f"ask FOLDER QUESTION --reader {result.model}" if reads else f"run {result.model} PROMPT"
-        typer.echo(f"try: octavo {tried}")
+        typer.echo(f"try: octavo {trial.format(model=result.model)}")
     if result.stopped_by:
         saved = "and saved " if result.step else "before anything was learnt, "
         typer.echo(f"stopped {saved}at step {result.step} of {result.steps}; the same command resumes it", err=True)

@@ -17,10 +17,10 @@ from octavo.errors import FormatError, ModelNotFoundError
 from octavo.models.families import find_family, find_gguf
 from octavo.models.formats.folder import read_folder, read_json, refuse_pickle
 from octavo.models.formats.gguf import read_gguf
-from octavo.models.formats.int8 import join_int8
-from octavo.models.formats.latent import join_latent
+from octavo.models.formats.joining.int8 import join_int8
+from octavo.models.formats.joining.latent import join_latent
+from octavo.models.formats.joining.mxfp4 import join_mxfp4, without_unpacked
 from octavo.models.formats.mapped import MappedFile, TensorEntry
-from octavo.models.formats.mxfp4 import join_mxfp4, without_unpacked
 from octavo.models.formats.raw import PARAMS_NAME, is_raw, read_raw
 from octavo.models.mapping import raw
 from octavo.models.mapping.config_reader import ConfigReader

@@ -16,6 +16,10 @@ from octavo.models.formats.peft import Adapter
 from octavo.models.runner import Runner
 
 
+class EncoderDecoderError(UnsupportedError):
+    """A model that reads a source, where one that goes on from a text is wanted."""
+
+
 def make_runner(
     checkpoint: Checkpoint,
     *,
@@ -41,9 +45,9 @@ def make_runner(
             f"{checkpoint.name} scores texts ({checkpoint.family} for classification); use `octavo rerank`"
         )
     if checkpoint.config.memory is not None:
-        raise UnsupportedError(
-            f"{checkpoint.name} is an encoder-decoder ({checkpoint.family}), which reads a source; "
-            "use octavo.generate.encoder_decoder.torch_seq2seq.Seq2Seq"
+        raise EncoderDecoderError(
+            f"{checkpoint.name} is an encoder-decoder ({checkpoint.family}), which reads a source; `octavo run`, or "
+            "octavo.generate.encoder_decoder.torch_seq2seq.Seq2Seq, answers one"
         )
     if runner is None and settings.kernels() is not None:
         runner = "torch" if settings.kernels() == "torch" else "kernels"

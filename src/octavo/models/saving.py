@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from octavo.errors import FormatError, OctavoError
 from octavo.models.families import find_family
 from octavo.models.formats.folder import INDEX_NAME, WEIGHTS_NAME
-from octavo.models.formats.int8 import BLOCK, quantized
+from octavo.models.formats.joining.int8 import BLOCK, quantized
 from octavo.models.formats.safetensors import write_safetensors
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family

@@ -200,7 +200,10 @@ class Transformer(nn.Module):
         Returns the keys, values and the mask of each block that reads them.
         """
         assert self.memory is not None, "the model has an encoder"
-        encoded = self.memory(tokens, mask)
+        return self.remembered(self.memory(tokens, mask), mask)
+
+    def remembered(self, encoded: Tensor, mask: Tensor | None = None) -> list[Memory]:
+        """The same of an encoder's states, (batch, tokens, hidden_size)."""
         seen = None if mask is None else mask.bool()
         readers = [block.cross_attention for block in self.blocks]
         return [(*reader.keys_values(encoded), seen) for reader in readers if isinstance(reader, Attention)]

@@ -7,7 +7,7 @@ two documents, so that no mask is needed between them. Every epoch, each token b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from octavo.errors import FormatError, OctavoError
 
 Tokens = NDArray[np.int32]
+Example = TypeVar("Example")
 Example_co = TypeVar("Example_co", covariant=True)
 
 
@@ -86,6 +87,41 @@ class Windows:
         starts, targets = cut(self._lengths, first, self._context_length)
         order = rng.permutation(len(starts))
         self._starts, self._targets = starts[order], targets[order]
+
+
+class Shuffled(Generic[Example]):
+    """Examples that are whole as they are, in a new order every epoch."""
+
+    def __init__(self, examples: Sequence[Example], seed: int) -> None:
+        assert len(examples), "there is something to draw"
+        self._examples, self._seed = examples, seed
+        self._epoch, self._index = 0, 0
+
+    def draw(self, count: int, model: Any = None) -> list[Example]:
+        """The next `count` examples; a draw goes over the end of an epoch into the next."""
+        drawn: list[Example] = []
+        while len(drawn) < count:
+            if self._index == len(self._examples):
+                self._epoch, self._index = self._epoch + 1, 0
+            taken = self._order()[self._index : self._index + count - len(drawn)]
+            drawn += [self._examples[at] for at in taken]
+            self._index += len(taken)
+        return drawn
+
+    def state(self) -> dict[str, Any]:
+        """Epoch and index in it."""
+        return {"epoch": self._epoch, "index": self._index}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Raises FormatError for a state of other data."""
+        self._epoch, self._index = int(state["epoch"]), int(state["index"])
+        if not 0 <= self._index <= len(self._examples):
+            raise FormatError(f"the saved position {self._index} is outside the data's {len(self._examples)} examples")
+
+    def _order(self) -> list[int]:
+        generator = np.random.Generator(np.random.PCG64([self._seed, self._epoch]))
+        order: list[int] = generator.permutation(len(self._examples)).tolist()
+        return order
 
 
 def cut(lengths: NDArray[np.int64], first: NDArray[np.int64], context_length: int) -> tuple[NDArray[np.int64], ...]:

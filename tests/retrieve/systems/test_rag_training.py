@@ -11,7 +11,6 @@ import torch
 
 from octavo.errors import FormatError, OctavoError, UnknownNameError
 from octavo.retrieve.systems.answering import evaluate, open_system
-from octavo.retrieve.systems.order import Shuffled
 from octavo.retrieve.systems.passages import cut, read_question_set
 from octavo.retrieve.systems.recipes import RagRecipe
 from octavo.retrieve.systems.torch_asking import AskingSettings
@@ -124,15 +123,3 @@ def test_what_is_no_question_set_is_refused_in_a_sentence(tmp_path: Path, tiny_e
     (tmp_path / "x.toml").write_text('objective = "ragg"')
     with pytest.raises(UnknownNameError, match="did you mean 'rag'"):
         load_any(tmp_path / "x.toml", {"rag": RagRecipe})
-
-
-def test_an_order_goes_on_where_it_was() -> None:
-    whole = Shuffled(7, 3)
-    expected = [whole.draw(3) for _ in range(8)]
-    assert sorted([number for draw in expected for number in draw][:7]) == list(range(7))
-    part = Shuffled(7, 3)
-    for _ in range(4):
-        part.draw(3)
-    resumed = Shuffled(7, 3)
-    resumed.restore(part.state())
-    assert [resumed.draw(3) for _ in range(4)] == expected[4:]

@@ -185,7 +185,7 @@ def test_a_store_that_is_not_there_is_not_found(serve_documents):
 
 def test_a_real_small_model_answers_from_the_documents(serve_documents, smollm2):
     with load(str(smollm2)) as model:
-        _, client, store, _ = serve_documents([], {"ducks.md": DUCKS, "long.md": "Filler. " * 4000}, model)
+        _, client, store, _ = serve_documents([], {"ducks.md": DUCKS}, model)
         answer = client.responses.create(
             model=model.name, input="What do mallards eat?", tools=[tool(store)], background=False
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,25 @@ def test_a_recipe_says_what_is_wrong_with_it(recipe: Path, tmp_path: Path) -> No
         load(other, [])
     with pytest.raises(OctavoError, match=r"windows.max_tokens 200 is over the encoder's 96 positions"):
         run(recipe, tmp_path / "run", "windows.max_tokens=200")
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("reader*.toml")), ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid_and_hold_the_same_articles_out(path: Path) -> None:
+    assert load(path, []).data.held_out == ("Oxygen", "Southern_California")
+
+
+def test_the_documented_recipe_shows_every_key_of_its_own_with_its_true_default() -> None:
+    section, shown = "", set()
+    for line in (RECIPES / "reader.toml").read_text(encoding="utf-8").splitlines():
+        plain = line.removeprefix("# ")
+        name = plain.split(" =")[0]
+        if plain.startswith("["):
+            section = plain.strip("[]")
+        elif "=" in plain and name.isidentifier() and section in ("data", "model", "windows", "mixture"):
+            shown.add((section, name))
+            if "# default " in plain:
+                field = ReaderRecipe.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
+                default = tomllib.loads(f"v = {plain.split('# default ')[1]}")["v"]
+                assert json.loads(json.dumps(field.default)) == default, name
+    sections = {name: ReaderRecipe.model_fields[name].annotation for name in ("data", "model", "windows", "mixture")}
+    assert shown == {(section, name) for section, kind in sections.items() for name in kind.model_fields}  # type: ignore[union-attr]

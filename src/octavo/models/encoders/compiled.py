@@ -17,7 +17,7 @@ from octavo import settings
 from octavo.errors import ContextLengthError, UnsupportedError
 from octavo.models.checkpoint import Checkpoint
 from octavo.models.encoders.runner import EncoderRow, Floats, Weights
-from octavo.models.formats.int8 import quantized
+from octavo.models.formats.joining.int8 import quantized
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import EncoderConfig, TransformerConfig
 from octavo.nn.encodings import Encoding

@@ -11,6 +11,7 @@ from octavo.models.families.arcee import ARCEE
 from octavo.models.families.bert import BERT
 from octavo.models.families.bloom import BLOOM
 from octavo.models.families.clip_vision import CLIP_VISION
+from octavo.models.families.codet5p import CODET5P_BIMODAL, CODET5P_EMBEDDING
 from octavo.models.families.cohere import COHERE
 from octavo.models.families.cohere2 import COHERE2
 from octavo.models.families.cwm import CWM
@@ -81,7 +82,7 @@ ROWS = (
     GRANITE_MOE_SHARED, DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, DOTS1, GPT_OSS,
     MINISTRAL, CWM, YOUTU, HYPERCLOVAX, JAIS2, INTERNLM3, MINICPM,
     BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, ALBERT, MODERNBERT,
-    T5, MARIAN,
+    T5, MARIAN, CODET5P_BIMODAL, CODET5P_EMBEDDING,
     VIT, CLIP_VISION, SIGLIP_VISION,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}

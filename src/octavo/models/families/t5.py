@@ -90,7 +90,7 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
-def _stack(hub: str, ours: str, *, cross: bool) -> tuple[KeyRule, ...]:
+def stack(hub: str, ours: str, *, cross: bool) -> tuple[KeyRule, ...]:
     """The blocks of one side."""
     layer, block = f"{hub}.block.{{i}}.layer.", f"{ours}blocks.{{i}}."
     parts = [("SelfAttention", "attention"), *([("EncDecAttention", "cross_attention")] if cross else [])]
@@ -119,8 +119,8 @@ T5 = Family(
     write_config=write_config,
     rules=(
         KeyRule("shared.weight", ("embed_tokens.weight",)),
-        *_stack("encoder", "memory.", cross=False),
-        *_stack("decoder", "", cross=True),
+        *stack("encoder", "memory.", cross=False),
+        *stack("decoder", "", cross=True),
         KeyRule("lm_head.weight", ("lm_head.weight",)),
     ),
     prefix="",

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import FormatError
-from octavo.models.formats.int8 import SCALES, split_int8
+from octavo.models.formats.joining.int8 import SCALES, split_int8
 from octavo.models.formats.mapped import MappedFile, TensorEntry
 from octavo.models.tensors import StoredTensor
 from octavo.nn.encodings import Encoding

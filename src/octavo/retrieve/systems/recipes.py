@@ -1,13 +1,14 @@
-"""Recipes of systems that retrieve, by their `objective`: "rag", "fid", "retro". No torch here."""
+"""Recipes of systems that retrieve, by their `objective`: "rag", "fid", "retro", "codet5p". No torch here."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from octavo.fetching.sources import DEFAULT_ENCODER
 from octavo.train.recipe import Count, DataSettings, OptimizerSettings, ScheduleSettings, Section, TrainingSettings
+from octavo.train.seq2seq.recipe import FreshSettings
 
 
 class QuestionData(Section):
@@ -30,32 +31,19 @@ class RetrieverSettings(Section):
     """The encoder that the index is made with and the question encoder begins as: a path, name or reference."""
     passages: Annotated[int, Field(ge=1, le=100)] = 5
     """How many are read for a question."""
-    rate_scale: Annotated[float, Field(ge=0)] = 0.02
+    rate_scale: Annotated[float, Field(ge=0)] = 0.002
     """What the learning rate is multiplied by for the question encoder, which begins trained."""
 
 
-class GeneratorSettings(Section):
-    """`[generator]`: a model to begin with, or a fresh T5 (v1.1: gated, untied) with a vocabulary of its own."""
+class GeneratorSettings(FreshSettings):
+    """`[generator]`: a model to begin with, or a fresh T5."""
 
     model: str | None = None
     """A T5 or a decoder to train on: a path, name or reference. None: a fresh T5."""
-    num_layers: Count = 2
-    """Of the encoder and of the decoder; these five are of a fresh one."""
-    hidden_size: Count = 128
-    num_heads: Count = 4
-    intermediate_size: Count = 256
-    vocab_size: Annotated[int, Field(ge=358)] = 1024
-    """Tokens of a byte-level BPE that is learnt from the passages."""
     source_tokens: Annotated[int, Field(ge=8)] = 200
     """A passage with its question is cut to this."""
     answer_tokens: Count = 20
     """Longest answer that is written."""
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> Self:
-        if self.hidden_size % self.num_heads:
-            raise ValueError(f"num_heads {self.num_heads} must divide hidden_size {self.hidden_size}")
-        return self
 
 
 class RagSettings(Section):
@@ -123,6 +111,34 @@ class RetroRecipe(Section):
 
     data: DataSettings
     retro: RetroSettings
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    training: TrainingSettings = TrainingSettings()
+
+
+class CodeData(Section):
+    """`[data]`: a folder of Python source."""
+
+    path: str | None = None
+    """None: the standard library of the interpreter that runs."""
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """The share of files whose functions are never trained on."""
+
+
+class CodeModelSettings(FreshSettings):
+    """`[model]`: a fresh CodeT5+."""
+
+    text_tokens: Annotated[int, Field(ge=4)] = 32
+    """A text is cut to this."""
+    code_tokens: Annotated[int, Field(ge=8)] = 128
+    """Code is cut to this."""
+
+
+class CodeRecipe(Section):
+    """A run of CodeT5+. Nothing has to be said."""
+
+    data: CodeData = CodeData()
+    model: CodeModelSettings = CodeModelSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     training: TrainingSettings = TrainingSettings()

@@ -27,7 +27,6 @@ from octavo.models.saving import save_checkpoint
 from octavo.models.torch_tensors import from_torch, to_torch
 from octavo.models.transformer import Transformer
 from octavo.progress import track
-from octavo.retrieve.systems.order import Shuffled
 from octavo.retrieve.systems.recipes import RetroRecipe
 from octavo.retrieve.systems.retro_database import (
     CHUNK,
@@ -49,6 +48,7 @@ from octavo.retrieve.systems.torch_retro import (
 )
 from octavo.text.tokenizer import Tokenizer
 from octavo.train.corpus import read_corpus
+from octavo.train.data import Shuffled
 from octavo.train.metrics import Event, Noted
 from octavo.train.run import Prepared, RunResult, encode, run_training
 from octavo.train.run_folder import RunFolder
@@ -93,7 +93,7 @@ def train_retro(
         trainer = Trainer(
             model,
             RetroObjective(),
-            _Listed(examples, recipe.training.seed),
+            Shuffled(examples, recipe.training.seed),
             folder=run.path,
             optimizer=recipe.optimizer,
             schedule=recipe.schedule,
@@ -197,18 +197,6 @@ def _overlap(example: Retrieved, chunk: int) -> float:
         return 0.0
     tokens = example.tokens[chunk * CHUNK : (chunk + 1) * CHUNK]
     return max((longest_shared(tokens, found) for found in example.neighbours[chunk]), default=0) / CHUNK
-
-
-class _Listed(Shuffled):
-    """Examples in a new order every epoch."""
-
-    def __init__(self, examples: Sequence[Retrieved], seed: int) -> None:
-        super().__init__(len(examples), seed)
-        self._examples = examples
-
-    def draw(self, count: int, model: Any = None) -> list[Retrieved]:  # type: ignore[override]
-        """The next `count` of them."""
-        return [self._examples[number] for number in super().draw(count)]
 
 
 def _database(path: Path, documents: Sequence[Ids], tokenizer: Tokenizer, encoder: Embedder, name: str) -> Database:

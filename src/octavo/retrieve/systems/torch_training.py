@@ -18,24 +18,16 @@ from octavo.fetching.sources import resolve
 from octavo.generate.embed import Embedder
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.transformer import Transformer
-from octavo.nn.config import (
-    AttentionConfig,
-    EncoderConfig,
-    MlpConfig,
-    NormConfig,
-    RelativeConfig,
-    TransformerConfig,
-)
 from octavo.progress import track
-from octavo.retrieve.systems.order import Shuffled
 from octavo.retrieve.systems.passages import Passage, QuestionSet, Vectors, read_question_set
-from octavo.retrieve.systems.recipes import FidRecipe, GeneratorSettings, QuestionRecipe, RagRecipe
+from octavo.retrieve.systems.recipes import FidRecipe, QuestionRecipe, RagRecipe
 from octavo.retrieve.systems.torch_asking import Asking, AskingSettings, save_asking
 from octavo.retrieve.systems.torch_fid import FidObjective
 from octavo.retrieve.systems.torch_generator import Generator
 from octavo.retrieve.systems.torch_question_encoder import QuestionEncoder
 from octavo.retrieve.systems.torch_rag import RagObjective
 from octavo.text.tokenizer import Tokenizer
+from octavo.train.data import Shuffled
 from octavo.train.metrics import Event, Noted
 from octavo.train.objectives.objective import Objective
 from octavo.train.run import Prepared, RunResult, run_training
@@ -91,7 +83,7 @@ def _train(
         trainer = Trainer(
             model,
             objective(model, questions),
-            Shuffled(len(questions.training), recipe.training.seed),
+            Shuffled(range(len(questions.training)), recipe.training.seed),
             folder=run.path,
             optimizer=recipe.optimizer,
             schedule=recipe.schedule,
@@ -149,7 +141,7 @@ def _generator(recipe: QuestionRecipe, passages: Sequence[Passage], run: RunFold
         tokenizer = fresh_tokenizer([f"{p.title} {p.text}" for p in passages], wanted.vocab_size)
         tokenizer.save(run.tokenizer)
     assert tokenizer.pad_id is not None and tokenizer.eos_id is not None, "both are made with it"
-    model = Transformer(fresh_t5(wanted, tokenizer.vocab_size), seed=recipe.training.seed)
+    model = Transformer(wanted.transformer(tokenizer.vocab_size), seed=recipe.training.seed)
     return Generator(model, tokenizer, tokenizer.pad_id, [tokenizer.eos_id]), "t5"
 
 
@@ -157,28 +149,6 @@ def fresh_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     """A byte-level BPE with T5's two special tokens; the first, the padding, begins answers."""
     learnt = Tokenizer.train_bpe(texts, vocab_size, (PAD, END))
     return Tokenizer(learnt.backend, named={"pad_token": PAD, "eos_token": END})
-
-
-def fresh_t5(wanted: GeneratorSettings, vocab_size: int) -> TransformerConfig:
-    """T5 v1.1 in the sizes asked for."""
-    decoder = TransformerConfig(
-        vocab_size=vocab_size,
-        hidden_size=wanted.hidden_size,
-        num_layers=wanted.num_layers,
-        context_length=1 << 20,
-        norm=NormConfig("rms", 1e-6),
-        attention=AttentionConfig(
-            wanted.num_heads,
-            wanted.num_heads,
-            wanted.hidden_size // wanted.num_heads,
-            scale=1.0,
-            relative=RelativeConfig(32, 128),
-        ),
-        mlp=MlpConfig(wanted.intermediate_size, "gelu_tanh", gated=True),
-        rope=None,
-        tie_embeddings=False,
-    )
-    return replace(decoder, memory=replace(decoder, encoder=EncoderConfig(embedding_norm=False)))
 
 
 def _settings(recipe: QuestionRecipe, system: Literal["rag", "fid"]) -> AskingSettings:
