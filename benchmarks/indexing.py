@@ -53,7 +53,7 @@ def langchain(folder: Path, model: str, home: Path) -> Callable[[], int]:
     from octavo.retrieve.documents import Skipped, read_folder
 
     read = [found for found in read_folder(folder) if not isinstance(found, Skipped)]
-    pages = [Document(found.text, metadata={"source": found.source}) for found in read]
+    pages = [Document(found.text, metadata={"source": found.path}) for found in read]
     embeddings = HuggingFaceEmbeddings(model_name=model)
 
     def index() -> int:

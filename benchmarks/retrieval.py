@@ -3,9 +3,11 @@
 Two collections, whole, in one table: the SQuAD 2.0 dev paragraphs (does a question's paragraph come first, or among the
 first five?) and Cranfield (nDCG@10 over binary judgements). Scores are computed by `octavo.metrics`.
 
-    python benchmarks/retrieval.py DATA [--encoder MODEL] [--split dev|train] [--json]
+    python benchmarks/retrieval.py DATA [--encoder MODEL] [--reader] [--split dev|train] [--json]
 
 DATA holds qa/squad2-dev.json.gz and retrieval/cranfield. --split train measures on the training articles: choose there.
+--reader adds the last ranking with its best ten ranked anew by the reader that comes with Octavo, which was trained on
+most of the training articles.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from octavo.metrics.ranking import ndcg, recall, reciprocal_rank
+from octavo.retrieve.reader import Reader, rerank
 from octavo.retrieve.search import Mode, Search, TextEncoder
 from octavo.retrieve.stores.sqlite import SqliteStore
 from octavo.retrieve.stores.store import Place, Source, VectorSpace
@@ -62,7 +65,7 @@ def cranfield(data: Path) -> Collection:
     return Collection("Cranfield", documents, queries, judgements)
 
 
-def measure(collection: Collection, encoder: TextEncoder | None) -> dict[str, dict[str, float]]:
+def measure(collection: Collection, encoder: TextEncoder | None, reader: Reader | None) -> dict[str, dict[str, float]]:
     """Every measure of every mode."""
     store = SqliteStore(None, None if encoder is None else VectorSpace("the encoder", encoder.dimensions))
     fill(store, collection, encoder)
@@ -71,6 +74,8 @@ def measure(collection: Collection, encoder: TextEncoder | None) -> dict[str, di
     asked = list(collection.queries.values())
     vectors = [None] * len(asked) if encoder is None else list(encoder.embed(asked, kind="query"))
     table = {mode: run(collection, search, mode, vectors) for mode in modes}
+    if reader is not None:
+        table["reader"] = run(collection, search, modes[-1], vectors, reader)
     store.close()
     return table
 
@@ -86,12 +91,14 @@ def fill(store: SqliteStore, collection: Collection, encoder: TextEncoder | None
         store.put(Source(name, text, ""), [place], None if vectors is None else vectors[row : row + 1])
 
 
-def run(collection: Collection, search: Search, mode: Mode, vectors: Sequence[Any]) -> dict[str, float]:
+def run(
+    collection: Collection, search: Search, mode: Mode, vectors: Sequence[Any], reader: Reader | None = None
+) -> dict[str, float]:
     """Means over the queries, and the median time of one without making its vector."""
     rows, seconds = [], []
     for (name, query), vector in zip(collection.queries.items(), vectors, strict=True):
         start = time.perf_counter()
-        hits = search.find_with(None if mode == "words" else vector, query, 100, mode)
+        hits = rerank(reader, query, search.find_with(None if mode == "words" else vector, query, 100, mode))
         seconds.append(time.perf_counter() - start)
         ranking = [hit.passage.document for hit in hits]
         judged = collection.judgements[name]
@@ -114,12 +121,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
     parser.add_argument("--encoder")
+    parser.add_argument("--reader", action="store_true")
     parser.add_argument("--split", default="dev", choices=("dev", "train"))
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     encoder = _load(arguments.encoder)
+    reader = Reader.load() if arguments.reader else None
     tables = {
-        collection.name: measure(collection, encoder)
+        collection.name: measure(collection, encoder, reader)
         for collection in (squad(arguments.data, arguments.split), cranfield(arguments.data))
     }
     if arguments.json:

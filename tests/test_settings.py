@@ -32,3 +32,24 @@ def test_a_core_counts_once_and_a_container_gets_its_share(monkeypatch: pytest.M
     for limit, threads in (("150000 100000", 2), ("max 100000", 4), ("20000 100000", 1), ("900000 100000", 4)):
         files["/sys/fs/cgroup/cpu.max"] = limit
         assert settings.threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("variables", "terminal", "expected"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"TERM": "dumb"}, True, False),
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
+    ],
+)
+def test_colours_are_for_terminals_unless_told_otherwise(
+    variables: dict[str, str], terminal: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert settings.colours(terminal=terminal) is expected

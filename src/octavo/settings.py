@@ -3,8 +3,8 @@
 
 A setting is its variable's (OCTAVO_THREADS), else the one of config.toml (`threads = 2`), else the default. Variables:
 those of SETTINGS; OCTAVO_HOME, which moves all folders; OCTAVO_API_KEY and OCTAVO_SEARCH_KEY, which no file
-holds; OCTAVO_COMMAND_OPTION and the tables of config.toml, which the command line reads; and NO_COLOR and TERM, which
-all programs share.
+holds; OCTAVO_COMMAND_OPTION and the tables of config.toml, which the command line reads; and NO_COLOR, FORCE_COLOR and
+TERM, which all programs share.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SETTINGS: Final = {
     "kv-cache": "what keys and values are kept in",
 }
 """The keys of config.toml outside its tables; each has a variable of that name, in capitals after OCTAVO_."""
-OTHER_VARIABLES: Final = ("OCTAVO_HOME", "OCTAVO_API_KEY")
+OTHER_VARIABLES: Final = ("OCTAVO_HOME", "OCTAVO_API_KEY", "OCTAVO_SEARCH_KEY")
 
 
 def cache_dir() -> Path:
@@ -216,6 +216,8 @@ def search_key() -> str | None:
     return os.environ.get("OCTAVO_SEARCH_KEY") or None
 
 
-def colours() -> bool:
-    """Whether a terminal may be shown colours (NO_COLOR unset or empty, and TERM not dumb)."""
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def colours(*, terminal: bool) -> bool:
+    """Whether to write colours: never with NO_COLOR, always with FORCE_COLOR, else to a terminal that is not dumb."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (terminal and os.environ.get("TERM") != "dumb")

@@ -181,3 +181,17 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit) as ended:
         main(["eval", "rag", str(beir(tmp_path / "beir")), "--encoder", "none", "--model", "x"])
     assert ended.value.code == 2 and "no gold answers" in capsys.readouterr().err
+
+
+def test_the_reader_that_ships_answers_and_ranks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from octavo.cli import main
+
+    path = tmp_path / "birds.json"
+    path.write_text(json.dumps(SQUAD))
+    with pytest.raises(SystemExit) as ended:
+        main(["eval", "rag", str(path), "--encoder", "none", "--reader", "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    assert ended.value.code == 0 and [row["retriever"] for row in printed["rankings"]] == ["words", "reader"]
+    (words, ranked) = printed["answers"]
+    assert words["retriever"] == "words" and ranked["retriever"] == ranked["answerer"] == "reader"
+    assert words["scores"]["count"] == 3 and words["scores"]["has_answer_f1"] > 0, "it reads what mallards eat"

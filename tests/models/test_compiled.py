@@ -20,7 +20,15 @@ from octavo.models.compiled import CompiledRunner
 from octavo.models.runner import BLOCK_SIZE, Row
 from octavo.models.tensors import StoredTensor
 from octavo.models.transformer import TorchRunner, Transformer
-from octavo.nn.config import AttentionConfig, MlpConfig, MoeConfig, NormConfig, RopeConfig, TransformerConfig
+from octavo.nn.config import (
+    AttentionConfig,
+    LatentConfig,
+    MlpConfig,
+    MoeConfig,
+    NormConfig,
+    RopeConfig,
+    TransformerConfig,
+)
 from octavo.nn.encodings import BLOCK_FORMATS, Encoding
 from octavo.nn.kernels import binding
 
@@ -101,6 +109,14 @@ CONFIGS = {
     "experts": replace(LLAMA, moe=MoeConfig(5, 2, 96, True, None, (True, True))),
     "experts in some layers, and one for all": replace(
         LLAMA, num_layers=3, moe=MoeConfig(6, 3, 32, False, 64, (False, True, True)), placement="sandwich"
+    ),
+    "latent": replace(
+        LLAMA, attention=AttentionConfig(4, 4, 32, latent=LatentConfig(32, None, 16)), rope=RopeConfig(1e4, 8)
+    ),
+    "latent, with queries of low rank": replace(
+        LLAMA, rope=RopeConfig(1e4, 10), moe=MoeConfig(5, 2, 96, True, 64, (False, True)), attention=AttentionConfig(
+            14, 14, 32, qkv_bias=True, output_bias=True, scale=0.3, latent=LatentConfig(32, 64, 16)
+        ),
     ),
     "more experts than tokens": replace(LLAMA, moe=MoeConfig(40, 4, 32, True, None, (True, True))),
 }  # fmt: skip
@@ -403,9 +419,9 @@ def test_a_missing_or_misshapen_tensor_is_named() -> None:
 
 
 def test_shapes_without_kernels_are_refused_by_value() -> None:
-    wide = replace(LLAMA, attention=AttentionConfig(1, 1, 520))
+    wide = replace(LLAMA, attention=AttentionConfig(1, 1, 592))
     uneven = replace(LLAMA, attention=AttentionConfig(5, 2, 16))
-    for config, words in ((wide, "520"), (uneven, "5 heads")):
+    for config, words in ((wide, "592"), (uneven, "5 heads")):
         with pytest.raises(UnsupportedError, match=words):
             CompiledRunner(Source(config, {}), num_blocks=1)
 

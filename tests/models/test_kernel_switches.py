@@ -41,8 +41,9 @@ CONFIG = TransformerConfig(
     rope=RopeConfig(1e4, 16),
     tie_embeddings=False,
 )
-REFUSED: dict[str, Any] = {"attention.latent": LatentConfig(16, None, 16)}
-"""A value for each switch that the kernels do not know."""
+PARTS = ("rope_layers.", "attention.latent.")
+"""Parts that the configs here do not have."""
+LATENT = LatentConfig(16, None, 16)
 WINDOWED = replace(CONFIG, windows=(8, 8))
 EXPERTS = replace(CONFIG, moe=MoeConfig(4, 2, 16, True, None, (True, True)))
 
@@ -63,21 +64,29 @@ def switches(part: Any, prefix: str = "") -> list[str]:
 
 
 def test_every_switch_of_the_config_is_known() -> None:
-    known = {prefix + name for prefix, names in SWITCHES.items() for name in names if prefix != "rope_layers."}
+    known = {prefix + name for prefix, names in SWITCHES.items() for name in names if prefix not in PARTS}
     known = {name for name in known if not is_dataclass(getattr(EXPERTS, name, None))}
-    assert {*switches(EXPERTS)} == known | {"encoder", "memory", "sinusoidal", "attention.relative"} | {*REFUSED}
+    refused = {"encoder", "memory", "memory_layers", "final_norm", "sinusoidal", "attention.relative"}
+    assert {*switches(EXPERTS)} == known | refused
     for config in (CONFIG, EXPERTS, replace(CONFIG, rope=None)):
         refuse_unknown_switches(config)
 
 
 @pytest.mark.parametrize(
-    "switch", ["windows", "moe", "encoder", "attention.softcap", "rope.attention_factor", "moe.normalise", *REFUSED]
+    "switch",
+    ["windows", "moe", "encoder", "attention.softcap", "rope.attention_factor", "moe.normalise", "attention.latent"],
 )
 def test_a_switch_without_kernels_is_refused_by_name(switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prefix, name = switch.rpartition(".")[0], switch.rpartition(".")[2]
     monkeypatch.delitem(SWITCHES[f"{prefix}." if prefix else ""], name, raising=False)  # type: ignore[arg-type]
     refuse_unknown_switches(CONFIG)
-    values = {**REFUSED, "windows": (8, None), "moe": EXPERTS.moe, "moe.normalise": True, "encoder": EncoderConfig()}
+    values = {
+        "attention.latent": LATENT,
+        "windows": (8, None),
+        "moe": EXPERTS.moe,
+        "moe.normalise": True,
+        "encoder": EncoderConfig(),
+    }
     with pytest.raises(UnsupportedError, match=rf"kernels do not know {switch} .*octavo\[torch\]"):
         CompiledRunner(Source(changed(EXPERTS, switch, values.get(switch, 1.5))), num_blocks=1)
 

@@ -82,7 +82,7 @@ def check_tree(
     ("name", "level"),
     [
         *(("windows", level) for level in LEVELS),
-        *((name, LEVELS[-1]) for name in ("wide heads", "soft caps", "alibi", "sinks", "gpt2", "experts")),
+        *((name, LEVELS[-1]) for name in ("wide heads", "soft caps", "alibi", "sinks", "gpt2", "latent")),
     ],
 )
 def test_chains_in_a_tree_have_the_bits_that_they_have_alone(name: str, level: str) -> None:

@@ -48,7 +48,7 @@ EXPECTED = {
 class Scored(ScriptedModel):
     """A script that finds all tokens alike likely, for decisions."""
 
-    def score(self, text: Any, *, top: int = 0, cancelled: Any = None) -> Scores:
+    def score(self, text: Any, *, top: int = 0, start: int = 0, cancelled: Any = None) -> Scores:
         return Scores(tuple(text), (None, *[-1.0] * (len(text) - 1)))
 
 

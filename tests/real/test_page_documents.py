@@ -157,6 +157,7 @@ def test_a_server_with_a_key_is_asked_with_it(open_page: Any) -> None:
     page = open_page(api_key="secret")
     page.get_by_label("It is kept until this tab is closed.").fill("secret")
     page.get_by_role("button", name="Use key").click()
+    page.get_by_role("combobox", name="Model").locator("option").first.wait_for(state="attached")
     drop(page, "ducks.md", DUCKS)
     expect(ask(page, "What do mallards eat?").locator("button.mark").first).to_be_visible()
 

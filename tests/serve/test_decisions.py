@@ -60,6 +60,30 @@ def test_the_official_client_reads_all_three_kinds(running, model):
     assert usage.input_tokens > 0 and usage.total_tokens == usage.input_tokens + usage.output_tokens
 
 
+def test_many_choices_read_the_prompt_once_and_have_the_numbers_they_have_alone(running, model, monkeypatch):
+    read = []
+    step = model.engine.runner.step
+
+    def counted(rows, **options):
+        read.extend(len(row.tokens) for row in rows)
+        return step(rows, **options)
+
+    monkeypatch.setattr(model.engine.runner, "step", counted)
+    names = [f"the town of number {place}" for place in range(24)]
+    question = {"type": "choice", "instructions": "Which town?", "choices": [{"value": name} for name in names]}
+    decision = running.openai().decisions.create(model=model.name, input=f"{INPUT} " * 20, questions=[question])
+    usage = decision.usage
+    assert usage.input_tokens > 300
+    assert sum(read) < usage.input_tokens + usage.output_tokens + 16 * (len(names) + 8)
+    monkeypatch.undo()
+    prompt = model.tokenizer.encode_chat([{"role": "user", "content": f"{INPUT} " * 20}], add_generation_prompt=True)
+    ids = [*prompt, *model.tokenizer.encode("soup", bos=False)]
+    plain, shared = model.score(ids), model.score(ids, start=len(prompt))
+    assert shared.logprobs[len(prompt) :] == plain.logprobs[len(prompt) :]
+    assert set(shared.logprobs[: len(prompt)]) == {None}
+    assert plain.logprobs[0] is None and None not in plain.logprobs[1:]
+
+
 def test_an_input_of_items_ends_with_the_question(running, model):
     items = [
         {"role": "developer", "content": "You judge reviews."},
@@ -115,5 +139,5 @@ def test_a_client_that_leaves_frees_its_slot(running, model):
     thread.start()
     running.until(lambda: serving.admission.running == 1)
     thread.join()
-    running.until(lambda: serving.admission.running == 0)
+    running.until(lambda: serving.admission.running == 0, 20)
     assert all(entry.users == 0 for entry in serving.models.entries)

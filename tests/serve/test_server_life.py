@@ -128,3 +128,18 @@ def test_a_signal_ends_the_process_as_a_success_and_a_second_one_at_once(sign, t
         assert process.wait(10) == 0
     assert process.stdout.read() == "ended\n"
     process.stdout.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_takes_too_long_ends_with_an_error_that_no_client_retries(start_server, stream):
+    model = ScriptedModel(["word " * 1000], delay=0.05)
+    running = start_server([model], request_seconds=1)
+    body = {"messages": [{"role": "user", "content": "x"}], "stream": stream}
+    answer = running.http().post("/v1/chat/completions", json=body, timeout=30)
+    assert '"code":"request_timeout"' in answer.text
+    assert stream or (answer.status_code, answer.headers["x-should-retry"]) == (504, "false")
+    running.until(lambda: model.closed == 1 and not running.server.serving.generations)
+    made = running.http().post("/v1/responses", json={"input": "x", "background": True}).json()
+    running.until(lambda: running.openai().responses.retrieve(made["id"]).status == "in_progress")
+    running.openai().responses.cancel(made["id"])
+    running.stop()

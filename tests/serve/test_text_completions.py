@@ -37,7 +37,9 @@ class Scoring(ScriptedModel):
 
     tokenizer: Any = Letters()
 
-    def score(self, text: str | Sequence[int], *, top: int = 0, cancelled: threading.Event | None = None) -> Scores:
+    def score(
+        self, text: str | Sequence[int], *, top: int = 0, start: int = 0, cancelled: threading.Event | None = None
+    ) -> Scores:
         ids = (1, 2, 3) if isinstance(text, str) else tuple(text)
         other = TokenLogprob(9, " z", b" z", -0.25)
         return Scores(ids, (None, *[-1.5] * (len(ids) - 1)), ((), *[(other,) * min(top, 1)] * (len(ids) - 1)))

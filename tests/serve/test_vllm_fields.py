@@ -7,6 +7,7 @@ import math
 import pytest
 
 from octavo.generate.local import load
+from octavo.generate.scripted import ScriptedModel
 
 TEXT = {"prompt": "Once upon a time", "max_tokens": 12, "temperature": 0}
 
@@ -96,3 +97,18 @@ def test_salts_part_what_requests_share(http):
 @pytest.mark.parametrize("field", [{"typical_p": 0.2}, {"priority": -3}, {"skip_special_tokens": False}])
 def test_the_others_are_taken(http, field):
     assert complete(http, **field)
+
+
+def test_an_answer_goes_on_with_the_assistants_last_message(start_server):
+    model = ScriptedModel([" Paris."])
+    running = start_server([model])
+    messages = [{"role": "user", "content": "France?"}, {"role": "assistant", "content": "The capital is"}]
+    asked = {"messages": messages, "continue_final_message": True, "add_generation_prompt": False}
+    answer = running.http().post("/v1/chat/completions", json=asked)
+    assert answer.status_code == 200, answer.text
+    assert model.requests[-1].template == {"continue_final_message": True}
+    for wrong in ({"add_generation_prompt": True}, {"messages": messages[:1]}):
+        refused = running.http().post("/v1/chat/completions", json={**asked, **wrong})
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "continue_final_message"
+    running.stop()

@@ -143,6 +143,20 @@ def test_templates_render_as_in_transformers(
         assert ours.encode_chat(conversation, tools=tools, add_generation_prompt=add) == ids
 
 
+@pytest.mark.parametrize("said", ["The capital is", "  The capital is ", "x"])
+@pytest.mark.parametrize("template", [CHATML, LLAMA2, LLAMA3, ZEPHYR], ids=["chatml", "llama2", "llama3", "zephyr"])
+def test_a_last_message_is_gone_on_with_as_in_transformers(stories: Path, template: str, said: str) -> None:
+    from transformers import AutoTokenizer
+
+    oracle = AutoTokenizer.from_pretrained(stories)
+    oracle.chat_template = template
+    conversation = [{"role": "user", "content": "France?"}, {"role": "assistant", "content": said}]
+    expected = oracle.apply_chat_template(conversation, continue_final_message=True, tokenize=False)
+    assert with_template(stories, template).render(conversation, continue_final_message=True) == expected
+    with pytest.raises(OctavoError, match="no words"):
+        with_template(stories, template).render([{"role": "user", "content": " "}], continue_final_message=True)
+
+
 def test_tool_calls_render_as_in_transformers(stories: Path) -> None:
     from transformers import AutoTokenizer
 

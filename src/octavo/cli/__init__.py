@@ -17,13 +17,13 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from octavo.cli.bench import bench
 from octavo.cli.chat import chat
 from octavo.cli.configuring.defaults import default_map
 from octavo.cli.configuring.show import config
 from octavo.cli.documents import ask, index, search
 from octavo.cli.embed import embed, rerank
 from octavo.cli.evaluating import evaluations
+from octavo.cli.examining.bench import bench
 from octavo.cli.examining.catalogue import catalogue
 from octavo.cli.examining.doctor import doctor
 from octavo.cli.examining.fit import fit

@@ -200,6 +200,6 @@ def _note(text: str) -> None:
     """A line about the answer, not part of it; grey on a terminal that has colours."""
     from octavo import settings
 
-    grey = sys.stderr.isatty() and settings.colours()
+    grey = settings.colours(terminal=sys.stderr.isatty())
     sys.stderr.write(f"\x1b[2m{text}\x1b[0m\n" if grey else f"{text}\n")
     sys.stderr.flush()

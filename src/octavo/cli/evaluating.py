@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +41,7 @@ def rag(
     hyde: Annotated[
         str | None, typer.Option("--hyde", metavar="MODEL", help="Searches with answers that this model makes up.")
     ] = None,
+    reader: Annotated[bool, typer.Option("--reader", help="Answer with the reader, and rank passages by it.")] = False,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="MODEL", help="Answer with this chat model.")
     ] = None,
@@ -52,14 +54,14 @@ def rag(
     """Which way finds the right passages, and how right are the answers?
 
     Rankings are scored over the questions that have a relevant document. Answers
-    (with --model, where the collection has gold answers) are scored end to end, and
+    (with --reader or --model, where the collection has gold answers) are scored end to end, and
     questions without an answer apart.
 
     Examples:
 
       octavo eval rag cranfield/
 
-      octavo eval rag squad2-dev.json.gz --model smollm2-135m-instruct --limit 100
+      octavo eval rag squad2-dev.json.gz --reader --limit 1000
 
       octavo eval rag cranfield/ --hyde smollm2-135m-instruct --limit 20 --json
     """
@@ -72,9 +74,9 @@ def rag(
     loaded = _encoder(encoder)
     search = Search(fill(whole, loaded), loaded)
     try:
-        ranks = _ranks(search, reranker, hyde)
+        ranks = _ranks(search, reranker, hyde, reader)
         rankings = [_ranking(asked, name, rank) for name, rank in ranks.items()]
-        answers = _answers(asked, ranks, model, passages)
+        answers = _answers(asked, ranks, reader, model, passages)
     finally:
         search.store.close()
     if as_json:
@@ -94,7 +96,7 @@ def _encoder(name: str) -> Any:
     return None if name == NO_ENCODER else Embedder.load(given.obtain(name or DEFAULT_ENCODER))
 
 
-def _ranks(search: Search, reranker: str | None, hyde: str | None) -> dict[str, Rank]:
+def _ranks(search: Search, reranker: str | None, hyde: str | None, reader: bool) -> dict[str, Rank]:
     """The ways of finding that were asked for."""
     from octavo.errors import OctavoError
     from octavo.evaluate.rag import hypothetical, reranked, retrievers
@@ -103,6 +105,8 @@ def _ranks(search: Search, reranker: str | None, hyde: str | None) -> dict[str, 
     best = ranks.get("hybrid", ranks["words"])
     if reranker is not None:
         ranks["reranked"] = reranked(best, _cross_encoder(reranker))
+    if reader:
+        ranks["reader"] = reranked(best, _reader_relevance())
     if hyde is not None:
         if search.encoder is None:
             raise OctavoError("--hyde searches by meaning; give it an --encoder")
@@ -127,6 +131,13 @@ def _cross_encoder(reference: str) -> Callable[[str, Sequence[Hit]], list[Hit]]:
     return relevance
 
 
+def _reader_relevance() -> Callable[[str, Sequence[Hit]], list[Hit]]:
+    from octavo.retrieve.reader import Reader, rerank
+
+    loaded = Reader.load()
+    return lambda question, hits: rerank(loaded, question, hits)
+
+
 def _ranking(collection: Collection, name: str, rank: Rank) -> Ranking:
     from octavo.evaluate.rag import measure_ranking
     from octavo.progress import track
@@ -135,22 +146,39 @@ def _ranking(collection: Collection, name: str, rank: Rank) -> Ranking:
         return measure_ranking(collection, name, rank, work)
 
 
-def _answers(collection: Collection, ranks: dict[str, Rank], model: str | None, passages: int) -> list[Answers]:
-    """Answers from words alone and from the best that is on by default."""
+def _answers(
+    collection: Collection, ranks: dict[str, Rank], reader: bool, model: str | None, passages: int
+) -> list[Answers]:
+    """Answers by each answerer, from words alone, from both ways fused, and as the reader ranks passages."""
     from octavo.errors import OctavoError
     from octavo.evaluate.rag import measure_answers
     from octavo.progress import track
 
-    if model is None:
-        return []
-    if collection.answers is None:
+    if (reader or model) and collection.answers is None:
         raise OctavoError(f"{collection.name} has no gold answers, so answers cannot be scored; leave out --model")
-    answer, rows = _by_model(model), []
-    for name in ("words", "hybrid"):
-        if name in ranks:
-            with track(len(collection.queries), f"Answering from {name}", unit="questions") as work:
-                rows.append(measure_answers(collection, name, ranks[name], model, answer, passages, work))
+    answerers = {**({"reader": _by_reader()} if reader else {}), **({model: _by_model(model)} if model else {})}
+    rows = []
+    for answerer, answer in answerers.items():
+        for name in [name for name in ("words", "hybrid", "reader") if name in ranks]:
+            with track(len(collection.queries), f"Answering by {answerer} from {name}", unit="questions") as work:
+                rows.append(measure_answers(collection, name, ranks[name], answerer, answer, passages, work))
     return rows
+
+
+def _by_reader() -> Callable[[str, Sequence[Hit]], Said]:
+    from octavo.evaluate.rag import Said
+    from octavo.retrieve.reader import Reader
+
+    loaded = Reader.load()
+
+    def answer(question: str, hits: Sequence[Hit]) -> Said:
+        if not hits:
+            return Said("", "", math.inf, (), 1.0)
+        read = loaded.answer(question, [hit.passage.text for hit in hits])
+        cited = ((hits[read.passage].passage.document, read.text),) if read.answered else ()
+        return Said(read.text if read.answered else "", read.text, read.no_answer_score, cited, 1.0)
+
+    return answer
 
 
 def _by_model(reference: str) -> Callable[[str, Sequence[Hit]], Said]:
@@ -180,8 +208,8 @@ def _print_answers(answers: Sequence[Answers]) -> None:
     rows = []
     for row in answers:
         scores = row.scores
-        figures = (scores.exact, scores.f1, scores.has_answer_f1, scores.no_answer, row.refused, row.best_f1)
-        figures = (*figures, row.citation_precision, row.faithfulness)
+        right = (scores.exact, scores.f1, scores.has_answer_f1, scores.no_answer, row.refused, row.best_f1)
+        figures = (*right, row.citation_precision, row.faithfulness)
         rows.append((row.retriever, row.answerer, *("-" if value is None else f"{value:.1f}" for value in figures)))
     print_table(head, rows)
 

@@ -66,6 +66,12 @@ def serve(
     ignore_config_key: given.IgnoreConfigKey = None,
     speculative: given.Speculative = None,
     draft_tokens: given.DraftTokens = 8,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="The longest that an answer may take.")
+    ] = 600.0,
+    grace: Annotated[
+        float, typer.Option("--grace", metavar="SECONDS", help="How long running answers get when it is told to stop.")
+    ] = 20.0,
     lora: given.Loras = None,
     otel: Annotated[
         bool, typer.Option("--otel", help="Send spans and metrics to where OTEL_EXPORTER_OTLP_ENDPOINT says.")
@@ -124,6 +130,8 @@ def serve(
         cors_origins=tuple(cors_origins or ()),
         max_running=max_running,
         max_queue=max_queue,
+        request_seconds=timeout,
+        grace=grace,
         max_loaded=max_loaded,
         keep_alive=keep_alive,
         encoders=tuple(map(given.obtain, encoders)) if encoders else _default_encoder(wanted=bool(docs)),

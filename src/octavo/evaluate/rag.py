@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from octavo.evaluate.collections import Collection
 from octavo.generate.lm import LanguageModel
@@ -31,10 +30,8 @@ Rank = Callable[[str], list[Hit]]
 """A way of finding: a question to its passages, best first."""
 
 
-class Relevance(Protocol):
-    """What ranks passages anew: a reranker's, or a reader's own judgement of them."""
-
-    def __call__(self, question: str, hits: Sequence[Hit]) -> list[Hit]: ...
+Relevance = Callable[[str, Sequence[Hit]], list[Hit]]
+"""What ranks a question's passages anew: a reranker, or a reader by its own judgement of them."""
 
 
 @dataclass(frozen=True)

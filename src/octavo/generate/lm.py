@@ -232,9 +232,12 @@ class LanguageModel(Protocol):
         """Start a request. Errors of the request itself are raised here, before the first event."""
         ...
 
-    def score(self, text: str | Sequence[int], *, top: int = 0, cancelled: threading.Event | None = None) -> Scores:
+    def score(
+        self, text: str | Sequence[int], *, top: int = 0, start: int = 0, cancelled: threading.Event | None = None
+    ) -> Scores:
         """Log-probabilities of each token of a text given those before it.
 
+        start: tokens before this number get none, so that texts with one beginning share what is computed of it.
         cancelled: set by another thread, it ends the work early, with OctavoError.
         """
         ...

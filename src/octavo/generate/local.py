@@ -27,6 +27,7 @@ from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.formats.peft import read_adapter
 from octavo.models.loading import make_runner
 from octavo.models.runner import BLOCK_SIZE
+from octavo.nn.shapes import kept_key
 from octavo.text.tokenizer import Tokenizer
 
 KV_BUDGET = 1 << 30
@@ -105,8 +106,8 @@ def _same_vocabulary(one: Checkpoint, other: Checkpoint) -> bool:
 
 def _num_blocks(checkpoint: Checkpoint, context: int) -> int:
     """Blocks for one full context, or what of it is seen, and for as many more as the budget holds, up to eight."""
-    attention = checkpoint.config.attention
-    bytes_a_token = 4 * checkpoint.config.num_layers * attention.num_kv_heads * attention.head_dim
+    heads, width = kept_key(checkpoint.config)
+    bytes_a_token = 4 * checkpoint.config.num_layers * heads * width
     window = checkpoint.config.widest_window
     one = -(-(context if window is None else min(context, window + LONGEST_STEP)) // BLOCK_SIZE)
     return max(one, min(8 * one, KV_BUDGET // (bytes_a_token * BLOCK_SIZE)))
@@ -200,14 +201,19 @@ class LocalModel:
             self.engine.submit(completion)
         return CompletionStream(completion, self.engine.wake)
 
-    def score(self, text: str | Sequence[int], *, top: int = 0, cancelled: threading.Event | None = None) -> Scores:
+    def score(
+        self, text: str | Sequence[int], *, top: int = 0, start: int = 0, cancelled: threading.Event | None = None
+    ) -> Scores:
         """Log-probabilities of each token of a text; with a string, of the tokenizer's ids for it."""
         if top < 0:
             raise OctavoError(f"top is {top}; it must be 0 or more", param="top")
         ids = self.encode(text)
         if len(ids) > self.context_length:
             raise ContextLengthError(_too_long(len(ids), None, self.context_length), param="prompt")
-        scoring = Scoring(ids, top, self.tokenizer, root_of("", self._adapter), self._adapter)
+        if not 0 <= start < max(1, len(ids)):
+            raise OctavoError(f"start is {start}; the text has {len(ids)} tokens", param="start")
+        root = root_of("", self._adapter)
+        scoring = Scoring(ids, top, self.tokenizer, root, self._adapter, start=start)
         self.engine.submit(scoring)
         while True:
             try:

@@ -65,7 +65,9 @@ class RemoteModel:
             raise RemoteError(_refusal(response))
         return RemoteStream(response)
 
-    def score(self, text: str | Sequence[int], *, top: int = 0, cancelled: threading.Event | None = None) -> Scores:
+    def score(
+        self, text: str | Sequence[int], *, top: int = 0, start: int = 0, cancelled: threading.Event | None = None
+    ) -> Scores:
         """Log-probabilities of a text, through echo and logprobs of /completions; `ids` stays empty.
 
         cancelled: looked at before the server is asked, which then answers in one piece.
@@ -79,7 +81,8 @@ class RemoteModel:
         if not found:
             raise RemoteError(f"the server at {self._address} gives no log-probabilities for a prompt")
         tops = tuple(_alternatives(entry) for entry in found.get("top_logprobs") or [None] * len(found["tokens"]))
-        return Scores((), tuple(found["token_logprobs"]), tops)
+        logprobs = [None] * start + found["token_logprobs"][start:]
+        return Scores((), tuple(logprobs), ((),) * start + tops[start:])
 
     def close(self) -> None:
         """Close the connections. Idempotent."""
@@ -209,6 +212,10 @@ def _fields(request: Request, chat: bool) -> dict[str, Any]:
         fields["skip_special_tokens"] = False
     if request.template:
         fields["chat_template_kwargs"] = dict(request.template)
+        if fields["chat_template_kwargs"].pop("continue_final_message", False):
+            fields |= {"continue_final_message": True, "add_generation_prompt": False}
+        if not fields["chat_template_kwargs"].pop("add_generation_prompt", True):
+            fields["add_generation_prompt"] = False
     if request.constraint is not None:
         fields |= _form(request.constraint, chat)
     prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)

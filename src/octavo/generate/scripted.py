@@ -45,7 +45,9 @@ class ScriptedModel:
         text = answer if isinstance(answer, str) else answer(request)
         return ScriptedStream(text, request, self._delay, self._note_closed)
 
-    def score(self, text: str | Sequence[int], *, top: int = 0, cancelled: threading.Event | None = None) -> Scores:
+    def score(
+        self, text: str | Sequence[int], *, top: int = 0, start: int = 0, cancelled: threading.Event | None = None
+    ) -> Scores:
         """Refused: a script has no probabilities."""
         raise UnsupportedError("a scripted model cannot score a text; use a local model")
 

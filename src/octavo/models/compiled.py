@@ -21,7 +21,7 @@ from octavo.models.kernel_paths import OperationPath, operation_paths
 from octavo.models.kernel_plan import plan
 from octavo.models.packing.cache import PackCache, PackedMatrix
 from octavo.models.packing.quantizing import Quantization
-from octavo.models.packing.taking import taken
+from octavo.models.packing.taking import taken, turned
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput, check_path
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
@@ -31,6 +31,8 @@ from octavo.nn.shapes import block_norms, parameter_shapes, qk_norm_widths
 
 TABLES = {"embed_tokens": "embed", "embed_positions": "positions", "lm_head": "head"}
 """Canonical name -> the kernels' slot, outside of blocks."""
+LATENT = {"attention.q_b": "q", "attention.kv_a": "k", "attention.k_rope": "v"}
+"""The same of latent attention's matrices."""
 
 
 class Weights(Protocol):
@@ -82,6 +84,7 @@ class CompiledRunner:
             planned.rotaries,
             slopes=planned.slopes,
             moe=planned.moe,
+            latent=planned.latent,
             num_blocks=num_blocks,
             threads=threads or settings.threads(),
             cache=CACHES[self._kv_cache],
@@ -157,7 +160,9 @@ class CompiledRunner:
             if block != read:
                 self._checkpoint.release()
                 read = block
-            if len(shape) == 2:
+            if inside == "attention.kv_b.weight":
+                self._set_heads(name, int(block))
+            elif len(shape) == 2:
                 self._set_matrix(name, int(block or 0), _slot(inside.removesuffix(".weight")))
             else:
                 self._set_vector(name, int(block or 0), *inside.rsplit(".", 1))
@@ -204,18 +209,34 @@ class CompiledRunner:
         encodings = {_take(self._checkpoint.tensors, name).encoding for name in names}
         return "f32" if self._quantize is None and encodings <= {"f32", "f16"} else "bf16"
 
-    def _set_matrix(self, name: str, layer: int, slot: str) -> None:
+    def _set_heads(self, name: str, layer: int) -> None:
+        """Latent attention's kv_b, cut into each head's matrices: the key's turned round, as queries go through it."""
+        latent, rope, attention = self.config.attention.latent, self.config.rope, self.config.attention
+        assert latent is not None and rope is not None, "attention is latent"
+        kept, cut = attention.head_dim - rope.rotary_dim, latent.value_dim
+        for head in range(attention.num_heads):
+            for leaf, begin, size in (("key", 0, kept), ("value", kept, cut)):
+                first = head * (kept + cut) + begin
+                rows = slice(first, first + size)
+                self._set_matrix(f"{name}[{head}.{leaf}]", layer, f"heads.{head}.{leaf}", (name, rows, leaf == "key"))
+
+    def _set_matrix(self, name: str, layer: int, slot: str, part: tuple[str, slice, bool] | None = None) -> None:
+        """part: the tensor that it is cut from, the rows, and whether they are turned round; None: it is one itself."""
         packed = self._packed.get(name)
         if packed is not None:
             self._slots[name] = layer, slot, packed.encoding
             self._model.use_matrix(layer, slot, packed.encoding, packed.rows, packed.columns, packed.data)
             return
-        tensor = taken(_take(self._checkpoint.tensors, name))
+        if part is None:
+            tensor = taken(_take(self._checkpoint.tensors, name))
+        else:
+            tensor = taken(_take(self._checkpoint.tensors, part[0]).rows(part[1]))
+            tensor = turned(tensor) if part[2] else tensor
         rows, columns = tensor.shape
         encoding: str = tensor.encoding
         data = tensor.data
         try:
-            if self._quantize is not None:
+            if self._quantize is not None and part is None:
                 encoding, data = self._quantize.apply(slot, tensor)
             self._slots[name] = layer, slot, encoding
             self._model.set_matrix(layer, slot, encoding, rows, columns, data)
@@ -252,7 +273,7 @@ def _place(name: str) -> tuple[str, str]:
 
 def _slot(owner: str) -> str:
     """The kernels' name of a matrix."""
-    return TABLES.get(owner) or owner.removeprefix("attention.").removeprefix("mlp.")
+    return TABLES.get(owner) or LATENT.get(owner) or owner.removeprefix("attention.").removeprefix("mlp.")
 
 
 def _take(tensors: Mapping[str, StoredTensor], name: str) -> StoredTensor:

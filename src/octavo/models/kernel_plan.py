@@ -17,6 +17,7 @@ from octavo.nn.config import AttentionConfig, MoeConfig, RopeConfig, Transformer
 from octavo.nn.frequencies import alibi_slopes, at_length, inverse_frequencies
 from octavo.nn.kernels.binding import MAX_HEAD_DIM, QK_NORMS
 from octavo.nn.kernels.handle import Layer, Rotary
+from octavo.nn.shapes import LATENT_NORM_EPS, kept_key
 
 ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3, "quick_gelu": 4, "relu_squared": 5}
 NORM_KINDS = {"rms": 0, "layer": 1, "layer_without_bias": 1, "layer_bare": 1}
@@ -39,10 +40,11 @@ SWITCHES: Mapping[str, Mapping[str, Container[object] | None]] = {
     "attention.": {
         **dict.fromkeys(
             ("num_heads", "num_kv_heads", "head_dim", "qkv_bias", "output_bias", "scale", "softcap", "alibi",
-             "qk_norm_after_rope", "alibi_after_scale", "clip", "sinks")
+             "qk_norm_after_rope", "alibi_after_scale", "clip", "sinks", "latent")
         ),
         "qk_norm": QK_NORMS,
     },
+    "attention.latent.": dict.fromkeys(("kv_rank", "q_rank", "value_dim")),
     "mlp.": {"intermediate_size": None, "activation": ACTIVATIONS, "gated": None, "bias": None, "limit": None},
     "moe.": {
         **dict.fromkeys(
@@ -59,13 +61,13 @@ SWITCHES: Mapping[str, Mapping[str, Container[object] | None]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What `KernelModel` is made with. shape: fields of `binding.Shape`. moe: those of `binding.MoeShape`, or None.
-
-    slopes: of ALiBi, (num_heads,), or None.
+    """What `KernelModel` is made with. shape: fields of `binding.Shape`. moe: those of `binding.MoeShape`, or None;
+    latent: those of `binding.LatentShape`, or None. slopes: of ALiBi, (num_heads,), or None.
     """
 
     shape: Mapping[str, float]
     moe: Mapping[str, float] | None
+    latent: Mapping[str, float] | None
     layers: tuple[Layer, ...]
     rotaries: tuple[Rotary, ...]
     slopes: NDArray[np.float32] | None
@@ -83,18 +85,34 @@ def plan(config: TransformerConfig, length: int) -> Plan:
     layers = tuple(_layer(config, layer, ropes) for layer in range(config.num_layers))
     slopes = _slopes(config.attention) if config.attention.alibi else None
     moe = None if config.moe is None else _moe(config.moe)
-    return Plan(_shape(config), moe, layers, tuple(_rotary(at_length(rope, length)) for rope in ropes), slopes)
+    return Plan(
+        _shape(config), moe, _latent(config), layers, tuple(_rotary(at_length(rope, length)) for rope in ropes), slopes
+    )
+
+
+def _latent(config: TransformerConfig) -> dict[str, float] | None:
+    attention, latent, rope = config.attention, config.attention.latent, config.rope
+    if latent is None or rope is None:
+        return None
+    return {
+        "kv_rank": latent.kv_rank,
+        "q_rank": latent.q_rank or 0,
+        "rotary_dim": rope.rotary_dim,
+        "kept_dim": attention.head_dim - rope.rotary_dim,
+        "value_dim": latent.value_dim,
+        "eps": LATENT_NORM_EPS,
+    }
 
 
 def _shape(config: TransformerConfig) -> dict[str, float]:
-    attention = config.attention
+    attention, (kv_heads, key_width) = config.attention, kept_key(config)
     return {
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
         "context_length": config.context_length,
         "num_heads": attention.num_heads,
-        "num_kv_heads": attention.num_kv_heads,
-        "head_dim": attention.head_dim,
+        "num_kv_heads": kv_heads,
+        "head_dim": key_width,
         "intermediate_size": config.mlp.intermediate_size,
         "gated": config.mlp.gated,
         "activation": ACTIVATIONS[config.mlp.activation],
@@ -153,8 +171,11 @@ def _slopes(attention: AttentionConfig) -> NDArray[np.float32]:
 
 def _refuse_unknown_shapes(config: TransformerConfig) -> None:
     attention = config.attention
-    if attention.head_dim > MAX_HEAD_DIM:
-        raise UnsupportedError(f"the kernels know heads of up to {MAX_HEAD_DIM} features, not {attention.head_dim}")
+    width = kept_key(config)[1]
+    if width > MAX_HEAD_DIM:
+        raise UnsupportedError(f"the kernels know heads of up to {MAX_HEAD_DIM} features, not {width}")
+    if attention.latent is not None and config.placement != "pre":
+        raise UnsupportedError(f"the kernels do not know latent attention with the norms' placement {config.placement}")
     if attention.num_heads % attention.num_kv_heads:
         raise UnsupportedError(f"{attention.num_heads} heads cannot share {attention.num_kv_heads} KV heads evenly")
     if config.moe is not None:

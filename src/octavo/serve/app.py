@@ -21,6 +21,7 @@ from octavo.serve.api import (
     feedback,
     models,
     ollama,
+    page,
     rerank,
     responses,
     stored,
@@ -36,7 +37,7 @@ from octavo.serve.metrics import CONTENT_TYPE
 from octavo.serve.serving import Serving
 
 APIS = (
-    models, chat, completions, responses, conversations, stored, decisions, feedback, ollama, tokens,
+    models, chat, completions, responses, conversations, stored, decisions, feedback, page, ollama, tokens,
     embeddings, rerank, files, uploads, vector_stores, store_files, unbuilt,
 )  # fmt: skip
 """Each an API family; what is not built comes last."""

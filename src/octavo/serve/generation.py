@@ -59,6 +59,8 @@ class Generation:
         self._open = len(jobs)
         self._priority = min((job.request.priority for job in jobs), default=0)
         self._ended = False
+        self._loop = loop
+        self._limit: asyncio.TimerHandle | None = None
         self._workers = [
             _Worker(model, job, partial(_on_loop, loop, self._deliver, index), partial(_on_loop, loop, self._release))
             for index, job in enumerate(jobs)
@@ -102,8 +104,17 @@ class Generation:
                 self._open -= 1
             yield item
 
+    def limit(self, seconds: float) -> None:
+        """End all answers when so many seconds have passed from now, with an error that says so."""
+        text = f"The answer was not complete in {seconds:g} s, the most that this server gives (--timeout)."
+        # The client would only ask for the same again.
+        late = ApiError(504, "request_timeout", text, headers={"x-should-retry": "false"})
+        self._limit = self._loop.call_later(seconds, self.abort, late)
+
     def close(self) -> None:
         """The request is over, whatever became of it."""
+        if self._limit is not None:
+            self._limit.cancel()
         self._observation.close()
 
     def abort(self, reason: Exception) -> None:

@@ -64,12 +64,17 @@ class Serving:
         self.require_ready()
         return await self.models.get(name)
 
-    def begin(self, model: LanguageModel, jobs: Sequence[Job]) -> Generation:
-        """The generation of a request's answers, not started yet; its model stays loaded until `end`."""
+    def begin(self, model: LanguageModel, jobs: Sequence[Job], *, limited: bool = True) -> Generation:
+        """The generation of a request's answers, not started yet; its model stays loaded until `end`.
+
+        limited: whether it ends when a request's time is over.
+        """
         telemetry = self.settings.telemetry
         span = None if telemetry is None else telemetry.begin(model, [job.request for job in jobs])
         observation = Observation(self.metrics, model.name, len(jobs), span)
         generation = Generation(model, jobs, self.admission, observation)
+        if limited:
+            generation.limit(self.settings.request_seconds)
         self.models.hold(model.name)
         self.generations.add(generation)
         return generation

@@ -13,7 +13,7 @@ import json
 import operator
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -137,6 +137,20 @@ def _check_arguments(function: Any, arguments: tuple[Any, ...], keywords: Mappin
         growth = (sizes[0] if sizes else 0) * max([*sizes[1:2], *numbers, 1])
         if growth > 64 * SIZE_LIMIT:
             raise _LimitError(f"calls {name} on texts that could grow to {growth} characters")
+
+
+def up_to_content(rendered: str, messages: Sequence[Mapping[str, Any]]) -> str:
+    """A rendered conversation without what stands after its last message's words.
+
+    Raises OctavoError where the template does not write them as they are.
+    """
+    content = messages[-1].get("content") if messages else None
+    words = content.strip() if isinstance(content, str) else ""
+    place = rendered.rfind(words) if words else -1
+    if not isinstance(content, str) or place < 0:
+        raise OctavoError("the last message has no words that this chat template lets an answer go on with")
+    kept = content.lstrip()  # the white space after them, unless the template drops it
+    return rendered[: place + len(kept if rendered.startswith(kept, place) else words)]
 
 
 def _whole_size(value: str | list[Any] | tuple[Any, ...]) -> int:

@@ -192,23 +192,26 @@ class Tokenizer:
         messages: Sequence[Mapping[str, Any]],
         *,
         add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
         template_name: str | None = None,
         **variables: Any,
     ) -> str:
         """The prompt that the model's chat template makes of messages.
 
+        continue_final_message: the prompt ends with the last message's words, which the answer goes on with.
         template_name: which of several templates; None: `tool_use` when tools are given and it exists, else `default`.
         variables: further names for the template, such as tools, documents, enable_thinking.
         Raises OctavoError when there is no template, or it fails, takes over 2 s or makes over 1 MiB.
         """
-        from octavo.text.chat import choose_template, compile_template, run_template
+        from octavo.text.chat import choose_template, compile_template, run_template, up_to_content
 
         name = choose_template(self.chat_templates, template_name, has_tools=bool(variables.get("tools")))
         if name not in self._compiled:
             self._compiled[name] = compile_template(self.chat_templates[name])
         given: dict[str, Any] = {"tools": None, "documents": None, **self.named, **variables}
-        given.update(messages=messages, add_generation_prompt=add_generation_prompt)
-        return run_template(self._compiled[name], given)
+        given.update(messages=messages, add_generation_prompt=add_generation_prompt and not continue_final_message)
+        rendered = run_template(self._compiled[name], given)
+        return up_to_content(rendered, messages) if continue_final_message else rendered
 
     def encode_chat(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> list[int]:
         """Token ids of rendered messages: the template alone says whether BOS comes first."""

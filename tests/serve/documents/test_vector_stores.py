@@ -199,6 +199,27 @@ def test_deleting_while_indexing_leaves_nothing(client, running):
     assert not (running.server.serving.settings.documents_path / f"indexes/{store.id}.sqlite3").exists()
 
 
+def test_a_file_that_is_deleted_while_it_is_stored_is_taken_out_again(client, running, monkeypatch):
+    indexer = running.server.serving.documents.indexer
+    store_it, begun, deleted = indexer._store, threading.Event(), threading.Event()
+
+    def wait_for_the_deletion(*values):
+        begun.set()
+        assert deleted.wait(20)
+        store_it(*values)
+
+    monkeypatch.setattr(indexer, "_store", wait_for_the_deletion)
+    store = client.vector_stores.create()
+    file = client.files.create(file=("a.txt", b"Pelicans scoop fish."), purpose="assistants")
+    client.vector_stores.files.create(store.id, file_id=file.id)
+    assert begun.wait(20)
+    client.vector_stores.files.delete(file.id, vector_store_id=store.id)
+    deleted.set()
+    running.until(indexer._task.done, 20)
+    with running.server.serving.documents.indexes.using(store.id, None) as index:
+        assert index.listing() == {}
+
+
 def test_a_cancelled_batch_indexes_no_more(client):
     store = client.vector_stores.create()
     text = ("Pelicans scoop fish. " * 15_000).encode()

@@ -20,21 +20,22 @@ from octavo.text.tokenizer import Tokenizer
 
 
 class PromptScores:
-    """Collects the log-probability of each token of a text, given those before it."""
+    """Collects the log-probability of each token of a text, given those before it; from token number `start` on."""
 
     tokens_a_step = 64
 
-    def __init__(self, tokens: Sequence[int], top: int, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokens: Sequence[int], top: int, tokenizer: Tokenizer, start: int = 0) -> None:
+        before = max(1, start)
         self._tokens = tokens
         self._top = top
         self._tokenizer = tokenizer
-        self._logprobs: list[float | None] = [None]
-        self._tops: list[tuple[TokenLogprob, ...]] = [()]
-        self._ranks: list[int | None] = [None]
+        self._logprobs: list[float | None] = [None] * before
+        self._tops: list[tuple[TokenLogprob, ...]] = [()] * before
+        self._ranks: list[int | None] = [None] * before
 
     @property
     def unread(self) -> int:
-        """How many of the first logits are not needed: those that were read before a preemption."""
+        """How many of the first logits are not needed: those before the start, or read before a preemption."""
         return len(self._logprobs) - 1
 
     @property
@@ -57,23 +58,34 @@ class PromptScores:
 
 
 class Scoring:
-    """A text to score; `result` receives the Scores, or an error."""
+    """A text to score from token number `start` on; `result` receives the Scores, or an error."""
 
     width = 1
-    tokens_a_step = PromptScores.tokens_a_step
 
     def __init__(
-        self, tokens: Sequence[int], top: int, tokenizer: Tokenizer, root: bytes = START, adapter: int = 0
+        self,
+        tokens: Sequence[int],
+        top: int,
+        tokenizer: Tokenizer,
+        root: bytes = START,
+        adapter: int = 0,
+        *,
+        start: int = 0,
     ) -> None:
         self.branches = [Branch(list(tokens), root, adapter=adapter)]
         self.priority = 0
         self.result: queue.SimpleQueue[Scores | BaseException] = queue.SimpleQueue()
         self.cancelled = False
         self.finished = False
-        self._scores = PromptScores(tokens, top, tokenizer)
+        self._scores = PromptScores(tokens, top, tokenizer, start)
+
+    @property
+    def tokens_a_step(self) -> int:
+        """A few with logits, or all that need none."""
+        return max(PromptScores.tokens_a_step, self._scores.unread - self.branches[0].computed)
 
     def unread(self, branch: Branch) -> int:
-        """Only what was read before a preemption."""
+        """What is before the start, or was read before a preemption."""
         return self._scores.unread
 
     def started(self, cached: int) -> None:

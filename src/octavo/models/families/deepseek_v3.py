@@ -106,9 +106,10 @@ def write_latent(config: TransformerConfig) -> dict[str, Any]:
     attention, rope, latent = config.attention, config.rope, config.attention.latent
     assert latent is not None and rope is not None, "a DeepSeek has latent attention"
     written = write_decoder(with_attention(config, head_dim=rope.rotary_dim))
-    if attention.scale is not None:  # by a factor of e, for which mscale_all_dim is ten times what it adds
+    if attention.scale is not None:  # read with the factor of the frequencies, or e, whose logarithm is one
         raised = (attention.scale * attention.head_dim**0.5) ** 0.5
-        written["rope_scaling"] |= {"factor": 2.718281828459045, "mscale_all_dim": 10 * (raised - 1)}
+        factor = written["rope_scaling"].get("factor", math.e)
+        written["rope_scaling"] |= {"factor": factor, "mscale_all_dim": 10 * (raised - 1) / math.log(factor)}
     return {
         **written,
         "attention_bias": attention.qkv_bias,

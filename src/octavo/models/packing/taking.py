@@ -1,7 +1,7 @@
 """What the kernels take of an encoding that they have none for: the same numbers in one that they have.
 
 f16 becomes f32. MXFP4 becomes Q5_0, whose 32 steps hold twice each of its sixteen numbers, wherever the scales are f16
-numbers, and else f32. Nothing is rounded.
+numbers, and else f32. Nothing is rounded, but by `turned`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.models.tensors import StoredTensor
+from octavo.models.tensors import DENSE_DTYPES, StoredTensor
 from octavo.nn.encodings import E2M1
 from octavo.nn.kernels.binding import ENCODINGS
 
@@ -38,3 +38,12 @@ def _as_q5_0(blocks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     result[:, 2:6] = np.packbits(np.concatenate((low, high), axis=-1) >> 4, axis=-1, bitorder="little")
     result[:, 6:] = (low & 15) | (high & 15) << 4
     return result
+
+
+def turned(tensor: StoredTensor) -> StoredTensor:
+    """A matrix turned round; one in blocks, which cannot be, rounded to bfloat16."""
+    if tensor.encoding in DENSE_DTYPES:
+        return tensor.transposed()
+    bits = tensor.dequantize().view(np.uint32)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return StoredTensor.from_bits("bf16", rounded.astype(np.uint16)).transposed()

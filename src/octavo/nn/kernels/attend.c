@@ -50,7 +50,8 @@ static void place(const share *w, const layer *l, int index, int t, int head) {
     if (l->shape.rotary >= 0 && !m->shape.qk_norm_after) turn(m, l, position, first_query, group, key);
     const int32_t *table = w->s->tables + (size_t)w->s->row[t] * w->s->table_width;
     uint8_t *block = cache_of(m, index, head) + (size_t)table[slot / BLOCK] * m->block_bytes;
-    m->level->store(block, key, m->v + (size_t)t * m->kv_width + (size_t)head * dim, slot % BLOCK, dim, m->padded_dim,
+    const float *value = l->heads ? key : m->v + (size_t)t * m->kv_width + (size_t)head * dim;
+    m->level->store(block, key, value, slot % BLOCK, dim, m->padded_dim,
                     (cache_kind)m->shape.cache);
 }
 
@@ -63,8 +64,8 @@ static void place_all(const share *w, const layer *l, int index) {  // a block's
     }
 }
 
-// Attend `count` tokens from t on, all of one chain, over one KV head.
-static void attend(const share *w, const layer *l, int index, int t, int count, int head) {
+// Attend `count` tokens from t on, all of one chain, over one KV head: its queries `first` and on, `queries` of them.
+static void attend(const share *w, const layer *l, int index, int t, int count, int head, int first, int queries) {
     const model *m = w->m;
     const int dim = m->shape.head_dim, group = m->shape.num_heads / m->shape.num_kv_heads, window = l->shape.window;
     attention_tile tile = {.head_dim = dim, .padded_dim = m->padded_dim, .kind = (cache_kind)m->shape.cache,
@@ -74,8 +75,8 @@ static void attend(const share *w, const layer *l, int index, int t, int count, 
                            .scores = m->scores[w->thread], .score_stride = m->score_stride,
                            .blocks = w->s->tables + (size_t)w->s->row[t] * w->s->table_width};
     if (w->s->parent && w->s->parent[t] >= 0) tile.blocks = chain_of(w, index, head, t + count - 1);
-    for (int i = 0; i < count * group; i++) {
-        const int token = t + i / group, query = head * group + i % group, position = w->s->position[token];
+    for (int i = 0; i < count * queries; i++) {
+        const int token = t + i / queries, query = head * group + first + i % queries, position = w->s->position[token];
         const size_t at = (size_t)token * m->q_width + (size_t)query * dim;
         tile.query[tile.count] = m->q + at;
         tile.out[tile.count] = m->attended + at;
@@ -83,7 +84,7 @@ static void attend(const share *w, const layer *l, int index, int t, int count, 
         tile.sink[tile.count] = l->sinks ? l->sinks[query] : 0;
         tile.position[tile.count] = position;
         tile.first[tile.count] = window && position >= window ? position - window + 1 : 0;
-        if (++tile.count == MAX_QUERIES || i == count * group - 1) {
+        if (++tile.count == MAX_QUERIES || i == count * queries - 1) {
             m->level->attend(&tile);
             tile.count = 0;
         }
@@ -101,17 +102,19 @@ void attention(const share *w, const layer *l, int index) {
         const int end = part(tokens * heads, w->thread + 1, w->threads);
         for (int e = part(tokens * heads, w->thread, w->threads); e < end; e++) {
             place(w, l, index, e / heads, e % heads);
-            attend(w, l, index, e / heads, 1, e % heads);
+            attend(w, l, index, e / heads, 1, e % heads, 0, group);
         }
         return;
     }
     place_all(w, l, index);
     pool_barrier(m->pool);
-    const int most = group >= MAX_QUERIES ? 1 : MAX_QUERIES / group;
+    const int most = group >= MAX_QUERIES ? 1 : MAX_QUERIES / group, parts = (group + MAX_QUERIES - 1) / MAX_QUERIES;
     int unit = 0;
     for (int t = 0, count; t < tokens; t += count) {
         for (count = 1; count < most && t + count < tokens && goes_on(w->s, t + count); count++) {}
-        for (int head = 0; head < heads; head++)
-            if (unit++ % w->threads == w->thread) attend(w, l, index, t, count, head);
+        for (int e = 0; e < heads * parts; e++) {
+            const int first = part(group, e % parts, parts), end = part(group, e % parts + 1, parts);
+            if (unit++ % w->threads == w->thread) attend(w, l, index, t, count, e / parts, first, end - first);
+        }
     }
 }

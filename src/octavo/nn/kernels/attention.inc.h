@@ -64,7 +64,7 @@ static void store_position(uint8_t *block, const float *key, const float *value,
     for (int i = 0; i < head_dim; i++) values[2 * i] = bf16_of(value[i]);
 }
 
-enum { MAX_HEAD_DIM = 512 };
+enum { MAX_HEAD_DIM = 576 };  // DeepSeek's latent vector and what turns
 static const float HIDDEN = -1e30f, LOG2_E = 1.44269504f;  // scores are powers of two
 
 typedef struct { float f32[MAX_HEAD_DIM]; uint16_t bf16[MAX_HEAD_DIM]; } scaled_query;

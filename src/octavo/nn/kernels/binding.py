@@ -24,25 +24,27 @@ ENCODINGS = {
 """Weight encodings that have kernels. int8: a row is its scale, four bytes of fp32, and a signed byte a column, whole
 groups of 32 of them, each turned by the Walsh-Hadamard matrix."""
 MATRICES = {
-    "q": 0, "k": 1, "v": 2, "o": 3, "gate": 4, "up": 5, "down": 6, "router": 7, "shared_gate": 8, "embed": 9,
-    "positions": 10, "head": 11,
+    "q": 0, "k": 1, "v": 2, "o": 3, "gate": 4, "up": 5, "down": 6, "router": 7, "shared_gate": 8, "q_a": 9,
+    "embed": 10, "positions": 11, "head": 12,
 }  # fmt: skip
 ADAPTED = ("q", "k", "v", "o", "gate", "up", "down")
 """Matrices that may have adapters."""
-EXPERTS = 12
+EXPERTS = 13
 """Where the matrices of experts begin, three each."""
+HEADS = 1 << 20
+"""Where the matrices of latent attention's heads begin, a key's and a value's each."""
 ENCODER_MATRICES = {"q": 0, "k": 1, "v": 2, "o": 3, "up": 4, "down": 5}
 ENCODER_NORMS = {"embed_norm": 0, "attention_output_norm": 1, "mlp_output_norm": 2}
 ENCODER_TABLES = {"embed_tokens": 0, "embed_positions": 1, "embed_types": 2}
 NORMS = {
     "attention_norm": 0, "attention_output_norm": 1, "mlp_norm": 2, "mlp_output_norm": 3, "attention.q_norm": 4,
-    "attention.k_norm": 5, "norm": 6, "embed_norm": 7,
+    "attention.k_norm": 5, "norm": 6, "embed_norm": 7, "attention.q_a_norm": 4, "attention.kv_a_norm": 5,
 }  # fmt: skip
 VECTORS = {"mlp.correction_bias": 0, "attention.sinks": 1}
 CACHES = {"bf16": 0, "f32": 1, "int8": 2}
 """What keys and values are kept in. int8: with a scale a position and head."""
 QK_NORMS = {None: 0, "head": 1, "per_head": 2, "full": 3}
-MAX_HEAD_DIM = 512
+MAX_HEAD_DIM = 576
 MAX_TREE = 64
 """Tokens of a tree after its first."""
 INT32, FLOAT, POINTER = ctypes.c_int32, ctypes.c_float, ctypes.c_void_p
@@ -55,6 +57,15 @@ class MoeShape(ctypes.Structure):
         *((name, INT32) for name in ("experts", "experts_per_token", "expert_size", "shared_size", "shared_gated")),
         *((name, INT32) for name in ("sigmoid", "normalise", "groups", "groups_kept", "group_top")),
         ("scale", FLOAT),
+    )
+
+
+class LatentShape(ctypes.Structure):
+    """latent_shape in kernels.h."""
+
+    _fields_ = (
+        *((name, INT32) for name in ("kv_rank", "q_rank", "rotary_dim", "kept_dim", "value_dim")),
+        ("eps", FLOAT),
     )
 
 
@@ -71,6 +82,7 @@ class Shape(ctypes.Structure):
         ("embedding_scale", FLOAT),
         *((name, FLOAT) for name in ("residual_scale", "logit_scale", "logit_softcap", "mlp_limit")),
         ("moe", MoeShape),
+        ("latent", LatentShape),
     )
 
 

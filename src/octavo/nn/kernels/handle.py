@@ -18,11 +18,12 @@ from octavo.nn.kernels.binding import (
     ADAPTED,
     ENCODINGS,
     EXPERTS,
+    HEADS,
     LEVELS,
     MATRICES,
     NORMS,
-    QK_NORMS,
     VECTORS,
+    LatentShape,
     LayerShape,
     MoeShape,
     RotaryShape,
@@ -31,6 +32,7 @@ from octavo.nn.kernels.binding import (
     library,
 )
 from octavo.nn.kernels.checks import check_indices, check_range, tree_slots
+from octavo.nn.kernels.matrices import matrix_shape, norm_width
 
 SOURCE_BYTES = {
     "f32": (1, 4), "bf16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22),
@@ -67,7 +69,8 @@ class KernelModel:
 
     shape: every field of `binding.Shape` but level and those that follow from the other arguments. level: a key of
     LEVELS that this machine has. slopes: of ALiBi, (num_heads,), or None. moe: every field of `binding.MoeShape`, where
-    layers have experts. Raises OctavoError when memory or threads are refused.
+    layers have experts; latent: of `binding.LatentShape`, where attention is latent. Raises OctavoError when memory or
+    threads are refused.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class KernelModel:
         *,
         slopes: Floats | None = None,
         moe: Mapping[str, float] | None = None,
+        latent: Mapping[str, float] | None = None,
         **shape: float,
     ) -> None:
         self._library = library()
@@ -86,6 +90,7 @@ class KernelModel:
             num_layers=len(layers),
             num_rotaries=len(rotaries),
             moe=MoeShape(**moe or {}),
+            latent=LatentShape(**latent or {}),
             **NEUTRAL | shape,
         )
         self._layers = tuple(layers)
@@ -167,7 +172,7 @@ class KernelModel:
         values: (hidden_size,); for q_norm and k_norm (head_dim,), or all heads' features where qk_norm says so.
         """
         self._check_layer(layer)
-        self._check_floats(values, self._norm_width(slot))
+        self._check_floats(values, norm_width(self._shape, slot))
         number = NORMS[slot]
         self._done(
             self._library.octavo_set_norm(self._open(), layer, number, bias, values.ctypes.data, values.size), slot
@@ -267,33 +272,24 @@ class KernelModel:
         )
 
     def matrix_shape(self, slot: str) -> tuple[int, int]:
-        """Rows and columns of a matrix: a key of MATRICES, or `experts.N.` or `shared.` and gate, up or down."""
-        shape, (owner, _, leaf) = self._shape, slot.rpartition(".")
-        width, moe = shape.hidden_size, shape.moe
-        mlp = {"": shape.intermediate_size, "shared": moe.shared_size}.get(owner, moe.expert_size)
-        queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
-        shapes = {"q": (queries, width), "k": (keys, width), "v": (keys, width), "o": (width, queries)}
-        shapes |= {"gate": (mlp, width), "up": (mlp, width), "down": (width, mlp)}
-        shapes |= {"router": (moe.experts, width), "shared_gate": (1, width)}
-        shapes |= {"embed": (shape.vocab_size, width), "head": (shape.vocab_size, width)}
-        return {**shapes, "positions": (shape.context_length, width)}[leaf]
+        """Rows and columns of a matrix, as `matrices.matrix_shape` has it."""
+        return matrix_shape(self._shape, slot)
 
     def _number(self, layer: int, slot: str) -> int:
         """The library's number of a matrix."""
         owner, _, leaf = slot.rpartition(".")
         if not owner:
             return MATRICES[leaf]
+        if leaf in ("key", "value"):
+            head = int(owner.removeprefix("heads."))
+            if not self._shape.latent.kv_rank or not 0 <= head < self._shape.num_heads:
+                raise ValueError(f"there is no matrix {slot}")
+            return HEADS + 2 * head + (leaf == "value")
         experts = self._shape.moe.experts
         expert = experts if owner == "shared" else int(owner.removeprefix("experts."))
         if not self._layers[layer].moe or not 0 <= expert < experts + (owner == "shared"):
             raise ValueError(f"layer {layer} has no matrix {slot}")
         return EXPERTS + 3 * expert + MATRICES[leaf] - MATRICES["gate"]
-
-    def _norm_width(self, slot: str) -> int:
-        shape, one = self._shape, self._shape.qk_norm == QK_NORMS["head"]
-        heads = {"attention.q_norm": shape.num_heads, "attention.k_norm": shape.num_kv_heads}
-        width: int = shape.head_dim * (1 if one else heads[slot]) if slot in heads else shape.hidden_size
-        return width
 
     @staticmethod
     def _layer_shape(layer: Layer, rotaries: Sequence[Rotary]) -> LayerShape:

@@ -166,6 +166,11 @@ typedef struct {  // binding.MoeShape: a mixture of experts; experts 0: there is
     float scale;
 } moe_shape;
 
+typedef struct {  // binding.LatentShape: latent attention; kv_rank 0: there is none; a head's key has what is kept, then what turns
+    int32_t kv_rank, q_rank, rotary_dim, kept_dim, value_dim;
+    float eps;
+} latent_shape;
+
 typedef struct {  // the same fields in the same order as binding.Shape; a soft cap of 0 is none
     int32_t vocab_size, hidden_size, num_layers, context_length, num_heads, num_kv_heads, head_dim;
     int32_t intermediate_size, gated, activation, norm_kind, qk_norm, qk_norm_after, parallel, post, alibi_after;
@@ -173,21 +178,24 @@ typedef struct {  // the same fields in the same order as binding.Shape; a soft 
     float norm_eps, attention_scale, attention_softcap, attention_clip;
     float embedding_scale, residual_scale, logit_scale, logit_softcap, mlp_limit;
     moe_shape moe;
+    latent_shape latent;  // head_dim and num_kv_heads are those of the kept keys then: kv_rank and what turns, and one
 } model_shape;
 
 typedef struct { int32_t rotary, window, moe; } layer_shape;  // binding.LayerShape: an index or -1; positions seen, 0: all
 typedef struct { int32_t dim; float factor; const double *frequencies; } rotary_shape;  // binding.RotaryShape
 
 typedef enum {
-    Q, K, V, O, GATE, UP, DOWN, ROUTER, SHARED_GATE, EMBED, POSITIONS, HEAD, EXPERTS  // then 3 an expert; the shared is last
-} matrix_slot;
+    Q, K, V, O, GATE, UP, DOWN, ROUTER, SHARED_GATE, Q_A, EMBED, POSITIONS, HEAD, EXPERTS  // then 3 an expert; the shared is last
+} matrix_slot;  // latent attention: Q is of the queries' rank, K makes the latent vector and V what turns; HEADS: 2 a head
+enum { HEADS = 1 << 20 };
 typedef enum {
     ATTENTION_NORM, ATTENTION_OUTPUT_NORM, MLP_NORM, MLP_OUTPUT_NORM, Q_NORM, K_NORM, FINAL_NORM, EMBED_NORM
 } norm_slot;
 typedef enum { CORRECTION, SINKS } vector_slot;
-enum { MATRICES_OF_LAYER = 9, NORMS_OF_LAYER = 6, ADAPTED = 7 };  // the first ADAPTED matrices may have adapters
+enum { MATRICES_OF_LAYER = 10, NORMS_OF_LAYER = 6, ADAPTED = 7 };  // the first ADAPTED matrices may have adapters
 
 typedef struct { matrix matrices[3]; } expert;  // gate, up, down
+typedef struct { matrix key, value; } latent_head;  // from what is kept of a query; to the head's output
 typedef struct { matrix down, up; } low_rank;   // an adapter of one matrix; without data: there is none
 
 typedef struct {
@@ -195,6 +203,7 @@ typedef struct {
     matrix matrices[MATRICES_OF_LAYER];
     norm norms[NORMS_OF_LAYER];
     expert *experts;
+    latent_head *heads;  // of latent attention, or NULL
     low_rank *adapters;  // ADAPTED for each adapter
     float *correction;  // added to the experts' scores for the choice alone, or NULL
     float *sinks;       // a head's score of seeing nothing, in powers of two, or NULL
@@ -234,6 +243,8 @@ typedef struct {
     float *x, *branch, *q, *k, *v, *attended, *gate, *up;  // MAX_TOKENS rows each
     activations shared;             // MAX_TOKENS rows
     activations *own;               // OWN_ROWS rows a thread
+    int q_rank_width, query_width, mixed_width;  // of latent attention, padded
+    float *low_queries, *queries, *mixed;        // MAX_TOKENS rows each
     float **scratch, **scores;      // a thread
     float **low;                    // a thread: OWN_ROWS rows between the two matrices of an adapter
     int expert_width, shared_width;  // padded

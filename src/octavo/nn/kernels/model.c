@@ -84,6 +84,12 @@ static int take_work(model *m) {
     const model_shape *s = &m->shape;
     int widest = m->hidden_width > m->mlp_width ? m->hidden_width : m->mlp_width;
     if (m->q_width > widest) widest = m->q_width;
+    if (m->q_rank_width > widest) widest = m->q_rank_width;
+    if (m->mixed_width > widest) widest = m->mixed_width;
+    if (m->query_width > widest) widest = m->query_width;
+    m->low_queries = take_rows(m, m->q_rank_width);
+    m->queries = take_rows(m, m->query_width);
+    m->mixed = take_rows(m, m->mixed_width);
     m->x = take_rows(m, m->hidden_width);
     m->branch = take_rows(m, m->hidden_width);
     m->q = take_rows(m, m->q_width);
@@ -101,7 +107,7 @@ static int take_work(model *m) {
     m->low = arena_take(&m->work, (size_t)s->threads * sizeof *m->low);
     m->chain_tables = arena_take(&m->work, (size_t)s->threads * sizeof *m->chain_tables);
     m->layers = arena_take(&m->work, (size_t)s->num_layers * sizeof *m->layers);
-    if (!m->x || !m->branch || !m->q || !m->k || !m->v || !m->attended || !m->gate || !m->up || !m->rotaries || !m->own ||
+    if (!m->low_queries || !m->queries || !m->mixed || !m->x || !m->branch || !m->q || !m->k || !m->v || !m->attended || !m->gate || !m->up || !m->rotaries || !m->own ||
         !m->scratch || !m->scores || !m->low || !m->chain_tables || !m->layers || !take_activations(m, &m->shared, (size_t)MAX_TOKENS * (size_t)widest))
         return 0;
     for (int i = 0; i < s->threads; i++)
@@ -126,6 +132,11 @@ static int describe(model *m, const layer_shape *layers, const rotary_shape *rot
         m->layers[i].adapters = arena_take(&m->work, (size_t)s->num_adapters * ADAPTED * sizeof(low_rank));
         if (!m->layers[i].adapters) return 0;
         for (int slot = 0; slot < NORMS_OF_LAYER; slot++) m->layers[i].norms[slot] = m->final_norm;
+        if (s->latent.kv_rank) {
+            m->layers[i].norms[Q_NORM] = m->layers[i].norms[K_NORM] = (norm){.kind = NORM_RMS, .eps = s->latent.eps};
+            m->layers[i].heads = arena_take(&m->work, (size_t)s->num_heads * sizeof(latent_head));
+            if (!m->layers[i].heads) return 0;
+        }
         if (s->qk_norm == QK_PER_HEAD) m->layers[i].norms[Q_NORM].kind = m->layers[i].norms[K_NORM].kind = NORM_LAYER;
     }
     for (int i = 0; i < s->num_rotaries; i++)
@@ -155,6 +166,11 @@ EXPORT model *octavo_create(const model_shape *shape, const layer_shape *layers,
     m->q_width = whole(shape->num_heads * shape->head_dim, GROUP);
     m->kv_width = whole(shape->num_kv_heads * shape->head_dim, GROUP);
     m->mlp_width = whole(shape->intermediate_size, GROUP);
+    if (shape->latent.kv_rank) {
+        m->q_rank_width = whole(shape->latent.q_rank, GROUP);
+        m->query_width = whole(shape->num_heads * (shape->latent.kept_dim + shape->latent.rotary_dim), GROUP);
+        m->mixed_width = whole(shape->num_heads * shape->latent.value_dim, GROUP);
+    }
     m->expert_width = whole(shape->moe.expert_size, GROUP);
     m->shared_width = whole(shape->moe.shared_size, GROUP);
     const size_t positions = (size_t)shape->num_blocks * BLOCK;
@@ -176,6 +192,10 @@ EXPORT model *octavo_create(const model_shape *shape, const layer_shape *layers,
 
 static matrix *matrix_at(model *m, int layer, int slot) {
     if (slot < MATRICES_OF_LAYER) return &m->layers[layer].matrices[slot];
+    if (slot >= HEADS) {
+        latent_head *head = &m->layers[layer].heads[(slot - HEADS) / 2];
+        return (slot - HEADS) % 2 ? &head->value : &head->key;
+    }
     if (slot >= EXPERTS) return &m->layers[layer].experts[(slot - EXPERTS) / 3].matrices[(slot - EXPERTS) % 3];
     return slot == EMBED ? &m->embed : slot == POSITIONS ? &m->positions : &m->head;
 }

@@ -96,15 +96,15 @@ static void clip(const share *w, const matrix *m, float *rows, int stride) {  //
         }
 }
 
-static void run_layer(const share *w, int index) {
+static int project_forms(const share *w, const layer *l) {
+    const int *forms = w->m->level->forms;
+    return forms[l->matrices[Q].encoding] | forms[l->matrices[K].encoding] | forms[l->matrices[V].encoding] | adapter_forms(w);
+}
+
+static void project(const share *w, const layer *l, const activations *a) {  // a -> q, k, v; ends without a barrier
     model *m = w->m;
-    const layer *l = &m->layers[index];
-    const norm *mlp_norm = norm_of(l, MLP_NORM);
-    const int tokens = w->s->tokens, *forms = m->level->forms, parallel = m->shape.parallel;
-    const matrix *q = &l->matrices[Q], *k = &l->matrices[K], *v = &l->matrices[V], *o = &l->matrices[O];
-    const int wanted = forms[q->encoding] | forms[k->encoding] | forms[v->encoding] | adapter_forms(w);
-    const activations *a = prepared(w, m->x, m->hidden_width, NULL, tokens, norm_of(l, ATTENTION_NORM),
-                                    wanted | (parallel && !mlp_norm ? feed_forms(w, l) : 0), NULL);
+    const matrix *q = &l->matrices[Q], *k = &l->matrices[K], *v = &l->matrices[V];
+    const int tokens = w->s->tokens;
     multiply_share(w, q, a, tokens, m->q, (size_t)m->q_width, 0);
     multiply_share(w, k, a, tokens, m->k, (size_t)m->kv_width, 0);
     multiply_share(w, v, a, tokens, m->v, (size_t)m->kv_width, 0);
@@ -116,12 +116,27 @@ static void run_layer(const share *w, int index) {
         clip(w, k, m->k, m->kv_width);
         clip(w, v, m->v, m->kv_width);
     }
+}
+
+static void run_layer(const share *w, int index) {
+    model *m = w->m;
+    const layer *l = &m->layers[index];
+    const norm *mlp_norm = norm_of(l, MLP_NORM);
+    const int tokens = w->s->tokens, *forms = m->level->forms, parallel = m->shape.parallel;
+    const matrix *o = &l->matrices[O];
+    const int wanted = l->heads ? latent_forms(w, l) : project_forms(w, l);
+    const activations *a = prepared(w, m->x, m->hidden_width, NULL, tokens, norm_of(l, ATTENTION_NORM),
+                                    wanted | (parallel && !mlp_norm ? feed_forms(w, l) : 0), NULL);
+    if (l->heads) latent_in(w, l, a);
+    else project(w, l, a);
     if (parallel && !mlp_norm) feed_in(w, l, a);  // attention and MLP read one norm of x
     pool_barrier(m->pool);
     if (parallel && mlp_norm) feed_in(w, l, prepared(w, m->x, m->hidden_width, NULL, tokens, mlp_norm, feed_forms(w, l), NULL));
     attention(w, l, index);
     pool_barrier(m->pool);
-    a = prepared(w, m->attended, m->q_width, NULL, tokens, NULL, forms[o->encoding] | adapter_forms(w), NULL);
+    const float *mixed = l->heads ? latent_out(w, l) : m->attended;
+    a = prepared(w, mixed, l->heads ? m->mixed_width : m->q_width, NULL, tokens, NULL,
+                 forms[o->encoding] | adapter_forms(w), NULL);
     add_sublayer(w, l, O, a, norm_of(l, ATTENTION_OUTPUT_NORM));
     pool_barrier(m->pool);
     if (!parallel) {
@@ -168,7 +183,8 @@ static void fill_turns(rotary *r, int furthest) {  // in double; up to the furth
 }
 
 EXPORT int32_t octavo_step(model *m, const step *s) {
-    share w = {.m = m, .s = s, .threads = m->shape.threads, .one_token_rows = 1};
+    const int few = m->shape.num_heads / m->shape.num_kv_heads <= MAX_QUERIES;  // queries of a KV head: one tile
+    share w = {.m = m, .s = s, .threads = m->shape.threads, .one_token_rows = few};
     for (int t = 1; t < s->tokens; t++)
         if (s->row[t] == s->row[t - 1]) w.one_token_rows = 0;
     int furthest = 0;

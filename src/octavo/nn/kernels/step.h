@@ -54,6 +54,10 @@ INLINE uint8_t *cache_of(const model *m, int index, int head) {  // in block 0
     return m->cache + ((size_t)index * m->shape.num_kv_heads + (size_t)head) * m->head_bytes;
 }
 
+int latent_forms(const share *w, const layer *l);  // which forms latent attention reads
+void latent_in(const share *w, const layer *l, const activations *a);   // a -> q, k; ends without a barrier
+const float *latent_out(const share *w, const layer *l);                // attended -> rows of mixed_width, for `o`
+
 void attention(const share *w, const layer *l, int index);  // q, k, v -> attended; ends without a barrier
 
 int feed_forms(const share *w, const layer *l);             // which forms the MLP reads

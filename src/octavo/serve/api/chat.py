@@ -57,8 +57,6 @@ class ChatRequest(GenerationRequest):
         "modalities": (["text"],),
         "web_search_options": (),
         "chat_template": (),
-        "add_generation_prompt": (True,),
-        "continue_final_message": (False,),
     }
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
@@ -76,6 +74,8 @@ class ChatRequest(GenerationRequest):
     verbosity: Literal["low", "medium", "high"] = "medium"
     prediction: Prediction | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
     chat_template_kwargs: dict[Text, Any] = Field(default_factory=dict)
     tools: list[Tool] = Field(default_factory=list, max_length=128)
     tool_choice: ToolChoice | None = None
@@ -95,7 +95,10 @@ class ChatRequest(GenerationRequest):
         formed = self.response_format is not None and self.response_format.type != "text"
         if formed and self.structured_outputs is not None:
             raise wrong("structured_outputs", "it is not allowed beside a response_format")
-        for name in ("messages", "tools", "add_generation_prompt", "template_name"):
+        if self.continue_final_message and (self.add_generation_prompt or self.messages[-1].role != "assistant"):
+            reason = "it goes on with the assistant's last message, and needs add_generation_prompt false"
+            raise wrong("continue_final_message", reason)
+        for name in ("messages", "tools", "add_generation_prompt", "continue_final_message", "template_name"):
             if name in self.chat_template_kwargs:
                 raise wrong("chat_template_kwargs", f"{name!r} has a field of its own")
         if self.best_of is not None and not self.use_beam_search:
@@ -124,7 +127,10 @@ class ChatRequest(GenerationRequest):
         messages = self.offered.told([message.for_template() for message in self.messages], template)
         effort = self.reasoning_effort
         thinking = {} if effort is None else {"reasoning_effort": effort, "enable_thinking": effort != "none"}
-        variables = {**self.offered.variables(template), **thinking, **self.chat_template_kwargs}
+        opening = {} if self.add_generation_prompt else {"add_generation_prompt": False}
+        if self.continue_final_message:
+            opening = {"continue_final_message": True}
+        variables = {**self.offered.variables(template), **thinking, **opening, **self.chat_template_kwargs}
         form = self.structured_outputs or self.response_format
         constraint = self.offered.constraint(template, model.tokenizer) or (form.constraint if form else None)
         return [self._request(model, choice, messages, variables, constraint) for choice in range(self.n)]

@@ -11,7 +11,9 @@ import asyncio
 import json
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import Annotated, Any, Literal, Self
 
@@ -30,6 +32,9 @@ from octavo.serve.responses.items import as_objects, check_item, messages_of
 from octavo.text.tokenizer import Tokenizer
 
 router = APIRouter()
+
+AT_ONCE = 8
+"""Answers that are scored at the same time."""
 
 
 class InstructionPart(Strict):
@@ -255,12 +260,16 @@ def _decide(
     body: DecisionRequest, model: lm.LanguageModel, tokenizer: Tokenizer, counts: Counts, left: Event
 ) -> list[dict[str, Any]]:
     answers = []
-    for question in body.questions:
-        prompt = tokenizer.encode_chat(_with(body.messages, question.asks()), add_generation_prompt=True)
-        counts.input += len(prompt)
-        totals = [_said(model, tokenizer, prompt, said, counts, left) for said in question.options]
-        answer = question.answer(_softmax(totals))
-        answers.append({"type": question.type, "name": question.name, **answer})
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for question in body.questions:
+            prompt = tokenizer.encode_chat(_with(body.messages, question.asks()), add_generation_prompt=True)
+            said = _answers(tokenizer, question.options)
+            counts.input += len(prompt)
+            counts.output += sum(map(len, said))
+            # Together, so that the engine reads the prompt once and the options in batches.
+            totals = list(pool.map(partial(_score, model, prompt, left), said))
+            answer = question.answer(_softmax(totals))
+            answers.append({"type": question.type, "name": question.name, **answer})
     return answers
 
 
@@ -272,16 +281,17 @@ def _with(messages: list[lm.Message], question: str) -> list[lm.Message]:
     return [*messages, {"role": "user", "content": question}]
 
 
-def _said(
-    model: lm.LanguageModel, tokenizer: Tokenizer, prompt: list[int], said: str, counts: Counts, left: Event
-) -> float:
-    """The log-probability that the model answers with exactly this and ends."""
+def _answers(tokenizer: Tokenizer, options: Sequence[str]) -> list[list[int]]:
+    """The tokens of each option, and of the end after it."""
+    end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+    return [[*tokenizer.encode(option, bos=False), *end] for option in options]
+
+
+def _score(model: lm.LanguageModel, prompt: list[int], left: Event, said: list[int]) -> float:
+    """The log-probability that the model answers with exactly this."""
     if left.is_set():
         raise OctavoError("the client left")
-    end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-    ids = [*prompt, *tokenizer.encode(said, bos=False), *end]
-    counts.output += len(ids) - len(prompt)
-    scores = model.score(ids, cancelled=left)
+    scores = model.score([*prompt, *said], start=len(prompt), cancelled=left)
     return math.fsum(value for value in scores.logprobs[len(prompt) :] if value is not None)
 
 

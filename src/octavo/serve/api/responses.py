@@ -57,7 +57,7 @@ async def create_response(body: ResponseRequest, request: Request) -> Response:
     keeps = body.store and serving.settings.store
     run = ResponseRun(
         serving,
-        serving.begin(model, [Job(made)]),
+        serving.begin(model, [Job(made)], limited=not body.background),
         builder,
         _keeper(serving, body, new_items, keeps),
         lambda builder: grounding.tell(builder, body.include) if grounding else None,

@@ -18,6 +18,7 @@ import { readEvents } from "./sse.js";
  */
 
 const KEY = "octavo.key";
+const KEPT = "v1/page/conversations";
 
 export class ApiError extends Error {
   /**
@@ -91,6 +92,29 @@ export async function rate(answer, rating) {
   const headers = { "Content-Type": "application/json" };
   if (rating === null) await request(`v1/feedback/${answer.id}`, { method: "DELETE" });
   else await request("v1/feedback", { method: "POST", headers, body: JSON.stringify({ ...answer, rating }) });
+}
+
+/** The server's conversations. @returns {Promise<{id: string, updated: number}[]>} */
+export async function listKept() {
+  const body = await jsonOf(await request(KEPT, {}));
+  if (!Array.isArray(body?.data)) throw new ApiError("broken", "The server's conversations cannot be read.");
+  return body.data;
+}
+
+/** @param {string} id */
+export async function fetchKept(id) {
+  return jsonOf(await request(`${KEPT}/${id}`, {}));
+}
+
+/** @param {{id: string}} conversation */
+export async function keepOnServer(conversation) {
+  const headers = { "Content-Type": "application/json" };
+  await request(`${KEPT}/${conversation.id}`, { method: "PUT", headers, body: JSON.stringify(conversation) });
+}
+
+/** @param {string} id */
+export async function deleteKept(id) {
+  await request(`${KEPT}/${id}`, { method: "DELETE" });
 }
 
 /**

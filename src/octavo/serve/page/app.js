@@ -9,6 +9,7 @@ import { DocumentsPanel } from "./documents.js";
 import { h, icon } from "./dom.js";
 import { download, fillHistory } from "./history.js";
 import { fillIdeas, fitHeight } from "./message.js";
+import { Mirror } from "./mirror.js";
 import { SettingsDialog, ask } from "./settings.js";
 import { Speaker } from "./speech.js";
 import { Store } from "./store.js";
@@ -41,6 +42,11 @@ const chat = new Chat(store, {
   complain: (message) => notify(message),
   focus: () => input.focus(),
   model: chosenModel,
+});
+
+const mirror = new Mirror(store, (ids) => {
+  if (!chat.busy && ids.includes(chat.conversation.id)) chat.open(chat.conversation.id);
+  else showHistory();
 });
 
 const documents = new DocumentsPanel({
@@ -113,7 +119,7 @@ async function rename(id) {
 /** @param {string} id */
 async function remove(id) {
   const title = store.get(id)?.title ?? "";
-  const text = `“${title}” is removed from this browser for good.`;
+  const text = `“${title}” is removed from this browser${mirror.on ? " and the server" : ""} for good.`;
   if ((await ask({ title: "Delete this conversation?", text, confirm: "Delete" })) === null) return;
   chat.stop(id);
   store.remove(id);
@@ -166,12 +172,26 @@ async function loadModels() {
   try {
     await fetchModels();
     notify("");
+    await keepElsewhere();
   } catch (error) {
     const { kind, message } = /** @type {ApiError} */ (error);
     if (kind === "busy") setTimeout(loadModels, LOADING_WAIT);
     if (kind === "key") await askForKey(() => {});
     else notify(message, { label: "Try again", act: loadModels });
   }
+}
+
+/** Where conversations are kept; turns it where `wanted` is given. @param {boolean} [wanted] */
+async function keepElsewhere(wanted) {
+  try {
+    if (wanted === undefined) await mirror.sync();
+    else await mirror.turn(wanted);
+  } catch (error) {
+    notify(/** @type {ApiError} */ (error).message);
+  }
+  part("mirror").checked = mirror.on;
+  const places = mirror.on ? "on the server and in this browser" : "in this browser alone";
+  part("place").textContent = `Conversations are kept ${places}.`;
 }
 
 async function fetchModels() {
@@ -283,6 +303,7 @@ function listenToFields() {
     await importFile(part("file").files[0]);
     part("file").value = ""; // so that the same file can be chosen again
   });
+  part("mirror").addEventListener("change", () => keepElsewhere(part("mirror").checked));
   part("composer").addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault();
     submit();
@@ -301,6 +322,7 @@ function listenToTheBrowser() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => showTheme(store.preference("theme")));
   matchMedia("(min-width: 56rem)").addEventListener("change", () => showLibrary(false));
   addEventListener("pagehide", () => chat.saveAll());
+  addEventListener("focus", () => models.length > 0 && keepElsewhere());
   addEventListener("hashchange", () => {
     const wanted = location.hash.slice(1); // back and forward
     const shown = store.get(chat.conversation.id) ? chat.conversation.id : "";

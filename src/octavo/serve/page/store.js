@@ -1,5 +1,6 @@
 /**
- * Conversations and preferences, kept in this browser only: one entry of localStorage a conversation.
+ * Conversations and preferences, kept in this browser: one entry of localStorage a conversation. `mirror.js` keeps
+ * them on the server as well, where the reader asks for it.
  *
  * A conversation is a tree, so that regenerating and editing lose nothing: each message names its parent, `tip` is the
  * last message shown. What comes from storage or a file is checked field by field before it is used.
@@ -18,6 +19,8 @@
  * @typedef {{id: string, title: string, created: number, updated: number, tip: string | null, settings: Settings,
  *   messages: Message[]}} Conversation a message stands after its parent; times in milliseconds
  */
+
+/** @typedef {"settings" | "model" | "theme" | "mirror" | "mirrored"} Preference */
 
 const PREFIX = "octavo.conversation.";
 const FORMAT = "octavo-conversations";
@@ -68,6 +71,8 @@ export function defaultSettings() {
 export class Store {
   #storage;
   #conversations = /** @type {Map<string, Conversation>} */ (new Map());
+  #saved = (/** @type {string} */ _id) => {};
+  #removed = (/** @type {string} */ _id) => {};
 
   /** Stored conversations that could not be read; they are left as they are. */
   unreadable = 0;
@@ -125,14 +130,48 @@ export class Store {
    * @param {Conversation} conversation
    */
   save(conversation) {
-    this.#conversations.set(conversation.id, conversation);
-    this.#write(PREFIX + conversation.id, conversation);
+    this.#keep(conversation);
+    this.#saved(conversation.id);
   }
 
   /** @param {string} id */
   remove(id) {
+    this.drop(id);
+    this.#removed(id);
+  }
+
+  /**
+   * Be told of what is saved and removed here.
+   * @param {(id: string) => void} saved
+   * @param {(id: string) => void} removed
+   */
+  watch(saved, removed) {
+    this.#saved = saved;
+    this.#removed = removed;
+  }
+
+  /**
+   * Keep a conversation that came from elsewhere; throws an Error with a sentence when it is none.
+   * @param {unknown} value
+   * @returns {string} its id
+   */
+  take(value) {
+    const conversation = checkConversation(value);
+    this.#keep(conversation);
+    return conversation.id;
+  }
+
+  /** Forget a conversation that is gone elsewhere. @param {string} id */
+  drop(id) {
     this.#conversations.delete(id);
     this.#storage.removeItem(PREFIX + id);
+    return id;
+  }
+
+  /** @param {Conversation} conversation */
+  #keep(conversation) {
+    this.#conversations.set(conversation.id, conversation);
+    this.#write(PREFIX + conversation.id, conversation);
   }
 
   /** All conversations as the text of a file. */
@@ -164,7 +203,7 @@ export class Store {
 
   /**
    * A preference, or null when there is none.
-   * @param {"settings" | "model" | "theme"} name
+   * @param {Preference} name
    */
   preference(name) {
     try {
@@ -176,7 +215,7 @@ export class Store {
   }
 
   /**
-   * @param {"settings" | "model" | "theme"} name
+   * @param {Preference} name
    * @param {unknown} value null forgets it
    */
   prefer(name, value) {
