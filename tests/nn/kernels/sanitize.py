@@ -30,6 +30,7 @@ TESTS = {
         "tests/models/test_compiled.py::test_the_law_holds_with_every_switch",
         "tests/models/encoders/test_compiled_encoder.py",
         "tests/nn/fused",
+        "-knot fork",  # it follows no threads into a child
     ],
 }
 RUNTIMES = {"address": "libasan.so", "thread": "libtsan.so"}

@@ -1,9 +1,10 @@
-"""A tiny encoder and a tiny set of questions, for whole runs in seconds."""
+"""A tiny encoder and a tiny set of questions, for whole runs in seconds; on one thread, for equal bits."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,16 @@ def question_file(path: Path) -> Path:
         data.append({"title": city, "paragraphs": [{"context": context, "qas": asked}]})
     path.write_text(json.dumps({"data": data}), encoding="utf-8")
     return path
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Libraries that share work among threads by how busy they are round otherwise from call to call."""
+    monkeypatch.setenv("OCTAVO_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
