@@ -144,7 +144,7 @@ def test_answers_with_guesses_have_the_exact_distribution(proposer: str, samplin
         counts[said] = counts.get(said, 0) + 1
         assert isinstance(events[-1], Finished)
         accepted += events[-1].accepted_tokens
-    assert accepted > runs / 10
+    assert accepted > runs / 20, "hardly a guess was kept, so the distribution says little of guesses"
     expected = {
         said: runs * _chance(runner, prompt, said, sampling) for said in itertools.product(range(4), repeat=length)
     }

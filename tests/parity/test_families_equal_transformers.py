@@ -32,6 +32,8 @@ PEERS = runpy.run_path(str(Path(__file__).with_name("tiny.py")))
 NAMES = tuple(PEERS["VARIANTS"])
 PEERLESS = {"internlm2", "minicpm", "gpt3"}
 """Families that the peer has no code of its own for; `test_families_without_a_peer.py` has them."""
+ELSEWHERE = {"codet5p_bimodal", "codet5p_embedding"}
+"""Families that `tests/retrieve/systems/test_codet5p.py` compares with the peer's parts."""
 every_variant = pytest.mark.parametrize("name", NAMES)
 
 Tiny = Callable[[str], tuple[Path, PreTrainedModel]]
@@ -59,7 +61,7 @@ def test_every_family_has_a_variant() -> None:
     encoders = runpy.run_path(str(Path(__file__).with_name("tiny_encoders.py")))["VARIANTS"]
     tried = [*PEERS["VARIANTS"].values(), *encoders.values(), *PEERS_THAT_SEE["ENCODERS"].values()]
     both_sides = {name.split()[0] for name in PEERS_OF_BOTH_SIDES["VARIANTS"]}
-    assert {variant.model_type for variant in tried} | both_sides == set(FAMILIES) - PEERLESS
+    assert {variant.model_type for variant in tried} | both_sides == set(FAMILIES) - PEERLESS - ELSEWHERE
 
 
 @every_variant
@@ -81,7 +83,7 @@ def test_cached_decoding_equals_the_peer_and_the_full_forward(name: str, tiny: T
     rows = [runner.step([Row(tokens[begin:end], begin, blocks, 0)]).logits for begin, end in pairwise(cuts)]
     cached = np.concatenate(rows)
     assert difference(cached, peer_logits(peer, ids(batch=1))[0]) <= BOUND
-    assert difference(cached, model(ids(batch=1))[0]) <= 1e-5 * 4
+    assert difference(cached, model(ids(batch=1))[0]) <= BOUND
 
 
 @every_variant

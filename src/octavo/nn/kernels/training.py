@@ -41,6 +41,7 @@ class Rotation(ctypes.Structure):
 class TrainingKernels:
     """A pool of threads and the instruction set that they use. Addresses are of contiguous memory."""
 
+    functions: ctypes.CDLL
     pool: int
     threads: int
     level: int
@@ -66,7 +67,7 @@ class TrainingKernels:
         self._run("octavo_rotate", ctypes.byref(rotation))
 
     def _run(self, name: str, *arguments: object) -> None:
-        if getattr(library(), name)(self.pool, self.level, *arguments):
+        if getattr(self.functions, name)(self.pool, self.level, *arguments):
             raise OctavoError("the system refused threads for training; close programs or set OCTAVO_THREADS lower")
 
 
@@ -86,4 +87,4 @@ def _made(threads: int, forced: str | None) -> TrainingKernels | None:
         function = getattr(found, name)
         function.restype, function.argtypes = result, arguments
     pool = found.octavo_pool_create(threads)
-    return None if pool is None else TrainingKernels(pool, threads, LEVELS[choose_level(forced)])
+    return None if pool is None else TrainingKernels(found, pool, threads, LEVELS[choose_level(forced)])
