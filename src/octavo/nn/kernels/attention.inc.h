@@ -113,10 +113,16 @@ INLINE vec scored(const attention_tile *tile, int query, int b, vec score) {
     return load(lanes);
 }
 
+// The block after b, asked for while b is computed: blocks lie anywhere, and no processor guesses where the next one does.
+INLINE const uint8_t *block_after(const attention_tile *tile, int b, int end) {
+    return tile->cache + (size_t)tile->blocks[b + 1 < end ? b + 1 : b] * tile->block_bytes;
+}
+
 INLINE void scores_of(attention_tile *tile, int first, const int count, const cache_kind kind, const scaled_query *q, int begin,
                       int end, vec *largest) {
     for (int b = begin; b < end; b++) {
         const uint8_t *block = tile->cache + (size_t)tile->blocks[b] * tile->block_bytes;
+        const uint8_t *following = block_after(tile, b, end);
         vec score[4];
         if (kind != CACHE_BF16 || count == 1) {
             for (int i = 0; i < count; i++) score[i] = score_block(block, q + i, tile->padded_dim, kind);
@@ -124,6 +130,7 @@ INLINE void scores_of(attention_tile *tile, int first, const int count, const ca
             for (int i = 0; i < count; i++) score[i] = splat(0.0f);
             for (int f = 0; f < tile->padded_dim / 2; f++) {  // one load of the keys serves all queries
                 const ivec pairs = load_bytes(block + 64 * f);
+                __builtin_prefetch(following + 64 * f);
                 for (int i = 0; i < count; i++) {
 #if defined(BF16_PRODUCTS)
                     score[i] = dot_bf16(score[i], pairs, two_columns(q[i].bf16 + 2 * f));
@@ -178,8 +185,9 @@ INLINE void mix_columns(attention_tile *tile, int query, const int count, const 
     for (int i = 0; i < count; i++)
         for (int j = 0; j < columns; j++) mixed[i][j] = splat(0.0f);
     for (int b = begin; b < end; b++) {
-        const uint8_t *values = tile->cache + (size_t)tile->blocks[b] * tile->block_bytes +
-                                (size_t)tile->padded_dim * BLOCK * (kind == CACHE_F32 ? 4 : kind == CACHE_BF16 ? 2 : 1);
+        const size_t keys_bytes = (size_t)tile->padded_dim * BLOCK * (kind == CACHE_F32 ? 4 : kind == CACHE_BF16 ? 2 : 1);
+        const uint8_t *values = tile->cache + (size_t)tile->blocks[b] * tile->block_bytes + keys_bytes;
+        const uint8_t *following = block_after(tile, b, end) + keys_bytes;
         for (int p = 0; p < (kind == CACHE_BF16 ? BLOCK / 2 : BLOCK); p++) {
             const size_t line = (size_t)p * tile->padded_dim + (size_t)column * 16;
             for (int j = 0; j < columns; j++) {
@@ -191,6 +199,7 @@ INLINE void mix_columns(attention_tile *tile, int query, const int count, const 
                         continue;
                     }
                     const ivec pairs = load_bytes(values + 4 * line + 64 * j);
+                    if (i == 0) __builtin_prefetch(following + 4 * line + 64 * j);
 #if defined(BF16_PRODUCTS)
                     const uint16_t *pair = (const uint16_t *)(const void *)weights + (size_t)b * BLOCK + 2 * p;
                     mixed[i][j] = dot_bf16(mixed[i][j], pairs, two_columns(pair));
