@@ -16,11 +16,11 @@ from torch.nn import functional
 
 from octavo.errors import FormatError, OctavoError, UnsupportedError
 from octavo.models.checkpoint import open_checkpoint
-from octavo.retrieve.systems.code_corpus import read_functions, standard_library
-from octavo.retrieve.systems.code_search import CodeIndex, evaluate_folder, load_codet5p
+from octavo.retrieve.systems.code.corpus import read_functions, standard_library
+from octavo.retrieve.systems.code.search import CodeIndex, evaluate_folder, load_codet5p
+from octavo.retrieve.systems.code.torch_codet5p import CODE, CodeT5p, search
+from octavo.retrieve.systems.code.torch_training import split, train_codet5p
 from octavo.retrieve.systems.recipes import CodeRecipe
-from octavo.retrieve.systems.torch_codet5p import CODE, CodeT5p, search
-from octavo.retrieve.systems.torch_codet5p_training import split, train_codet5p
 from octavo.train.metrics import Event, Stepped
 from octavo.train.recipe import load_any
 

@@ -14,7 +14,7 @@ from octavo.errors import FormatError, OctavoError
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.transformer import Transformer
 from octavo.retrieve.systems.recipes import RetroRecipe
-from octavo.retrieve.systems.retro_database import (
+from octavo.retrieve.systems.retro.database import (
     CHUNK,
     Database,
     Origin,
@@ -22,7 +22,7 @@ from octavo.retrieve.systems.retro_database import (
     cut_documents,
     longest_shared,
 )
-from octavo.retrieve.systems.torch_retro import (
+from octavo.retrieve.systems.retro.torch_retro import (
     Retrieved,
     Retro,
     RetroObjective,
@@ -30,7 +30,7 @@ from octavo.retrieve.systems.torch_retro import (
     pad_neighbours,
     with_random_neighbours,
 )
-from octavo.retrieve.systems.torch_retro_training import RetroSystem, report, train_retro, with_neighbours, write
+from octavo.retrieve.systems.retro.torch_training import RetroSystem, report, train_retro, with_neighbours, write
 from octavo.text.tokenizer import Tokenizer
 from octavo.train.recipe import load_any
 

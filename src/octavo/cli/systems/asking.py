@@ -20,78 +20,45 @@ Count = Annotated[int | None, typer.Option("--count", "-k", metavar="N", min=1, 
 Beams = Annotated[int | None, typer.Option("--beams", metavar="N", min=1, max=64, help="Of the search for an answer.")]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N questions.")]
 
-rag = typer.Typer(help="RAG: answers marginalised over retrieved passages.")
-fid = typer.Typer(help="Fusion-in-Decoder: passages encoded apart, fused in the decoder.")
 
-
-@rag.command("ask")
-def ask_rag(
-    model: ModelFolder,
-    question: Annotated[str, typer.Argument(metavar="QUESTION")],
-    count: Count = None,
-    beams: Beams = None,
-    as_json: given.AsJson = False,
-) -> None:
-    """Answer a question, and show how much of it each passage is believed to know.
+def _commands(system: str, about: str, shown: str) -> typer.Typer:
+    """`ask` and `evaluate` of a system. shown: what each passage comes with."""
+    group = typer.Typer(help=about)
+    ask_help = f"""Answer a question, and show {shown}.
 
     Examples:
 
-      octavo rag ask runs/rag/model "How long is the context of Falcon?"
+      octavo {system} ask runs/{system}/model "How long is the context of Falcon?"
     """
-    _ask("rag", model, question, count, beams, as_json)
-
-
-@rag.command("evaluate")
-def evaluate_rag(
-    model: ModelFolder,
-    data: Data,
-    count: Count = None,
-    beams: Beams = None,
-    limit: Limit = None,
-    as_json: given.AsJson = False,
-) -> None:
-    """Score the answers to the questions that were held out: exact match, F1, and how often the passage was found.
+    evaluate_help = f"""Score the answers to the held-out questions: exact match, F1, how often the passage was found.
 
     Examples:
 
-      octavo rag evaluate runs/rag/model open-llms.json
+      octavo {system} evaluate runs/{system}/model open-llms.json
     """
-    _evaluate("rag", model, data, count, beams, limit, as_json)
 
+    @group.command("ask", help=ask_help)
+    def ask(
+        model: ModelFolder,
+        question: Annotated[str, typer.Argument(metavar="QUESTION")],
+        count: Count = None,
+        beams: Beams = None,
+        as_json: given.AsJson = False,
+    ) -> None:
+        _ask(system, model, question, count, beams, as_json)
 
-@fid.command("ask")
-def ask_fid(
-    model: ModelFolder,
-    question: Annotated[str, typer.Argument(metavar="QUESTION")],
-    count: Count = None,
-    beams: Beams = None,
-    as_json: given.AsJson = False,
-) -> None:
-    """Answer a question from all passages at once, and show how much each was looked at.
+    @group.command("evaluate", help=evaluate_help)
+    def evaluate(
+        model: ModelFolder,
+        data: Data,
+        count: Count = None,
+        beams: Beams = None,
+        limit: Limit = None,
+        as_json: given.AsJson = False,
+    ) -> None:
+        _evaluate(system, model, data, count, beams, limit, as_json)
 
-    Examples:
-
-      octavo fid ask runs/fid/model "How long is the context of Falcon?"
-    """
-    _ask("fid", model, question, count, beams, as_json)
-
-
-@fid.command("evaluate")
-def evaluate_fid(
-    model: ModelFolder,
-    data: Data,
-    count: Count = None,
-    beams: Beams = None,
-    limit: Limit = None,
-    as_json: given.AsJson = False,
-) -> None:
-    """Score the answers to the questions that were held out: exact match, F1, and how often the passage was found.
-
-    Examples:
-
-      octavo fid evaluate runs/fid/model open-llms.json
-    """
-    _evaluate("fid", model, data, count, beams, limit, as_json)
+    return group
 
 
 def _ask(system: str, model: Path, question: str, count: int | None, beams: int | None, as_json: bool) -> None:
@@ -127,3 +94,15 @@ def _evaluate(
         f"{scores.count} questions: exact match {scores.exact:.1f}, F1 {scores.f1:.1f}; the passage that answers is "
         f"among the {scores.passages} read for {scores.recall:.1f} %, and first for {scores.first:.1f} %"
     )
+
+
+rag = _commands(
+    "rag",
+    "RAG: answers marginalised over retrieved passages.",
+    "how much of it each passage is believed to know",
+)
+fid = _commands(
+    "fid",
+    "Fusion-in-Decoder: passages encoded apart, fused in the decoder.",
+    "how much each of all the passages read at once was looked at",
+)

@@ -42,7 +42,7 @@ def search_code(
       octavo code search runs/codet5p/model "parse a date" src/ -k 3 --json
     """
     from octavo.fetching.sources import resolve
-    from octavo.retrieve.systems.code_search import CodeIndex
+    from octavo.retrieve.systems.code.search import CodeIndex
 
     index = CodeIndex.load(resolve(given.obtain(model)), folder)
     for found in index.search(text, count, judge=judge):
@@ -71,7 +71,7 @@ def write_code(
       octavo code write runs/codet5p/model "remove a directory tree" --beams 4
     """
     from octavo.fetching.sources import resolve
-    from octavo.retrieve.systems.code_search import CodeIndex, load_codet5p
+    from octavo.retrieve.systems.code.search import CodeIndex, load_codet5p
 
     path = resolve(given.obtain(model))
     source = text
@@ -83,7 +83,7 @@ def write_code(
         source = DESCRIPTION_AND_CODE.format(text=text, code=best.code)
     else:
         loaded = load_codet5p(path)
-    from octavo.retrieve.systems.torch_codet5p import CODE_TOKENS
+    from octavo.retrieve.systems.code.torch_codet5p import CODE_TOKENS
 
     typer.echo(loaded.write(loaded.ids(source, CODE_TOKENS), beams=beams, max_tokens=max_tokens or 128))
 
@@ -108,7 +108,7 @@ def evaluate_code(
       octavo code evaluate runs/codet5p/model --limit 300
     """
     from octavo.fetching.sources import resolve
-    from octavo.retrieve.systems.code_search import evaluate_folder
+    from octavo.retrieve.systems.code.search import evaluate_folder
 
     scores = evaluate_folder(resolve(given.obtain(model)), folder, held_out=held_out, limit=limit, judge=judge)
     if as_json:

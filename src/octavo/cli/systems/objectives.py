@@ -70,7 +70,7 @@ def load(place: str) -> Any:
 def data_of(recipe: Any, recipe_folder: Path) -> Path:
     """The file that a recipe names, or the folder of questions or code. Raises OctavoError where there is none."""
     from octavo.errors import OctavoError
-    from octavo.retrieve.systems.code_corpus import standard_library
+    from octavo.retrieve.systems.code.corpus import standard_library
     from octavo.retrieve.systems.recipes import CodeRecipe
     from octavo.train.corpus import find_text
     from octavo.train.reading.questions import find_files

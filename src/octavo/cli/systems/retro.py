@@ -16,7 +16,7 @@ from octavo.cli.tables import print_table
 from octavo.fetching.sources import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
-    from octavo.retrieve.systems.torch_retro_training import Bucket
+    from octavo.retrieve.systems.retro.torch_training import Bucket
 
 retro = typer.Typer(help="RETRO: a decoder that reads what was retrieved for each chunk of its text.")
 
@@ -47,7 +47,7 @@ def build(
     from octavo.fetching.sources import resolve
     from octavo.generate.embed import Embedder
     from octavo.models.checkpoint import open_checkpoint
-    from octavo.retrieve.systems.retro_database import build_database
+    from octavo.retrieve.systems.retro.database import build_database
     from octavo.train.run import encode
 
     base = Path(model) / "base"
@@ -74,7 +74,7 @@ def evaluate(
       octavo retro evaluate runs/retro/model held-out.txt --separator '\\n\\n'
     """
     from octavo.errors import OctavoError
-    from octavo.retrieve.systems.torch_retro_training import RetroSystem, report
+    from octavo.retrieve.systems.retro.torch_training import RetroSystem, report
 
     system = RetroSystem.load(model, database)
     texts = [example for example in system.texts(_documents(text, separator)) if len(example.tokens) > 1]
@@ -105,7 +105,7 @@ def generate(
 
       octavo retro generate runs/retro/model "The Normans were" -n 200 --show
     """
-    from octavo.retrieve.systems.torch_retro_training import RetroSystem, write
+    from octavo.retrieve.systems.retro.torch_training import RetroSystem, write
 
     system = RetroSystem.load(model, database)
 

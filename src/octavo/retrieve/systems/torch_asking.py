@@ -1,4 +1,4 @@
-"""What RAG and Fusion-in-Decoder share: a question encoder over a frozen index, and the folder they are kept in.
+"""What RAG and Fusion-in-Decoder share: a question encoder over a frozen index, how they learn, and their folder.
 
 A model's folder holds `question_encoder/` and `generator/`, ordinary Hugging Face folders; the passages with their
 vectors; and `system.json`, which says what the two make together.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,11 +21,13 @@ from torch import Tensor, nn
 from octavo.errors import FormatError, OctavoError
 from octavo.models.checkpoint import GenerationDefaults
 from octavo.models.saving import save_checkpoint
-from octavo.retrieve.systems.passages import Passage, Vectors, load_index, save_index
-from octavo.retrieve.systems.torch_generator import Generator
+from octavo.retrieve.systems.passages import Passage, QuestionSet, Vectors, load_index, save_index
+from octavo.retrieve.systems.torch_generator import Generator, Ids
 from octavo.retrieve.systems.torch_question_encoder import QuestionEncoder
+from octavo.train.objectives.objective import Batch
 
 SYSTEM = "system.json"
+QUESTIONS_AT_ONCE = 16
 ENCODER_SOURCE = "question: {question} title: {title} context: {text}"
 PROMPT = "{title}\n{text}\n\nQuestion: {question}\nAnswer:"
 
@@ -101,6 +104,37 @@ class Asking(nn.Module):
     def text(self, ids: Sequence[int]) -> str:
         """An answer's text."""
         return self.writer.tokenizer.decode(list(ids)).strip()
+
+
+class AskingObjective:
+    """Learns a question's first answer, a few questions at a time, whose passages are found anew as the encoder learns.
+
+    An example is a question's number, training ones first. A batch's count is of target tokens.
+    """
+
+    def __init__(self, model: Asking, questions: QuestionSet) -> None:
+        self._questions = (*questions.training, *questions.held_out)
+        self._targets = [model.writer.target(question.answers[0]) for question in self._questions]
+
+    def collate(self, examples: Sequence[int]) -> Batch:
+        """questions: (rows,), their numbers."""
+        count = sum(len(self._targets[number]) for number in examples)
+        return Batch({"questions": torch.tensor(list(examples), dtype=torch.long)}, count)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """model: an `Asking`."""
+        assert isinstance(model, Asking), "the objective is of this system"
+        numbers = batch.tensors["questions"].tolist()
+        total = torch.zeros((), device=model.vectors.device)
+        for start in range(0, len(numbers), QUESTIONS_AT_ONCE):
+            some = numbers[start : start + QUESTIONS_AT_ONCE]
+            texts, targets = [self._questions[n].text for n in some], [self._targets[n] for n in some]
+            total = total + self.part(model, texts, targets)
+        return total
+
+    @abstractmethod
+    def part(self, model: Asking, texts: Sequence[str], targets: Sequence[Ids]) -> Tensor:
+        """The loss of some questions, summed. targets: the ids of their answers."""
 
 
 def save_asking(folder: Path, model: Asking, family: str) -> None:

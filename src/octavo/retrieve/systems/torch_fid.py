@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from octavo.errors import UnsupportedError
@@ -23,11 +23,9 @@ from octavo.generate.tasks.completion import Limits
 from octavo.models.transformer import Transformer
 from octavo.nn.attention import Attention
 from octavo.nn.block import Memory
-from octavo.retrieve.systems.passages import QuestionSet
-from octavo.retrieve.systems.torch_asking import Asking
+from octavo.retrieve.systems.torch_asking import Asking, AskingObjective
 from octavo.retrieve.systems.torch_generator import Generator, Ids
-from octavo.retrieve.systems.torch_rag import QUESTIONS_AT_ONCE, Answer
-from octavo.train.objectives.objective import Batch
+from octavo.retrieve.systems.torch_rag import Answer
 
 
 def fused(model: Transformer, sources: Sequence[Sequence[Ids]]) -> list[Memory]:
@@ -99,34 +97,14 @@ def _queries(model: Transformer) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-class FidObjective:
+class FidObjective(AskingObjective):
     """Cross-entropy of a question's first answer; with settings.distil, the retriever's divergence from the reader too.
 
-    An example is a question's number, training ones first. A batch's count is of target tokens; the divergence,
-    KL(softmax of `relevance`, softmax of q(x) d(z)), is summed over its questions.
+    The divergence is KL(softmax of `relevance`, softmax of q(x) d(z)), summed over questions.
     """
 
-    def __init__(self, model: Asking, questions: QuestionSet) -> None:
-        self._questions = (*questions.training, *questions.held_out)
-        self._targets = [model.writer.target(question.answers[0]) for question in self._questions]
-
-    def collate(self, examples: Sequence[int]) -> Batch:
-        """questions: (rows,), their numbers."""
-        count = sum(len(self._targets[number]) for number in examples)
-        return Batch({"questions": torch.tensor(list(examples), dtype=torch.long)}, count)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """model: an `Asking`."""
-        assert isinstance(model, Asking), "the objective is of this system"
-        numbers = batch.tensors["questions"].tolist()
-        total = torch.zeros((), device=model.vectors.device)
-        for start in range(0, len(numbers), QUESTIONS_AT_ONCE):
-            total = total + self._part(model, numbers[start : start + QUESTIONS_AT_ONCE])
-        return total
-
-    def _part(self, model: Asking, numbers: Sequence[int]) -> Tensor:
-        texts = [self._questions[number].text for number in numbers]
-        targets = [self._targets[number] for number in numbers]
+    def part(self, model: Asking, texts: Sequence[str], targets: Sequence[Ids]) -> Tensor:
+        """As `AskingObjective.part`."""
         products, found = model.find(texts)
         memory = fused(model.generator, model.sources(texts, found))
         tokens, own = padded(targets, products.device)

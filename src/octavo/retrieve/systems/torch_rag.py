@@ -13,19 +13,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from octavo.generate.encoder_decoder.torch_beams import beam_search, log_probability, without_end
 from octavo.generate.lm import Beams
 from octavo.generate.tasks.completion import Limits
-from octavo.retrieve.systems.passages import QuestionSet
-from octavo.retrieve.systems.torch_asking import Asking
+from octavo.retrieve.systems.torch_asking import Asking, AskingObjective
 from octavo.retrieve.systems.torch_generator import Generator, Ids
-from octavo.train.objectives.objective import Batch
 
 Marginal = Literal["sequence", "token"]
 Decoding = Literal["thorough", "fast"]
-QUESTIONS_AT_ONCE = 16
 """Of a validation batch, which is as long as a decoder's."""
 
 
@@ -130,35 +127,14 @@ def _without(tokens: tuple[int, ...], end_ids: Sequence[int]) -> tuple[int, ...]
     return tokens[:-1] if tokens and tokens[-1] in end_ids else tokens
 
 
-class RagObjective:
-    """-log p(y|x) of a question's first answer, by an `Asking`; an example is a question's number, training ones first.
+class RagObjective(AskingObjective):
+    """-log p(y|x) of a question's first answer."""
 
-    A batch's count is of target tokens. Passages are found anew with the question encoder as it is.
-    """
-
-    def __init__(self, model: Asking, questions: QuestionSet) -> None:
-        self._questions = (*questions.training, *questions.held_out)
-        self._targets = [model.writer.target(question.answers[0]) for question in self._questions]
-
-    def collate(self, examples: Sequence[int]) -> Batch:
-        """questions: (rows,), their numbers."""
-        count = sum(len(self._targets[number]) for number in examples)
-        return Batch({"questions": torch.tensor(list(examples), dtype=torch.long)}, count)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """model: an `Asking`."""
-        assert isinstance(model, Asking), "the objective is of this system"
-        numbers = batch.tensors["questions"].tolist()
-        total = torch.zeros((), device=model.vectors.device)
-        for start in range(0, len(numbers), QUESTIONS_AT_ONCE):
-            total = total - self._log_probs(model, numbers[start : start + QUESTIONS_AT_ONCE]).sum()
-        return total
-
-    def _log_probs(self, model: Asking, numbers: Sequence[int]) -> Tensor:
-        texts = [self._questions[number].text for number in numbers]
-        targets = [self._targets[number] for number in numbers]
+    def part(self, model: Asking, texts: Sequence[str], targets: Sequence[Ids]) -> Tensor:
+        """As `AskingObjective.part`."""
         products, found = model.find(texts)
-        return answer_log_prob(model.writer, model.sources(texts, found), targets, products, model.settings.marginal)
+        sources = model.sources(texts, found)
+        return -answer_log_prob(model.writer, sources, targets, products, model.settings.marginal).sum()
 
 
 def answer(model: Asking, question: str) -> tuple[Answer, Tensor, list[int]]:

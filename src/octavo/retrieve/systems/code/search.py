@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.errors import MissingDependencyError, OctavoError
-from octavo.retrieve.systems.code_corpus import Function, read_functions, standard_library
+from octavo.retrieve.systems.code.corpus import Function, read_functions, standard_library
 
 if TYPE_CHECKING:
-    from octavo.retrieve.systems.torch_codet5p import CodeT5p
-    from octavo.retrieve.systems.torch_codet5p_training import CodeScores
+    from octavo.retrieve.systems.code.torch_codet5p import CodeT5p
+    from octavo.retrieve.systems.code.torch_training import CodeScores
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Found(Function):
 def load_codet5p(path: Path) -> CodeT5p:
     """A model of either kind. Raises MissingDependencyError without torch, FormatError for another model."""
     try:
-        from octavo.retrieve.systems.torch_codet5p import CodeT5p
+        from octavo.retrieve.systems.code.torch_codet5p import CodeT5p
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "torch":
             raise
@@ -46,7 +46,7 @@ class CodeIndex:
         """Of a model and a folder of source; None: the standard library."""
         model = load_codet5p(path)
         from octavo.progress import track
-        from octavo.retrieve.systems.torch_codet5p import CODE_TOKENS
+        from octavo.retrieve.systems.code.torch_codet5p import CODE_TOKENS
 
         functions = read_functions(folder or standard_library())
         codes = [model.ids(one.code, CODE_TOKENS) for one in functions]
@@ -56,7 +56,7 @@ class CodeIndex:
 
     def search(self, text: str, limit: int, *, judge: bool | None = None) -> list[Found]:
         """The functions that fit a text best. judge None: where the model has a head for it."""
-        from octavo.retrieve.systems.torch_codet5p import search
+        from octavo.retrieve.systems.code.torch_codet5p import search
 
         judge = self.model.matching is not None if judge is None else judge
         hits = search(self.model, text, self.codes, self.vectors, limit, judge=judge)
@@ -66,7 +66,7 @@ class CodeIndex:
 def evaluate_folder(path: Path, folder: Path | None, *, held_out: float, limit: int | None, judge: bool) -> CodeScores:
     """How often the functions that training left out are found by their texts. Raises OctavoError without any."""
     model = load_codet5p(path)
-    from octavo.retrieve.systems.torch_codet5p_training import evaluate, split
+    from octavo.retrieve.systems.code.torch_training import evaluate, split
 
     _, kept = split(read_functions(folder or standard_library()), held_out)
     if not kept:

@@ -29,9 +29,9 @@ from octavo.models.saving import save_checkpoint
 from octavo.models.torch_tensors import from_torch
 from octavo.models.transformer import Transformer
 from octavo.progress import track
-from octavo.retrieve.systems.code_corpus import Function, read_functions
+from octavo.retrieve.systems.code.corpus import Function, read_functions
+from octavo.retrieve.systems.code.torch_codet5p import CODE, CODE_TOKENS, MATCHING, TEXT, TEXT_TOKENS, CodeT5p, search
 from octavo.retrieve.systems.recipes import CodeRecipe
-from octavo.retrieve.systems.torch_codet5p import CODE, CODE_TOKENS, MATCHING, TEXT, TEXT_TOKENS, CodeT5p, search
 from octavo.text.tokenizer import Tokenizer
 from octavo.train.data import Shuffled
 from octavo.train.metrics import Event, Noted

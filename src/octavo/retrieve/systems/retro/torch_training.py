@@ -28,7 +28,7 @@ from octavo.models.torch_tensors import from_torch, to_torch
 from octavo.models.transformer import Transformer
 from octavo.progress import track
 from octavo.retrieve.systems.recipes import RetroRecipe
-from octavo.retrieve.systems.retro_database import (
+from octavo.retrieve.systems.retro.database import (
     CHUNK,
     ChunkEncoder,
     Database,
@@ -38,7 +38,7 @@ from octavo.retrieve.systems.retro_database import (
     make_keys,
     vocabulary_of,
 )
-from octavo.retrieve.systems.torch_retro import (
+from octavo.retrieve.systems.retro.torch_retro import (
     Ids,
     Retrieved,
     Retro,

@@ -22,7 +22,7 @@ from octavo.nn.retrieval.block import add_retrieval
 from octavo.nn.retrieval.chunked_cross_attention import ChunkedAttentionConfig, ChunkedCrossAttention
 from octavo.nn.retrieval.neighbour_encoder import NeighbourEncoder
 from octavo.nn.retrieval.session import RetrievalSession
-from octavo.retrieve.systems.retro_database import CHUNK
+from octavo.retrieve.systems.retro.database import CHUNK
 from octavo.train.objectives.causal_lm import IGNORED
 from octavo.train.objectives.objective import Batch
 

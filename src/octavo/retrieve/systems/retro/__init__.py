@@ -1,0 +1,1 @@
+"""RETRO: a database of chunks, the decoder that reads their neighbours, and its training."""
