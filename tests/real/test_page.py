@@ -326,12 +326,18 @@ def test_an_answer_cut_off_by_the_server_says_so_and_keeps_its_words(serve: Any,
 
 
 def test_the_real_models_golden_answer_grows_on_the_page(
-    serve: Any, visit: Any, smollm2: Path, golden: dict[str, Any]
+    serve: Any, visit: Any, smollm2: Path, golden: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from octavo.generate.local import load
 
+    def pausing(*arguments: Any, **options: Any) -> Any:
+        time.sleep(0.05)  # some frames of the page, which may otherwise show all seven tokens at once
+        return step(*arguments, **options)
+
     expected = golden["greedy"]["chat"]
     with load(str(smollm2)) as model:
+        step = model.engine.runner.step
+        monkeypatch.setattr(model.engine.runner, "step", pausing)
         server = serve(model)
         window = visit()
         page = window.go(server.url)
