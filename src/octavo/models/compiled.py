@@ -25,8 +25,9 @@ from octavo.models.packing.taking import taken, turned
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput, check_path
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
-from octavo.nn.kernels.binding import CACHES, NORMS, VECTORS, choose_level
+from octavo.nn.kernels.binding import choose_level
 from octavo.nn.kernels.handle import KernelModel
+from octavo.nn.kernels.tables.codes import CACHES, NORMS, VECTORS
 from octavo.nn.shapes import block_norms, parameter_shapes, qk_norm_widths
 
 TABLES = {"embed_tokens": "embed", "embed_positions": "positions", "lm_head": "head"}

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from octavo.errors import UnsupportedError
 from octavo.nn.config import AttentionConfig, MoeConfig, RopeConfig, TransformerConfig
 from octavo.nn.frequencies import alibi_slopes, at_length, inverse_frequencies
-from octavo.nn.kernels.binding import MAX_HEAD_DIM, QK_NORMS
 from octavo.nn.kernels.handle import Layer, Rotary
+from octavo.nn.kernels.tables.codes import MAX_HEAD_DIM, QK_NORMS
 from octavo.nn.shapes import LATENT_NORM_EPS, kept_key
 
 ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3, "quick_gelu": 4, "relu_squared": 5}
@@ -61,8 +61,8 @@ SWITCHES: Mapping[str, Mapping[str, Container[object] | None]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What `KernelModel` is made with. shape: fields of `binding.Shape`. moe: those of `binding.MoeShape`, or None;
-    latent: those of `binding.LatentShape`, or None. slopes: of ALiBi, (num_heads,), or None.
+    """What `KernelModel` is made with. shape: fields of `interface.Shape`. moe: those of `MoeShape`, or None;
+    latent: those of `LatentShape`, or None. slopes: of ALiBi, (num_heads,), or None.
     """
 
     shape: Mapping[str, float]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from octavo.nn.kernels import binding
+from octavo.nn.kernels.tables import codes
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64-static"
 SOURCES = Path(binding.__file__).parent
@@ -34,15 +35,15 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("level", ["neon", "c"])
-@pytest.mark.parametrize("encoding", binding.ENCODINGS)
+@pytest.mark.parametrize("encoding", codes.ENCODINGS)
 def test_a_product_on_arm_equals_the_reference(encoding: str, level: str, program: Path) -> None:
     products = runpy.run_path(str(HERE / "test_products.py"))
     generator = np.random.default_rng(0)
     for rows, columns, tokens, exponent in ((37, 512, 13, -4), (16, 256, 1, 5), (5, 768, 4, -10)):
         data = products["matrix"](encoding, rows, columns, 1, exponent)
         x = generator.standard_normal((tokens, columns)).astype(np.float32)
-        codes = (binding.LEVELS[level], binding.ENCODINGS[encoding], rows, columns, data.nbytes, tokens)
-        given = np.array(codes, np.int32).tobytes() + np.ascontiguousarray(data).tobytes() + x.tobytes()
+        numbers = (codes.LEVELS[level], codes.ENCODINGS[encoding], rows, columns, data.nbytes, tokens)
+        given = np.array(numbers, np.int32).tobytes() + np.ascontiguousarray(data).tobytes() + x.tobytes()
         done = subprocess.run([EMULATOR, "-cpu", "max", str(program)], input=given, capture_output=True, timeout=120)
         assert done.returncode == 0, done.stderr.decode()
         got = np.frombuffer(done.stdout, np.float32).reshape(tokens, rows)

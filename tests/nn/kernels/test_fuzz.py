@@ -25,6 +25,7 @@ from octavo.nn.encodings import BLOCK_FORMATS
 from octavo.nn.kernels import binding
 from octavo.nn.kernels.encoder_handle import KernelEncoder
 from octavo.nn.kernels.handle import KernelModel, Layer, Rotary, checksum, product, quantize
+from octavo.nn.kernels.tables import codes
 
 try:
     LEVELS = binding.machine_levels()
@@ -128,7 +129,7 @@ def any_weights(config: TransformerConfig, encoding: str, seed: int) -> Any:
 
 
 @every_level
-@pytest.mark.parametrize("encoding", [name for name in binding.ENCODINGS if name not in ("f32", "bf16", "int8")])
+@pytest.mark.parametrize("encoding", [name for name in codes.ENCODINGS if name not in ("f32", "bf16", "int8")])
 def test_any_model_of_any_blocks_is_near_torch_on_their_values(encoding: str, level: str) -> None:
     """Activations and perhaps the cache are 8 bits wide there, so the bound is that of `test_compiled.py`."""
     unit = BLOCK_FORMATS[encoding].weights  # type: ignore[index]
@@ -175,7 +176,7 @@ def at_odd_address(array: NDArray[Any]) -> Any:
 
 
 @every_level
-@pytest.mark.parametrize("encoding", binding.ENCODINGS)
+@pytest.mark.parametrize("encoding", codes.ENCODINGS)
 def test_products_read_matrices_and_rows_at_odd_addresses(encoding: str, level: str) -> None:
     data = PRODUCTS["matrix"](encoding, 37, 256, 5)
     x = np.random.default_rng(6).standard_normal((9, 256)).astype(np.float32)

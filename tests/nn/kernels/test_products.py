@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from octavo.errors import MissingDependencyError
 from octavo.nn.kernels import binding
 from octavo.nn.kernels.handle import product
+from octavo.nn.kernels.tables import codes
 
 try:
     LEVELS = binding.machine_levels()
@@ -119,7 +120,7 @@ def check(encoding: str, level: str, rows: int, data: Bytes, x: Floats) -> None:
 
 
 every_level = pytest.mark.parametrize("level", LEVELS)
-every_encoding = pytest.mark.parametrize("encoding", binding.ENCODINGS)
+every_encoding = pytest.mark.parametrize("encoding", codes.ENCODINGS)
 
 
 @every_level

@@ -21,8 +21,9 @@ from octavo.models.formats.joining.int8 import quantized
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import EncoderConfig, TransformerConfig
 from octavo.nn.encodings import Encoding
-from octavo.nn.kernels.binding import MAX_HEAD_DIM, choose_level
+from octavo.nn.kernels.binding import choose_level
 from octavo.nn.kernels.encoder_handle import KernelEncoder
+from octavo.nn.kernels.tables.codes import MAX_HEAD_DIM
 
 ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
 MATRICES = {

@@ -45,7 +45,7 @@ ABANDONED_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class PackedMatrix:
-    """encoding: a key of `binding.ENCODINGS`. data: the packed bytes."""
+    """encoding: a key of `codes.ENCODINGS`. data: the packed bytes."""
 
     encoding: str
     rows: int

@@ -23,7 +23,7 @@ DENSE = ("f32", "f16", "bf16")
 
 @dataclass(frozen=True)
 class Quantization:
-    """blocks, tables: the encodings, of `binding.ENCODINGS`, of matrices in blocks and of tables."""
+    """blocks, tables: the encodings, of `codes.ENCODINGS`, of matrices in blocks and of tables."""
 
     blocks: str
     tables: str
@@ -47,7 +47,7 @@ class Quantization:
         )
 
     def apply(self, slot: str, tensor: StoredTensor) -> tuple[str, NDArray[np.uint8]]:
-        """A matrix's encoding and bytes, row after row; quantised ones stay. slot: a key of `binding.MATRICES`."""
+        """A matrix's encoding and bytes, row after row; quantised ones stay. slot: a key of `codes.MATRICES`."""
         if tensor.encoding not in ("f32", "bf16"):
             return tensor.encoding, tensor.data
         rows, columns = tensor.shape

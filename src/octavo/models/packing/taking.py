@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from octavo.models.tensors import DENSE_DTYPES, StoredTensor
 from octavo.nn.encodings import E2M1
-from octavo.nn.kernels.binding import ENCODINGS
+from octavo.nn.kernels.tables.codes import ENCODINGS
 
 STEPS = (2 * E2M1 + 16).astype(np.uint8)
 """Of each number of MXFP4: twice its value in Q5_0, which subtracts 16."""

@@ -14,17 +14,17 @@ from typing import Any
 
 from octavo.errors import FormatError, UnknownNameError, nearest
 from octavo.models.checkpoint import Checkpoint, GenerationDefaults, checkpoint_of, files_of
+from octavo.models.families.vision.blip2 import BLIP2
+from octavo.models.families.vision.idefics3 import IDEFICS3, SMOLVLM
+from octavo.models.families.vision.llava import LLAVA
+from octavo.models.families.vision.minigpt_v2 import MINIGPT_V2
 from octavo.models.formats.folder import read_folder, read_json
 from octavo.models.formats.mapped import TensorEntry
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import HARMLESS_KEYS, NEUTRAL_VALUES
 from octavo.models.mapping.keys import to_canonical
+from octavo.models.mapping.vision_row import VisionParts, VisionRow
 from octavo.models.tensors import StoredTensor
-from octavo.models.vision.blip2 import BLIP2
-from octavo.models.vision.idefics3 import IDEFICS3, SMOLVLM
-from octavo.models.vision.llava import LLAVA
-from octavo.models.vision.minigpt_v2 import MINIGPT_V2
-from octavo.models.vision.row import VisionParts, VisionRow
 from octavo.nn.vision.config import ProjectorConfig
 
 ROWS = {row.name: row for row in (BLIP2, LLAVA, MINIGPT_V2, IDEFICS3, SMOLVLM)}

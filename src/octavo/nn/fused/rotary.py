@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from octavo.nn.kernels.training import Rotation, training_kernels
+from octavo.nn.kernels.tables.interface import Rotation
+from octavo.nn.kernels.training import training_kernels
 
 TYPES = (torch.float32, torch.bfloat16)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.nn.kernels.binding import MAX_TREE
+from octavo.nn.kernels.tables.codes import MAX_TREE
 
 Int32s = NDArray[np.int32]
 

@@ -11,16 +11,9 @@ from numpy.typing import NDArray
 
 from octavo.errors import OctavoError
 from octavo.nn.encodings import Encoding, row_bytes
-from octavo.nn.kernels.binding import (
-    ENCODER_MATRICES,
-    ENCODER_NORMS,
-    ENCODER_TABLES,
-    ENCODINGS,
-    LEVELS,
-    EncoderShape,
-    Texts,
-    library,
-)
+from octavo.nn.kernels.binding import library
+from octavo.nn.kernels.tables.codes import ENCODER_MATRICES, ENCODER_NORMS, ENCODER_TABLES, ENCODINGS, LEVELS
+from octavo.nn.kernels.tables.interface import EncoderShape, Texts
 
 Floats = NDArray[np.float32]
 Int32s = NDArray[np.int32]
@@ -31,7 +24,7 @@ CHUNK = 256
 class KernelEncoder:
     """Packed weights, working memory, threads. Not thread-safe; `close()` frees it all.
 
-    shape: the fields of `binding.EncoderShape` but level and chunk. level: a key of LEVELS that this machine has.
+    shape: the fields of `interface.EncoderShape` but level and chunk. level: a key of LEVELS that this machine has.
     Raises OctavoError when memory or threads are refused.
     """
 

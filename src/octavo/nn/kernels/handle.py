@@ -14,25 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import OctavoError
-from octavo.nn.kernels.binding import (
-    ADAPTED,
-    ENCODINGS,
-    EXPERTS,
-    HEADS,
-    LEVELS,
-    MATRICES,
-    NORMS,
-    VECTORS,
-    LatentShape,
-    LayerShape,
-    MoeShape,
-    RotaryShape,
-    Shape,
-    Step,
-    library,
-)
+from octavo.nn.kernels.binding import library
 from octavo.nn.kernels.checks import check_indices, check_range, tree_slots
 from octavo.nn.kernels.matrices import matrix_shape, norm_width
+from octavo.nn.kernels.tables.codes import ADAPTED, ENCODINGS, EXPERTS, HEADS, LEVELS, MATRICES, NORMS, VECTORS
+from octavo.nn.kernels.tables.interface import LatentShape, LayerShape, MoeShape, RotaryShape, Shape, Step
 
 SOURCE_BYTES = {
     "f32": (1, 4), "bf16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22),
@@ -67,9 +53,9 @@ class Layer:
 class KernelModel:
     """Weights packed for one instruction set, KV memory, threads. Not thread-safe; `close()` frees it all.
 
-    shape: every field of `binding.Shape` but level and those that follow from the other arguments. level: a key of
-    LEVELS that this machine has. slopes: of ALiBi, (num_heads,), or None. moe: every field of `binding.MoeShape`, where
-    layers have experts; latent: of `binding.LatentShape`, where attention is latent. Raises OctavoError when memory or
+    shape: every field of `interface.Shape` but level and those that follow from the other arguments. level: a key of
+    LEVELS that this machine has. slopes: of ALiBi, (num_heads,), or None. moe: every field of `MoeShape`, where
+    layers have experts; latent: of `LatentShape`, where attention is latent. Raises OctavoError when memory or
     threads are refused.
     """
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from octavo.nn.kernels.binding import QK_NORMS
+from octavo.nn.kernels.tables.codes import QK_NORMS
 
 LATENT = ("q", "q_a", "k", "v", "o", "key", "value")
 """Matrices that latent attention has otherwise, or alone. Of its heads: `heads.N.key` and `heads.N.value`."""
 
 
 def matrix_shape(shape: Any, slot: str) -> tuple[int, int]:
-    """Rows and columns of a matrix of a `binding.Shape`.
+    """Rows and columns of a matrix of a `interface.Shape`.
 
     slot: a key of MATRICES; `experts.N.` or `shared.` and gate, up or down; `heads.N.` and key or value.
     """

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import OctavoError
-from octavo.nn.kernels.binding import LEVELS, Scan, library
+from octavo.nn.kernels.binding import library
+from octavo.nn.kernels.tables.codes import LEVELS
+from octavo.nn.kernels.tables.interface import Scan
 
 Floats = NDArray[np.float32]
 Int64s = NDArray[np.int64]

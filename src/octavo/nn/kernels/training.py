@@ -11,30 +11,9 @@ from dataclasses import dataclass
 
 from octavo import settings
 from octavo.errors import MissingDependencyError, OctavoError
-from octavo.nn.kernels.binding import FLOAT, INT32, LEVELS, POINTER, choose_level, library
-
-INT64 = ctypes.c_int64
-SIGNATURES = {
-    "octavo_pool_create": (POINTER, INT32),
-    "octavo_cross_entropy": (INT32, POINTER, INT32, POINTER, INT32, INT64, INT32, POINTER, POINTER),
-    "octavo_rms_forward": (INT32, POINTER, INT32, POINTER, POINTER, INT64, INT32, FLOAT, POINTER, INT32, POINTER),
-    "octavo_rms_backward": (
-        INT32, POINTER, INT32, POINTER, POINTER, POINTER, POINTER, INT32, INT64, INT32, POINTER, POINTER,
-    ),
-    "octavo_rotate": (INT32, POINTER, INT32, POINTER),
-}  # fmt: skip
-"""Result and arguments of each function."""
-
-
-class Rotation(ctypes.Structure):
-    """rotation in training.c. Strides in numbers: of the batch, the heads and the tokens."""
-
-    _fields_ = (
-        *((name, POINTER) for name in ("x", "out", "cos", "sin")),
-        *((name, INT64 * 3) for name in ("x_stride", "out_stride")),
-        ("turns_stride", INT64),
-        *((name, INT32) for name in ("bf16", "batch", "heads", "tokens", "dim", "rotary_dim", "back", "threads")),
-    )
+from octavo.nn.kernels.binding import choose_level, library
+from octavo.nn.kernels.tables.codes import LEVELS
+from octavo.nn.kernels.tables.interface import Rotation
 
 
 @dataclass(frozen=True)
@@ -83,8 +62,5 @@ def _made(threads: int, forced: str | None) -> TrainingKernels | None:
         found = library()
     except MissingDependencyError:
         return None
-    for name, (result, *arguments) in SIGNATURES.items():
-        function = getattr(found, name)
-        function.restype, function.argtypes = result, arguments
     pool = found.octavo_pool_create(threads)
     return None if pool is None else TrainingKernels(found, pool, threads, LEVELS[choose_level(forced)])

@@ -13,7 +13,7 @@ from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import ACTIVATIONS
 from octavo.models.mapping.image import HARMLESS_KEYS, common_rules, read_image_encoder
 from octavo.models.mapping.keys import KeyRule, linear_rules
-from octavo.models.vision.row import VisionParts, VisionRow
+from octavo.models.mapping.vision_row import VisionParts, VisionRow
 from octavo.nn.config import AttentionConfig, EncoderConfig, MlpConfig, NormConfig, TransformerConfig
 from octavo.nn.vision.config import ProjectorConfig
 

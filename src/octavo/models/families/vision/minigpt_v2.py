@@ -7,10 +7,10 @@ layer as they do. Source: Chen et al. 2023 (arXiv 2310.09478).
 from __future__ import annotations
 
 from octavo.errors import FormatError
+from octavo.models.families.vision.blip2 import read_tower, tower_rules
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.keys import KeyRule
-from octavo.models.vision.blip2 import read_tower, tower_rules
-from octavo.models.vision.row import VisionParts, VisionRow
+from octavo.models.mapping.vision_row import VisionParts, VisionRow
 from octavo.nn.config import TransformerConfig
 from octavo.nn.vision.config import ProjectorConfig
 

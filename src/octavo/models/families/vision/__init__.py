@@ -1,0 +1,1 @@
+"""The rows of vision-language folders: what an image's encoder is, and what leads from it into a language model."""

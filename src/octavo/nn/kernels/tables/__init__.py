@@ -1,0 +1,1 @@
+"""The C library as data: its numbers of things, its structures, its functions."""
