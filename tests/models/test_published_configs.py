@@ -9,7 +9,7 @@ import pytest
 from octavo.errors import OctavoError
 from octavo.models.families import FAMILIES
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.family import HARMLESS_KEYS, NEUTRAL_VALUES
+from octavo.models.mapping.tables.config_keys import HARMLESS, NEUTRAL
 from octavo.nn.config import RopeConfig, TransformerConfig
 
 LLAMA_LIKE: dict[str, Any] = {
@@ -31,9 +31,9 @@ def without(config: dict[str, Any], *keys: str) -> dict[str, Any]:
 def read(family: str, raw: dict[str, Any]) -> TransformerConfig:
     row = FAMILIES[family]
     reader = ConfigReader(raw, "config.json")
-    reader.neutral({**NEUTRAL_VALUES, **row.neutral_values})
+    reader.neutral({**NEUTRAL, **row.neutral_values})
     config = row.read_config(reader)
-    reader.finish({**HARMLESS_KEYS, **row.harmless_keys})
+    reader.finish({**HARMLESS, **row.harmless_keys})
     return config
 
 

@@ -24,10 +24,12 @@ from octavo.models.formats.mapped import MappedFile, TensorEntry
 from octavo.models.formats.raw import PARAMS_NAME, is_raw, read_raw
 from octavo.models.mapping import raw
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.family import HARMLESS_KEYS, NEUTRAL_VALUES, Family
+from octavo.models.mapping.family import Family
 from octavo.models.mapping.generation import GenerationDefaults, gguf_generation, read_generation
 from octavo.models.mapping.gguf import hub_config
 from octavo.models.mapping.keys import KeyRule, expand, to_canonical
+from octavo.models.mapping.tables import author_names
+from octavo.models.mapping.tables.config_keys import HARMLESS, NEUTRAL
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
 
@@ -136,7 +138,9 @@ def _open_raw(folder: Path, ignore: Collection[str]) -> Checkpoint:
     hub = raw.hub_config(params, entries, str(source), ignore)
     family = find_family(hub["model_type"], str(source))
     config = read_config(family, hub, str(source), ignore)
-    tensors = to_canonical(entries, raw.RULES, config, harmless=raw.HARMLESS_TENSORS, source=str(folder))
+    tensors = to_canonical(
+        entries, author_names.RULES, config, harmless=author_names.HARMLESS_TENSORS, source=str(folder)
+    )
     generation = read_generation(None, hub, str(source), ignore=ignore)
     name = folder.resolve().name
     return Checkpoint(folder, name, family.name, config, hub, tensors, generation, None, files_of(entries))
@@ -163,9 +167,9 @@ def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
 def read_config(family: Family, raw: Mapping[str, Any], source: str, ignore: Collection[str] = ()) -> TransformerConfig:
     """A config in the family's hub spelling to switches; every key is read, known to be harmless, or refused."""
     reader = ConfigReader(without_unpacked(raw), source, ignore=ignore)
-    reader.neutral({**NEUTRAL_VALUES, **family.neutral_values})
+    reader.neutral({**NEUTRAL, **family.neutral_values})
     config = family.read_config(reader)
-    reader.finish({**HARMLESS_KEYS, **family.harmless_keys})
+    reader.finish({**HARMLESS, **family.harmless_keys})
     return config
 
 

@@ -9,18 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.encoder import (
-    HARMLESS_KEYS,
-    NEUTRAL_VALUES,
-    output_rules,
-    read_encoder,
-    when,
-    with_head,
-    write_encoder,
-    write_head,
-)
+from octavo.models.mapping.encoder import output_rules, read_encoder, when, with_head, write_encoder, write_head
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.tables.config_keys import ENCODER_HARMLESS, ENCODER_NEUTRAL
 from octavo.nn.config import TransformerConfig
 
 
@@ -71,9 +63,9 @@ ALBERT = Family(
         *when(linear_rules("qa_outputs", "head.output"), "span"),
     ),
     prefix="albert.",
-    harmless_keys={**HARMLESS_KEYS, "down_scale_factor": "peers do not read it", "net_structure_type": "as before"},
+    harmless_keys={**ENCODER_HARMLESS, "down_scale_factor": "peers do not read it", "net_structure_type": "as before"},
     neutral_values={
-        **NEUTRAL_VALUES, "num_hidden_groups": (1,), "inner_group_num": (1,), "gap_size": (0,),
+        **ENCODER_NEUTRAL, "num_hidden_groups": (1,), "inner_group_num": (1,), "gap_size": (0,),
         "num_memory_blocks": (0,),
     },
     harmless_tensors=(

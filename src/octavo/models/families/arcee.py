@@ -13,7 +13,8 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_biases
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import LLAMA_RULES
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES
 from octavo.nn.config import TransformerConfig
 
 
@@ -35,5 +36,5 @@ ARCEE = Family(
     read_config=read_config,
     write_config=llama.write_config,
     rules=LLAMA_RULES,
-    gguf=GgufLayout("arcee", gguf_hub_config, gguf_decoder.PAIR_RULES),
+    gguf=GgufLayout("arcee", gguf_hub_config, gguf_names.PAIR_RULES),
 )

@@ -9,8 +9,6 @@ from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.encoder import (
-    HARMLESS_KEYS,
-    NEUTRAL_VALUES,
     bert_rules,
     output_rules,
     read_encoder,
@@ -21,6 +19,7 @@ from octavo.models.mapping.encoder import (
 )
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import linear_rules
+from octavo.models.mapping.tables.config_keys import ENCODER_HARMLESS, ENCODER_NEUTRAL
 from octavo.nn.config import TransformerConfig
 
 
@@ -51,8 +50,8 @@ BERT = Family(
         *when(linear_rules("qa_outputs", "head.output"), "span"),
     ),
     prefix="bert.",
-    harmless_keys=HARMLESS_KEYS,
-    neutral_values=NEUTRAL_VALUES,
+    harmless_keys=ENCODER_HARMLESS,
+    neutral_values=ENCODER_NEUTRAL,
     harmless_tensors=(
         r"bert\.embeddings\.position_ids", r"bert\.pooler\.dense\.(weight|bias)", r"cls\.seq_relationship\..*",
         r"cls\.predictions\.(decoder\.)?bias",

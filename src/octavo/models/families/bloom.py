@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import with_attention, with_biases
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.gguf import rounded
-from octavo.models.mapping.gguf_decoder import QKV
 from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.gguf_names import QKV
 from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, TransformerConfig
 
 
@@ -79,7 +79,7 @@ RULES = (
     *linear_rules("transformer.ln_f", "norm"),
     KeyRule("lm_head.weight", ("lm_head.weight",)),
 )
-GGUF_RULES = (*gguf_decoder.FUSED_RULES, *linear_rules("token_embd_norm", "embed_norm"))
+GGUF_RULES = (*gguf_names.FUSED_RULES, *linear_rules("token_embd_norm", "embed_norm"))
 
 BLOOM = Family(
     name="bloom",

@@ -15,9 +15,10 @@ from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, with_attention, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.gguf import rounded
-from octavo.models.mapping.hub_rules import BODY, LAYER, MLP, attention_rules, norm_rules
 from octavo.models.mapping.keys import KeyRule
 from octavo.models.mapping.rope import RopeSpelling
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import ATTENTION_NORM, BODY, LAYER, MLP, PAIR_PROJECTIONS
 from octavo.nn.config import NormConfig, TransformerConfig
 
 
@@ -60,12 +61,12 @@ def _head_norms(stored: str) -> tuple[KeyRule, ...]:
 
 
 RULES = (
-    *BODY, *attention_rules("pairs", norms=()), *_head_norms(LAYER + "self_attn."), *MLP,
-    *norm_rules({"input_layernorm": "attention_norm"}),
+    *BODY, *PAIR_PROJECTIONS, *_head_norms(LAYER + "self_attn."), *MLP,
+    *ATTENTION_NORM,
 )  # fmt: skip
-GGUF_ATTENTION = tuple(rule for rule in gguf_decoder.attention_rules("pairs") if "_norm" not in rule.stored)
 GGUF_RULES = (
-    *gguf_decoder.BODY, *GGUF_ATTENTION, *_head_norms("blk.{i}.attn_"), *gguf_decoder.MLP, *gguf_decoder.PRE_NORMS,
+    *gguf_names.BODY, *gguf_names.PAIR_PROJECTIONS, *_head_norms("blk.{i}.attn_"), *gguf_names.MLP,
+    *gguf_names.PRE_NORMS,
 )  # fmt: skip
 
 COHERE = Family(

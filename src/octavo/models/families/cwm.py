@@ -9,8 +9,8 @@ from octavo.models.families import ministral
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, read_layer_types, rms, with_windows
 from octavo.models.mapping.family import Family
-from octavo.models.mapping.hub_rules import LLAMA_RULES
 from octavo.models.mapping.rope import RopeSpelling
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES
 from octavo.nn.config import TransformerConfig
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from octavo.models.families import deepseek_v3
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import OLD_BUFFERS
+from octavo.models.mapping.tables.hub_names import OLD_BUFFERS
 from octavo.nn.config import TransformerConfig
 
 

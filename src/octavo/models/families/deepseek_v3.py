@@ -14,9 +14,12 @@ from typing import Any
 
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import TRAINING_OF_EXPERTS, read_decoder, rms, with_attention, write_decoder
+from octavo.models.mapping.decoder import read_decoder, rms, with_attention, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import (
+from octavo.models.mapping.keys import linear_rules
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.config_keys import TRAINING_OF_EXPERTS
+from octavo.models.mapping.tables.hub_names import (
     BODY,
     CORRECTION,
     EXPERTS,
@@ -26,7 +29,6 @@ from octavo.models.mapping.hub_rules import (
     PRE_NORMS,
     SHARED_EXPERTS,
 )
-from octavo.models.mapping.keys import linear_rules
 from octavo.nn.config import LatentConfig, MoeConfig, Scores, TransformerConfig
 from octavo.nn.frequencies import yarn_scale
 
@@ -203,16 +205,16 @@ GGUF_NAMES = {
     "o_proj": "attn_output",
 }  # fmt: skip
 GGUF_RULES = (
-    *gguf_decoder.BODY,
+    *gguf_names.BODY,
     *(
-        gguf_decoder.renamed(rule, f"{STORED}{hub}.", f"blk.{{i}}.{name}.")
+        replace(rule, stored=rule.stored.replace(f"{STORED}{hub}.", f"blk.{{i}}.{name}."))
         for rule in LATENT
         for hub, name in GGUF_NAMES.items()
         if rule.stored.startswith(f"{STORED}{hub}.")
     ),
-    *gguf_decoder.MLP,
-    *gguf_decoder.EXPERTS,
-    *gguf_decoder.PRE_NORMS,
+    *gguf_names.MLP,
+    *gguf_names.EXPERTS,
+    *gguf_names.PRE_NORMS,
 )
 DEEPSEEK_V3 = Family(
     name="deepseek_v3",

@@ -23,7 +23,8 @@ from octavo.models.mapping.decoder import (
     write_decoder,
 )
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import CORRECTION, EXPERTS, LLAMA_RULES, SHARED_EXPERTS
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import CORRECTION, EXPERTS, LLAMA_RULES, SHARED_EXPERTS
 from octavo.nn.config import TransformerConfig
 
 
@@ -65,7 +66,7 @@ DOTS1 = Family(
     write_config=write_config,
     rules=(*LLAMA_RULES, *EXPERTS, *SHARED_EXPERTS, *CORRECTION),
     gguf=GgufLayout(
-        "dots1", gguf_hub_config, (*gguf_decoder.RULES, *gguf_decoder.EXPERTS), metadata=gguf_decoder.grouped_metadata
+        "dots1", gguf_hub_config, (*gguf_names.RULES, *gguf_names.EXPERTS), metadata=gguf_decoder.grouped_metadata
     ),
     harmless_keys=HARMLESS,
     neutral_values={"scoring_func": ("noaux_tc", "sigmoid"), "moe_layer_freq": (1,)},

@@ -12,8 +12,9 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_biases, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import BODY, MLP, PRE_NORMS, attention_rules
 from octavo.models.mapping.rope import RopeSpelling
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import BODY, MLP, PAIR_ATTENTION, PRE_NORMS
 from octavo.nn.config import TransformerConfig
 
 
@@ -39,6 +40,6 @@ ERNIE4_5 = Family(
     architecture="Ernie4_5ForCausalLM",
     read_config=read_config,
     write_config=write_config,
-    rules=(*BODY, *attention_rules("pairs"), *MLP, *PRE_NORMS),
-    gguf=GgufLayout("ernie4_5", gguf_hub_config, gguf_decoder.PAIR_RULES),
+    rules=(*BODY, *PAIR_ATTENTION, *MLP, *PRE_NORMS),
+    gguf=GgufLayout("ernie4_5", gguf_hub_config, gguf_names.PAIR_RULES),
 )

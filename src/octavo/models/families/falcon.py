@@ -12,11 +12,12 @@ from typing import Any
 from octavo.errors import FormatError
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import ACTIVATIONS, HUB_ACTIVATIONS
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.gguf_decoder import QKV
 from octavo.models.mapping.keys import KeyRule, linear_rules
 from octavo.models.mapping.rope import read_rope, write_rope
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.gguf_names import QKV
+from octavo.models.mapping.tables.spellings import ACTIVATIONS, HUB_ACTIVATIONS
 from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, Placement, TransformerConfig
 
 
@@ -149,7 +150,7 @@ def _gguf_norms() -> tuple[KeyRule, ...]:
     )
 
 
-GGUF_RULES = (*gguf_decoder.BODY, *gguf_decoder.FUSED_ATTENTION, *gguf_decoder.MLP, *_gguf_norms())
+GGUF_RULES = (*gguf_names.BODY, *gguf_names.FUSED_ATTENTION, *gguf_names.MLP, *_gguf_norms())
 FALCON = Family(
     name="falcon",
     architecture="FalconForCausalLM",

@@ -13,7 +13,7 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_biases, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import LLAMA_RULES
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES
 from octavo.nn.config import TransformerConfig
 
 

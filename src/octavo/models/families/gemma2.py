@@ -20,12 +20,13 @@ from octavo.models.mapping.decoder import (
     window_size,
     with_attention,
     write_decoder,
-)  # fmt: skip
+)
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.gguf import rounded
-from octavo.models.mapping.hub_rules import BODY, MLP, SANDWICH_NORMS, attention_rules, norm_rules
 from octavo.models.mapping.keys import KeyRule
 from octavo.models.mapping.rope import PLAIN_ROPE, RopeSpelling
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import ATTENTION, BODY, MLP, SANDWICH_NORMS
 from octavo.nn.config import TransformerConfig
 
 WIDEST_BLOCKS = (46, 62)
@@ -103,11 +104,11 @@ def one_more(rules: tuple[KeyRule, ...]) -> tuple[KeyRule, ...]:
     return tuple(replace(rule, layout="one_more") if "norm.weight" in rule.canonical[0] else rule for rule in rules)
 
 
-RULES = (*BODY, *attention_rules(), *MLP, *norm_rules(SANDWICH_NORMS))
+RULES = (*BODY, *ATTENTION, *MLP, *SANDWICH_NORMS)
 GGUF_RULES = one_more(
     (
-        *gguf_decoder.BODY, *gguf_decoder.attention_rules(), *gguf_decoder.MLP, *gguf_decoder.PRE_NORMS,
-        *gguf_decoder.OUTPUT_NORMS,
+        *gguf_names.BODY, *gguf_names.ATTENTION, *gguf_names.MLP, *gguf_names.PRE_NORMS,
+        *gguf_names.OUTPUT_NORMS,
     )
 )  # fmt: skip
 HARMLESS = {

@@ -14,7 +14,8 @@ from octavo.models.families import gemma2
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_layer_types, with_attention
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.rope import FULL, SLIDING, RopeSpelling, read_rope
+from octavo.models.mapping.rope import RopeSpelling, read_rope
+from octavo.models.mapping.tables.spellings import FULL, SLIDING
 from octavo.nn.config import TransformerConfig
 
 GLOBAL = RopeSpelling(theta=1e6, blocks=FULL)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from octavo.models.families import glm4
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
-from octavo.models.mapping.hub_rules import BODY, FUSED_MLP, PRE_NORMS, attention_rules
+from octavo.models.mapping.tables.hub_names import BODY, FUSED_MLP, PAIR_ATTENTION, PRE_NORMS
 from octavo.nn.config import TransformerConfig
 
 
@@ -24,5 +24,5 @@ GLM = Family(
     architecture="GlmForCausalLM",
     read_config=read_config,
     write_config=glm4.write_config,
-    rules=(*BODY, *attention_rules("pairs"), *FUSED_MLP, *PRE_NORMS),
+    rules=(*BODY, *PAIR_ATTENTION, *FUSED_MLP, *PRE_NORMS),
 )

@@ -14,8 +14,10 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_attention, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import BODY, FUSED_MLP, attention_rules, norm_rules
+from octavo.models.mapping.keys import layer_rules
 from octavo.models.mapping.rope import RopeSpelling
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import BLOCK, BODY, FUSED_MLP, LAYER, PAIR_ATTENTION
 from octavo.nn.config import TransformerConfig
 
 
@@ -43,8 +45,8 @@ NORMS = {
     "post_mlp_layernorm": "mlp_output_norm",
 }
 GGUF_RULES = (
-    *gguf_decoder.BODY, *gguf_decoder.attention_rules("pairs"), *gguf_decoder.FUSED_MLP, *gguf_decoder.PRE_NORMS,
-    *gguf_decoder.OUTPUT_NORMS,
+    *gguf_names.BODY, *gguf_names.PAIR_ATTENTION, *gguf_names.FUSED_MLP, *gguf_names.PRE_NORMS,
+    *gguf_names.OUTPUT_NORMS,
 )  # fmt: skip
 
 GLM4 = Family(
@@ -52,6 +54,6 @@ GLM4 = Family(
     architecture="Glm4ForCausalLM",
     read_config=read_config,
     write_config=write_config,
-    rules=(*BODY, *attention_rules("pairs"), *FUSED_MLP, *norm_rules(NORMS)),
+    rules=(*BODY, *PAIR_ATTENTION, *FUSED_MLP, *layer_rules(LAYER, BLOCK, NORMS)),
     gguf=GgufLayout("glm4", gguf_hub_config, GGUF_RULES),
 )

@@ -14,8 +14,9 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_attention, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import CORRECTION, EXPERTS, LLAMA_RULES, SHARED_EXPERTS
 from octavo.models.mapping.rope import RopeSpelling
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import CORRECTION, EXPERTS, LLAMA_RULES, SHARED_EXPERTS
 from octavo.nn.config import TransformerConfig
 
 
@@ -49,8 +50,8 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
 
 
 GGUF_RULES = (
-    *(gguf_decoder.renamed(rule, "ffn_norm", "post_attention_norm") for rule in gguf_decoder.RULES),
-    *gguf_decoder.EXPERTS,
+    *gguf_names.LATE_RULES,
+    *gguf_names.EXPERTS,
 )
 GLM4_MOE = Family(
     name="glm4_moe",

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import ACTIVATIONS, HUB_ACTIVATIONS
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.gguf import rounded
 from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.tables.spellings import ACTIVATIONS, HUB_ACTIVATIONS
 from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, TransformerConfig
 
 

@@ -13,8 +13,8 @@ from octavo.models.families import gpt2
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import with_attention
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.gguf_decoder import QKV
 from octavo.models.mapping.keys import linear_rules
+from octavo.models.mapping.tables.gguf_names import QKV
 from octavo.nn.config import TransformerConfig
 
 

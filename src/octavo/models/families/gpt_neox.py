@@ -16,6 +16,7 @@ from octavo.models.mapping.decoder import read_decoder, with_biases, write_decod
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.keys import KeyRule, linear_rules
 from octavo.models.mapping.rope import RopeSpelling
+from octavo.models.mapping.tables import gguf_names
 from octavo.nn.config import NormConfig, TransformerConfig
 
 SPELLING = RopeSpelling(partial=0.25, theta_key="rotary_emb_base", partial_key="rotary_pct")
@@ -57,7 +58,7 @@ LAYER = "gpt_neox.layers.{i}."
 RULES = (
     KeyRule("gpt_neox.embed_in.weight", ("embed_tokens.weight",)),
     *linear_rules(LAYER + "input_layernorm", "blocks.{i}.attention_norm"),
-    *linear_rules(LAYER + "attention.query_key_value", *gguf_decoder.QKV, layout="groups"),
+    *linear_rules(LAYER + "attention.query_key_value", *gguf_names.QKV, layout="groups"),
     *linear_rules(LAYER + "attention.dense", "blocks.{i}.attention.o"),
     *linear_rules(LAYER + "post_attention_layernorm", "blocks.{i}.mlp_norm"),
     *linear_rules(LAYER + "mlp.dense_h_to_4h", "blocks.{i}.mlp.up"),
@@ -72,7 +73,7 @@ GPT_NEOX = Family(
     write_config=write_config,
     rules=RULES,
     prefix="gpt_neox.",
-    gguf=GgufLayout("gptneox", gguf_hub_config, gguf_decoder.FUSED_RULES),
+    gguf=GgufLayout("gptneox", gguf_hub_config, gguf_names.FUSED_RULES),
     harmless_keys={
         **dict.fromkeys(DROPOUTS, "dropout acts in training only"),
         "is_decoder": "it always is one",

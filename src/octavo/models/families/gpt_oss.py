@@ -13,7 +13,6 @@ from typing import Any
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import (
-    TRAINING_OF_EXPERTS,
     layer_types,
     read_decoder,
     read_experts,
@@ -25,9 +24,11 @@ from octavo.models.mapping.decoder import (
     write_decoder,
 )
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import BODY, LAYER, PRE_NORMS, attention_rules
 from octavo.models.mapping.keys import KeyRule, Layout, linear_rules
 from octavo.models.mapping.rope import RopeSpelling
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.config_keys import TRAINING_OF_EXPERTS
+from octavo.models.mapping.tables.hub_names import ATTENTION, BODY, LAYER, PRE_NORMS
 from octavo.nn.config import TransformerConfig
 
 
@@ -74,7 +75,7 @@ def _gate_up(stored: str, leaf: str, layout: Layout) -> KeyRule:
 
 RULES = (
     *BODY,
-    *attention_rules(),
+    *ATTENTION,
     KeyRule(LAYER + "self_attn.sinks", ("blocks.{i}.attention.sinks",)),
     *PRE_NORMS,
     *linear_rules(LAYER + "mlp.router", "blocks.{i}.mlp.router"),
@@ -99,8 +100,8 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
 
 
 GGUF_RULES = (
-    *(gguf_decoder.renamed(rule, "ffn_norm", "post_attention_norm") for rule in gguf_decoder.RULES),
-    *gguf_decoder.EXPERTS,
+    *gguf_names.LATE_RULES,
+    *gguf_names.EXPERTS,
     KeyRule("blk.{i}.attn_sinks.weight", ("blocks.{i}.attention.sinks",)),
 )
 

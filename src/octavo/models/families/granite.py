@@ -14,7 +14,8 @@ from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_attention, with_biases, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.gguf import rounded
-from octavo.models.mapping.hub_rules import LLAMA_RULES
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES
 from octavo.nn.config import TransformerConfig
 
 
@@ -69,5 +70,5 @@ GRANITE = Family(
     read_config=read_config,
     write_config=write_config,
     rules=LLAMA_RULES,
-    gguf=GgufLayout("granite", gguf_hub_config, gguf_decoder.PAIR_RULES, metadata=gguf_metadata),
+    gguf=GgufLayout("granite", gguf_hub_config, gguf_names.PAIR_RULES, metadata=gguf_metadata),
 )

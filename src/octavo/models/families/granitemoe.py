@@ -12,10 +12,12 @@ from typing import Any
 from octavo.models.families import granite
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import TRAINING_OF_EXPERTS, read_experts
+from octavo.models.mapping.decoder import read_experts
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import BODY, LAYER, PRE_NORMS, attention_rules
 from octavo.models.mapping.keys import KeyRule
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.config_keys import TRAINING_OF_EXPERTS
+from octavo.models.mapping.tables.hub_names import ATTENTION, BODY, LAYER, PRE_NORMS
 from octavo.nn.config import TransformerConfig
 
 
@@ -41,7 +43,7 @@ EXPERT, SHARED = "blocks.{i}.mlp.experts.{e}.", "blocks.{i}.mlp.shared."
 MOE, SHARED_MLP = LAYER + "block_sparse_moe.", LAYER + "shared_mlp."
 RULES = (
     *BODY,
-    *attention_rules(),
+    *ATTENTION,
     *PRE_NORMS,
     KeyRule(MOE + "router.layer.weight", ("blocks.{i}.mlp.router.weight",)),
     KeyRule(MOE + "input_linear.weight", (EXPERT + "gate.weight", EXPERT + "up.weight"), "experts"),
@@ -58,7 +60,7 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
     return {**granite.gguf_hub_config(reader, present, experts=True), **experts, "shared_intermediate_size": shared}
 
 
-GGUF = GgufLayout("granitemoe", gguf_hub_config, (*gguf_decoder.PAIR_RULES, *gguf_decoder.EXPERTS))
+GGUF = GgufLayout("granitemoe", gguf_hub_config, (*gguf_names.PAIR_RULES, *gguf_names.EXPERTS))
 
 
 def _row(name: str, architecture: str, gguf: GgufLayout | None) -> Family:

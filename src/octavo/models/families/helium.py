@@ -9,8 +9,8 @@ from octavo.models.families import llama
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_biases
 from octavo.models.mapping.family import Family
-from octavo.models.mapping.hub_rules import BODY, MLP, PRE_NORMS, attention_rules
 from octavo.models.mapping.rope import RopeSpelling
+from octavo.models.mapping.tables.hub_names import BODY, MLP, PAIR_ATTENTION, PRE_NORMS
 from octavo.nn.config import TransformerConfig
 
 
@@ -26,5 +26,5 @@ HELIUM = Family(
     architecture="HeliumForCausalLM",
     read_config=read_config,
     write_config=llama.write_config,
-    rules=(*BODY, *attention_rules("pairs"), *MLP, *PRE_NORMS),
+    rules=(*BODY, *PAIR_ATTENTION, *MLP, *PRE_NORMS),
 )

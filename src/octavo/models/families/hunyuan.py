@@ -12,7 +12,9 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_attention, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import BODY, MLP, PRE_NORMS, attention_rules
+from octavo.models.mapping.keys import layer_rules
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import BODY, INTO, MLP, PRE_NORMS, PROJECTIONS, SELF
 from octavo.nn.config import TransformerConfig
 
 
@@ -33,13 +35,14 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
     return gguf_decoder.decoder_config(reader, present)
 
 
+NAMES = {**PROJECTIONS, "query_layernorm": "q_norm", "key_layernorm": "k_norm"}
 HUNYUAN = Family(
     name="hunyuan_v1_dense",
     architecture="HunYuanDenseV1ForCausalLM",
     read_config=read_config,
     write_config=write_config,
-    rules=(*BODY, *attention_rules(norms=("query_layernorm", "key_layernorm")), *MLP, *PRE_NORMS),
-    gguf=GgufLayout("hunyuan-dense", gguf_hub_config, gguf_decoder.RULES),
+    rules=(*BODY, *layer_rules(SELF, INTO, NAMES), *MLP, *PRE_NORMS),
+    gguf=GgufLayout("hunyuan-dense", gguf_hub_config, gguf_names.RULES),
     harmless_keys={
         **dict.fromkeys(("mask_init_id", "pad_id", "eod_token_id", "sep_token_id", "im_start_id", "im_end_id"), "ids"),
         **dict.fromkeys(("norm_type", "mlp_type", "use_rotary_pos_emb", "org_vocab_size"), "the only ones there are"),

@@ -11,10 +11,11 @@ from typing import Any
 from octavo.models.families import granite
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
-from octavo.models.mapping.hub_rules import BODY, MLP, attention_rules, norm_rules
+from octavo.models.mapping.keys import layer_rules
+from octavo.models.mapping.tables.hub_names import ATTENTION, BLOCK, BODY, LAYER, MLP
 from octavo.nn.config import TransformerConfig
 
-NORMS = norm_rules({
+NORMS = layer_rules(LAYER, BLOCK, {
     "input_layernorm": "attention_norm", "post_attention_layernorm": "mlp_norm",
     "post_norm1": "attention_output_norm", "post_norm2": "mlp_output_norm",
 })  # fmt: skip
@@ -43,5 +44,5 @@ HYPERCLOVAX = Family(
     architecture="HyperCLOVAXForCausalLM",
     read_config=read_config,
     write_config=write_config,
-    rules=(*BODY, *attention_rules(), *MLP, *NORMS),
+    rules=(*BODY, *ATTENTION, *MLP, *NORMS),
 )

@@ -13,8 +13,9 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_biases, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.gguf_decoder import QKV
 from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.gguf_names import QKV
 from octavo.nn.config import TransformerConfig
 
 
@@ -54,6 +55,6 @@ INTERNLM2 = Family(
     read_config=read_config,
     write_config=write_config,
     rules=RULES,
-    gguf=GgufLayout("internlm2", gguf_hub_config, gguf_decoder.PAIR_RULES),
+    gguf=GgufLayout("internlm2", gguf_hub_config, gguf_names.PAIR_RULES),
     harmless_keys={"attn_implementation": "how peers run it"},
 )

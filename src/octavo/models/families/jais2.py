@@ -9,7 +9,7 @@ from octavo.models.families import llama
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, with_biases
 from octavo.models.mapping.family import Family
-from octavo.models.mapping.hub_rules import LLAMA_RULES
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES
 from octavo.nn.config import NormConfig, TransformerConfig
 
 

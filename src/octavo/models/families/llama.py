@@ -14,7 +14,8 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_biases, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import LLAMA_RULES, OLD_BUFFERS
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES, OLD_BUFFERS
 from octavo.nn.config import TransformerConfig
 
 
@@ -43,7 +44,7 @@ LLAMA = Family(
     read_config=read_config,
     write_config=write_config,
     rules=LLAMA_RULES,
-    gguf=GgufLayout("llama", gguf_hub_config, gguf_decoder.PAIR_RULES, harmless_tensors=(r"rope_freqs\.weight",)),
+    gguf=GgufLayout("llama", gguf_hub_config, gguf_names.PAIR_RULES, harmless_tensors=(r"rope_freqs\.weight",)),
     harmless_keys={"is_llama_config": "says what model_type says"},
     neutral_values={"rope_interleaved": (False,)},
     harmless_tensors=OLD_BUFFERS,

@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import ACTIVATIONS, HUB_ACTIVATIONS
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.tables.spellings import ACTIVATIONS, HUB_ACTIVATIONS
 from octavo.nn.config import AttentionConfig, EncoderConfig, MlpConfig, NormConfig, TransformerConfig
 
 EPS = 1e-5

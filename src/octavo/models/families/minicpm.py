@@ -12,7 +12,7 @@ from typing import Any
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, write_decoder
 from octavo.models.mapping.family import Family
-from octavo.models.mapping.hub_rules import LLAMA_RULES, OLD_BUFFERS
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES, OLD_BUFFERS
 from octavo.nn.config import TransformerConfig
 
 

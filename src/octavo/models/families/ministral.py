@@ -18,7 +18,7 @@ from octavo.models.mapping.decoder import (
     write_decoder,
 )
 from octavo.models.mapping.family import Family
-from octavo.models.mapping.hub_rules import LLAMA_RULES
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES
 from octavo.nn.config import TransformerConfig
 
 

@@ -12,18 +12,13 @@ from typing import Any
 
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import (
-    TRAINING_OF_EXPERTS,
-    read_decoder,
-    read_experts,
-    rms,
-    window_size,
-    with_windows,
-    write_decoder,
-)
+from octavo.models.mapping.decoder import read_decoder, read_experts, rms, window_size, with_windows, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import BODY, PRE_NORMS, attention_rules, expert_rules
+from octavo.models.mapping.keys import expert_rules
 from octavo.models.mapping.rope import RopeSpelling
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.config_keys import TRAINING_OF_EXPERTS
+from octavo.models.mapping.tables.hub_names import ATTENTION, BODY, LAYER, PRE_NORMS
 from octavo.nn.config import TransformerConfig
 
 
@@ -52,16 +47,22 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
     return {**gguf_decoder.decoder_config(reader, present, theta=1e6, experts=True), **experts}
 
 
+GATED = {"w1": "gate", "w3": "up", "w2": "down"}
 MIXTRAL = Family(
     name="mixtral",
     architecture="MixtralForCausalLM",
     read_config=read_config,
     write_config=write_config,
-    rules=(*BODY, *attention_rules(), *expert_rules("block_sparse_moe", "w1", "w3", "w2"), *PRE_NORMS),
+    rules=(
+        *BODY,
+        *ATTENTION,
+        *expert_rules(LAYER + "block_sparse_moe.", GATED),
+        *PRE_NORMS,
+    ),
     gguf=GgufLayout(
         "llama",
         gguf_hub_config,
-        (*gguf_decoder.PAIR_RULES, *gguf_decoder.EXPERTS),
+        (*gguf_names.PAIR_RULES, *gguf_names.EXPERTS),
         when=lambda own: bool(own("expert_count")),
     ),
     harmless_keys=TRAINING_OF_EXPERTS,

@@ -10,17 +10,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import (
-    ACTIVATIONS,
-    layer_types,
-    read_decoder,
-    read_layer_types,
-    with_biases,
-)
-from octavo.models.mapping.encoder import HARMLESS_KEYS, HUB_HEAD_ACTIVATIONS, HeadForm, read_head, when, write_head
+from octavo.models.mapping.decoder import layer_types, read_decoder, read_layer_types, with_biases
+from octavo.models.mapping.encoder import HeadForm, read_head, when, write_head
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import KeyRule, linear_rules
-from octavo.models.mapping.rope import FULL, SLIDING, RopeSpelling, read_rope
+from octavo.models.mapping.rope import RopeSpelling, read_rope
+from octavo.models.mapping.tables.config_keys import ENCODER_HARMLESS
+from octavo.models.mapping.tables.spellings import ACTIVATIONS, FULL, HUB_HEAD_ACTIVATIONS, SLIDING
 from octavo.nn.config import EncoderConfig, HeadConfig, NormConfig, TransformerConfig
 
 GLOBAL = RopeSpelling(theta=160000.0, theta_key="global_rope_theta", blocks=FULL)
@@ -115,7 +111,7 @@ MODERNBERT = Family(
         *when(linear_rules("classifier", "head.output"), "sequence", "tokens", "span"),
     ),
     harmless_keys={
-        **HARMLESS_KEYS,
+        **ENCODER_HARMLESS,
         **dict.fromkeys(("embedding_dropout", "mlp_dropout"), "dropout acts in training only"),
         **dict.fromkeys(("cls_token_id", "sep_token_id"), "the tokenizer's business"),
         **dict.fromkeys(

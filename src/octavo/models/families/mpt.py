@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.family import HARMLESS_KEYS, NEUTRAL_VALUES, Family, GgufLayout
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.gguf import rounded
-from octavo.models.mapping.gguf_decoder import QKV
 from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.config_keys import HARMLESS, NEUTRAL
+from octavo.models.mapping.tables.gguf_names import QKV
 from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, TransformerConfig
 
 
@@ -43,7 +44,7 @@ def _read_attention(section: ConfigReader | None) -> tuple[float | None, float |
         "attn_type": ("multihead_attention",), "prefix_lm": (False,), "qk_ln": (False,), "alibi": (True,),
         "alibi_bias_max": (8,), "attn_uses_sequence_id": (False,),
     })  # fmt: skip
-    section.skip(*HARMLESS_KEYS, *NEUTRAL_VALUES, "attn_pdrop", "attn_impl")
+    section.skip(*HARMLESS, *NEUTRAL, "attn_pdrop", "attn_impl")
     return section.optional_number("softmax_scale", None), section.optional_number("clip_qkv", None)
 
 
@@ -93,7 +94,7 @@ RULES = (
     *linear_rules("transformer.norm_f", "norm"),
     KeyRule("lm_head.weight", ("lm_head.weight",)),
 )
-HARMLESS = {
+OWN_HARMLESS = {
     **dict.fromkeys(("emb_pdrop", "resid_pdrop", "init_config", "init_device"), "training only"),
     **dict.fromkeys(("verbose", "use_cache"), "how peers are called"),
     **dict.fromkeys(("tokenizer_name", "learned_pos_emb"), "peers do not read it"),
@@ -106,8 +107,8 @@ MPT = Family(
     write_config=write_config,
     rules=RULES,
     prefix="transformer.",
-    gguf=GgufLayout("mpt", gguf_hub_config, gguf_decoder.FUSED_RULES),
-    harmless_keys=HARMLESS,
+    gguf=GgufLayout("mpt", gguf_hub_config, gguf_names.FUSED_RULES),
+    harmless_keys=OWN_HARMLESS,
     neutral_values={
         "logit_scale": (), "no_bias": (True,), "embedding_fraction": (1, 1.0), "expansion_ratio": (4,),
         "norm_type": ("low_precision_layernorm",),

@@ -13,8 +13,9 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, with_biases, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import LLAMA_RULES
 from octavo.models.mapping.rope import RopeSpelling
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES
 from octavo.nn.config import NormConfig, TransformerConfig
 
 
@@ -47,6 +48,6 @@ NEMOTRON = Family(
     read_config=read_config,
     write_config=write_config,
     rules=LLAMA_RULES,
-    gguf=GgufLayout("nemotron", gguf_hub_config, one_more(gguf_decoder.RULES)),
+    gguf=GgufLayout("nemotron", gguf_hub_config, one_more(gguf_names.RULES)),
     harmless_keys=dict.fromkeys(("hidden_dropout", "kv_channels", "rope_percent"), "said by others"),
 )

@@ -13,7 +13,8 @@ from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, with_attention, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.gguf import rounded
-from octavo.models.mapping.hub_rules import LLAMA_RULES
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES
 from octavo.nn.config import NormConfig, TransformerConfig
 
 
@@ -44,5 +45,5 @@ OLMO = Family(
     read_config=read_config,
     write_config=write_config,
     rules=LLAMA_RULES,
-    gguf=GgufLayout("olmo", gguf_hub_config, gguf_decoder.PAIR_RULES),
+    gguf=GgufLayout("olmo", gguf_hub_config, gguf_names.PAIR_RULES),
 )

@@ -12,8 +12,10 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_attention, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import BODY, MLP, attention_rules, norm_rules
+from octavo.models.mapping.keys import layer_rules
 from octavo.models.mapping.rope import PLAIN_ROPE, RopeSpelling
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import ATTENTION, BLOCK, BODY, LAYER, MLP
 from octavo.nn.config import TransformerConfig
 
 
@@ -32,7 +34,7 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
 
 NORMS = {"post_attention_layernorm": "attention_output_norm", "post_feedforward_layernorm": "mlp_output_norm"}
 GGUF_RULES = (
-    *gguf_decoder.BODY, *gguf_decoder.attention_rules(), *gguf_decoder.MLP, *gguf_decoder.OUTPUT_NORMS,
+    *gguf_names.BODY, *gguf_names.ATTENTION, *gguf_names.MLP, *gguf_names.OUTPUT_NORMS,
 )  # fmt: skip
 
 OLMO2 = Family(
@@ -40,6 +42,6 @@ OLMO2 = Family(
     architecture="Olmo2ForCausalLM",
     read_config=read_config,
     write_config=write_config,
-    rules=(*BODY, *attention_rules(), *MLP, *norm_rules(NORMS)),
+    rules=(*BODY, *ATTENTION, *MLP, *layer_rules(LAYER, BLOCK, NORMS)),
     gguf=GgufLayout("olmo2", gguf_decoder.decoder_config, GGUF_RULES),
 )

@@ -14,7 +14,8 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import layer_types, read_layer_types, window_size
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.rope import FULL, SLIDING, RopeSpelling, read_rope
+from octavo.models.mapping.rope import RopeSpelling, read_rope
+from octavo.models.mapping.tables.spellings import FULL, SLIDING
 from octavo.nn.config import TransformerConfig
 
 GLOBAL, LOCAL = RopeSpelling(theta=5e5, blocks=FULL), RopeSpelling(theta=5e5, blocks=SLIDING)

@@ -11,16 +11,11 @@ from typing import Any
 
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import (
-    TRAINING_OF_EXPERTS,
-    read_decoder,
-    read_experts,
-    rms,
-    with_attention,
-    write_decoder,
-)
+from octavo.models.mapping.decoder import read_decoder, read_experts, rms, with_attention, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import BODY, EXPERTS, PRE_NORMS, attention_rules
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.config_keys import TRAINING_OF_EXPERTS
+from octavo.models.mapping.tables.hub_names import ATTENTION, BODY, EXPERTS, PRE_NORMS
 from octavo.nn.config import TransformerConfig
 
 
@@ -56,8 +51,8 @@ OLMOE = Family(
     architecture="OlmoeForCausalLM",
     read_config=read_config,
     write_config=write_config,
-    rules=(*BODY, *attention_rules(), *EXPERTS, *PRE_NORMS),
-    gguf=GgufLayout("olmoe", gguf_hub_config, (*gguf_decoder.RULES, *gguf_decoder.EXPERTS)),
+    rules=(*BODY, *ATTENTION, *EXPERTS, *PRE_NORMS),
+    gguf=GgufLayout("olmoe", gguf_hub_config, (*gguf_names.RULES, *gguf_names.EXPERTS)),
     harmless_keys=TRAINING_OF_EXPERTS,
     neutral_values={"clip_qkv": ()},
 )

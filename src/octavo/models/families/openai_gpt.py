@@ -11,8 +11,8 @@ from typing import Any
 from octavo.models.families import gpt2
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
-from octavo.models.mapping.gguf_decoder import QKV
 from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.tables.gguf_names import QKV
 from octavo.nn.config import TransformerConfig
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import ACTIVATIONS, HUB_ACTIVATIONS, read_attention, with_biases
+from octavo.models.mapping.decoder import read_attention, with_biases
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.tables.spellings import ACTIVATIONS, HUB_ACTIVATIONS
 from octavo.nn.config import MlpConfig, NormConfig, TransformerConfig
 
 

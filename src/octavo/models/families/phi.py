@@ -13,9 +13,10 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, with_attention, with_biases, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import LAYER, attention_rules, norm_rules
-from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.keys import KeyRule, layer_rules, linear_rules
 from octavo.models.mapping.rope import RopeSpelling
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import ATTENTION_NORM, INTO, LAYER, SELF
 from octavo.nn.config import NormConfig, TransformerConfig
 
 
@@ -38,12 +39,15 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
     return {**gguf_decoder.decoder_config(reader, present), "hidden_act": "gelu_new"}
 
 
+NAMES = {
+    "q_proj": "q", "k_proj": "k", "v_proj": "v", "dense": "o", "q_layernorm": "q_norm", "k_layernorm": "k_norm"
+}  # fmt: skip
 RULES = (
     KeyRule("model.embed_tokens.weight", ("embed_tokens.weight",)),
-    *attention_rules(output="dense", norms=("q_layernorm", "k_layernorm")),
+    *layer_rules(SELF, INTO, NAMES),
     *linear_rules(LAYER + "mlp.fc1", "blocks.{i}.mlp.up"),
     *linear_rules(LAYER + "mlp.fc2", "blocks.{i}.mlp.down"),
-    *norm_rules({"input_layernorm": "attention_norm"}),
+    *ATTENTION_NORM,
     *linear_rules("model.final_layernorm", "norm"),
     *linear_rules("lm_head", "lm_head"),
 )
@@ -53,7 +57,7 @@ PHI = Family(
     read_config=read_config,
     write_config=write_config,
     rules=RULES,
-    gguf=GgufLayout("phi2", gguf_hub_config, gguf_decoder.RULES),
+    gguf=GgufLayout("phi2", gguf_hub_config, gguf_names.RULES),
     harmless_keys=dict.fromkeys(("embd_pdrop", "resid_pdrop"), "dropout acts in training only"),
     neutral_values={"tie_word_embeddings": (False,)},
 )

@@ -13,8 +13,9 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, window_size, with_windows, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import BODY, FUSED_MLP, LAYER, PRE_NORMS
 from octavo.models.mapping.keys import linear_rules
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import BODY, FUSED_MLP, LAYER, PRE_NORMS
 from octavo.nn.config import TransformerConfig
 
 ORIGINAL = "original_max_position_embeddings"
@@ -41,7 +42,7 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
     return {**gguf_decoder.decoder_config(reader, present), "sliding_window": window or None}
 
 
-QKV = linear_rules(LAYER + "self_attn.qkv_proj", *gguf_decoder.QKV)
+QKV = linear_rules(LAYER + "self_attn.qkv_proj", *gguf_names.QKV)
 OUTPUT = linear_rules(LAYER + "self_attn.o_proj", "blocks.{i}.attention.o")
 
 PHI3 = Family(
@@ -53,7 +54,7 @@ PHI3 = Family(
     gguf=GgufLayout(
         "phi3",
         gguf_hub_config,
-        (*gguf_decoder.BODY, *gguf_decoder.FUSED_ATTENTION, *gguf_decoder.FUSED_MLP, *gguf_decoder.PRE_NORMS),
+        (*gguf_names.BODY, *gguf_names.FUSED_ATTENTION, *gguf_names.FUSED_MLP, *gguf_names.PRE_NORMS),
     ),
     harmless_keys=dict.fromkeys(("embd_pdrop", "resid_pdrop"), "dropout acts in training only"),
     neutral_values={

@@ -19,9 +19,10 @@ from octavo.models.mapping.decoder import (
     with_biases,
     with_windows,
     write_decoder,
-)  # fmt: skip
+)
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import LLAMA_RULES, OLD_BUFFERS
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES, OLD_BUFFERS
 from octavo.nn.config import TransformerConfig
 
 
@@ -61,7 +62,7 @@ QWEN2 = Family(
     read_config=read_config,
     write_config=write_config,
     rules=LLAMA_RULES,
-    gguf=GgufLayout("qwen2", gguf_hub_config, gguf_decoder.RULES),
+    gguf=GgufLayout("qwen2", gguf_hub_config, gguf_names.RULES),
     neutral_values={"use_mrope": (False,)},
     harmless_tensors=OLD_BUFFERS,
 )

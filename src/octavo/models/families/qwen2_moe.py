@@ -11,17 +11,12 @@ from typing import Any
 
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import (
-    TRAINING_OF_EXPERTS,
-    read_decoder,
-    read_experts,
-    rms,
-    with_attention,
-    write_decoder,
-)
+from octavo.models.mapping.decoder import read_decoder, read_experts, rms, with_attention, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import EXPERTS, LAYER, LLAMA_RULES
 from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.config_keys import TRAINING_OF_EXPERTS
+from octavo.models.mapping.tables.hub_names import EXPERTS, LAYER, LLAMA_RULES
 from octavo.nn.config import TransformerConfig
 
 
@@ -90,7 +85,7 @@ QWEN2_MOE = Family(
     read_config=read_config,
     write_config=write_config,
     rules=(*LLAMA_RULES, *EXPERTS, *SHARED, GATE),
-    gguf=GgufLayout("qwen2moe", gguf_hub_config, (*gguf_decoder.RULES, *gguf_decoder.EXPERTS)),
+    gguf=GgufLayout("qwen2moe", gguf_hub_config, (*gguf_names.RULES, *gguf_names.EXPERTS)),
     harmless_keys=HARMLESS,
     neutral_values=NO_WINDOW,
 )

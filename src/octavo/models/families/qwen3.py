@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from octavo.models.families.qwen2 import gguf_hub_config, with_upper_windows, write_windows
-from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_attention, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import LLAMA_RULES
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES
 from octavo.nn.config import TransformerConfig
 
 
@@ -35,5 +35,5 @@ QWEN3 = Family(
     read_config=read_config,
     write_config=write_config,
     rules=LLAMA_RULES,
-    gguf=GgufLayout("qwen3", gguf_hub_config, gguf_decoder.RULES),
+    gguf=GgufLayout("qwen3", gguf_hub_config, gguf_names.RULES),
 )

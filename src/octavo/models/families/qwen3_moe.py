@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from octavo.models.families.qwen2_moe import HARMLESS, NO_WINDOW, gguf_experts, with_experts, write_experts
-from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_attention, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import EXPERTS, LLAMA_RULES
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import EXPERTS, LLAMA_RULES
 from octavo.nn.config import TransformerConfig
 
 
@@ -40,7 +40,7 @@ QWEN3_MOE = Family(
     read_config=read_config,
     write_config=write_config,
     rules=(*LLAMA_RULES, *EXPERTS),
-    gguf=GgufLayout("qwen3moe", gguf_hub_config, (*gguf_decoder.RULES, *gguf_decoder.EXPERTS)),
+    gguf=GgufLayout("qwen3moe", gguf_hub_config, (*gguf_names.RULES, *gguf_names.EXPERTS)),
     harmless_keys=HARMLESS,
     neutral_values=NO_WINDOW,
 )

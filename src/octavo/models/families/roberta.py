@@ -11,8 +11,6 @@ from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.encoder import (
-    HARMLESS_KEYS,
-    NEUTRAL_VALUES,
     bert_rules,
     output_rules,
     read_encoder,
@@ -23,6 +21,7 @@ from octavo.models.mapping.encoder import (
 )
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import linear_rules
+from octavo.models.mapping.tables.config_keys import ENCODER_HARMLESS, ENCODER_NEUTRAL
 from octavo.nn.config import TransformerConfig
 
 
@@ -62,8 +61,8 @@ def _row(name: str, classes: str) -> Family:
         write_config=_writer(classes),
         rules=RULES,
         prefix="roberta.",
-        harmless_keys=HARMLESS_KEYS,
-        neutral_values=NEUTRAL_VALUES,
+        harmless_keys=ENCODER_HARMLESS,
+        neutral_values=ENCODER_NEUTRAL,
         harmless_tensors=(
             r"roberta\.embeddings\.position_ids", r"roberta\.pooler\.dense\.(weight|bias)", r"lm_head\.(decoder\.)?bias"
         ),

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from octavo.models.families import llama
-from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_biases
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import LLAMA_RULES
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES
 from octavo.nn.config import TransformerConfig
 
 
@@ -28,16 +28,12 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     return {**llama.write_config(config), "attention_out_bias": config.attention.output_bias}
 
 
-GGUF_RULES = tuple(
-    gguf_decoder.renamed(rule, "ffn_norm", "post_attention_norm") for rule in gguf_decoder.RULES
-)  # fmt: skip
-
 SEED_OSS = Family(
     name="seed_oss",
     architecture="SeedOssForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=LLAMA_RULES,
-    gguf=GgufLayout("seed_oss", llama.gguf_hub_config, GGUF_RULES),
+    gguf=GgufLayout("seed_oss", llama.gguf_hub_config, gguf_names.LATE_RULES),
     harmless_keys={"residual_dropout": "dropout acts in training only"},
 )

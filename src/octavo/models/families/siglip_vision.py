@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
-from octavo.models.mapping.image import HARMLESS_KEYS, clip_rules, read_image_encoder, write_image_encoder
+from octavo.models.mapping.image import clip_rules, read_image_encoder, write_image_encoder
+from octavo.models.mapping.tables.config_keys import IMAGE_HARMLESS
 from octavo.nn.config import TransformerConfig
 
 
@@ -25,6 +26,6 @@ SIGLIP_VISION = Family(
     write_config=write_image_encoder,
     rules=clip_rules(""),
     prefix="",
-    harmless_keys=HARMLESS_KEYS,
+    harmless_keys=IMAGE_HARMLESS,
     harmless_tensors=(r"head\..*", r"embeddings\.position_ids"),
 )

@@ -20,10 +20,11 @@ from octavo.models.mapping.decoder import (
     with_biases,
     with_windows,
     write_decoder,
-)  # fmt: skip
+)
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import LLAMA_RULES
 from octavo.models.mapping.rope import RopeSpelling
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES
 from octavo.nn.config import TransformerConfig
 
 
@@ -67,6 +68,6 @@ SMOLLM3 = Family(
     read_config=read_config,
     write_config=write_config,
     rules=LLAMA_RULES,
-    gguf=GgufLayout("smollm3", gguf_hub_config, gguf_decoder.PAIR_RULES),
+    gguf=GgufLayout("smollm3", gguf_hub_config, gguf_names.PAIR_RULES),
     harmless_keys={"max_window_layers": "peers do not read it"},
 )

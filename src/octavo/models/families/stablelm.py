@@ -14,8 +14,9 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, with_biases, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import LLAMA_RULES
 from octavo.models.mapping.rope import RopeSpelling
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import LLAMA_RULES
 from octavo.nn.config import NormConfig, TransformerConfig
 
 
@@ -50,7 +51,7 @@ STABLELM = Family(
     read_config=read_config,
     write_config=write_config,
     rules=LLAMA_RULES,
-    gguf=GgufLayout("stablelm", gguf_hub_config, gguf_decoder.RULES),
+    gguf=GgufLayout("stablelm", gguf_hub_config, gguf_names.RULES),
     harmless_keys={"hidden_dropout": "dropout acts in training only", "rope_pct": "partial_rotary_factor says it"},
     neutral_values={"qk_layernorm": (False,)},
 )

@@ -12,8 +12,9 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, window_size, with_biases, with_windows, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.hub_rules import BODY, LAYER, PRE_NORMS, attention_rules
 from octavo.models.mapping.keys import linear_rules
+from octavo.models.mapping.tables import gguf_names
+from octavo.models.mapping.tables.hub_names import ATTENTION, BODY, LAYER, PRE_NORMS
 from octavo.nn.config import NormConfig, TransformerConfig
 
 
@@ -45,11 +46,11 @@ STARCODER2 = Family(
     read_config=read_config,
     write_config=write_config,
     rules=(
-        *BODY, *attention_rules(), *PRE_NORMS,
+        *BODY, *ATTENTION, *PRE_NORMS,
         *linear_rules(LAYER + "mlp.c_fc", "blocks.{i}.mlp.up"),
         *linear_rules(LAYER + "mlp.c_proj", "blocks.{i}.mlp.down"),
     ),
-    gguf=GgufLayout("starcoder2", gguf_hub_config, gguf_decoder.RULES),
+    gguf=GgufLayout("starcoder2", gguf_hub_config, gguf_names.RULES),
     harmless_keys={
         **dict.fromkeys(("residual_dropout", "embedding_dropout"), "dropout acts in training only"),
         **dict.fromkeys(("mlp_type", "norm_type"), "the only ones there are"),

@@ -11,8 +11,9 @@ from typing import Any
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.encoder import HeadForm, read_head, when, write_head
 from octavo.models.mapping.family import Family
-from octavo.models.mapping.image import HARMLESS_KEYS, read_image_encoder, write_image_encoder
+from octavo.models.mapping.image import read_image_encoder, write_image_encoder
 from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.tables.config_keys import IMAGE_HARMLESS
 from octavo.nn.config import TransformerConfig
 
 LAYER, BLOCK = "vit.encoder.layer.{i}.", "blocks.{i}."
@@ -56,6 +57,6 @@ VIT = Family(
         *when(linear_rules("classifier", "head.output"), "sequence"),
     ),
     prefix="vit.",
-    harmless_keys=HARMLESS_KEYS,
+    harmless_keys=IMAGE_HARMLESS,
     harmless_tensors=(r"vit\.pooler\..*",),
 )

@@ -11,7 +11,7 @@ from typing import Any
 from octavo.models.families import deepseek_v3
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
-from octavo.models.mapping.hub_rules import BODY, MLP, PRE_NORMS
+from octavo.models.mapping.tables.hub_names import BODY, MLP, PRE_NORMS
 from octavo.nn.config import TransformerConfig
 
 

@@ -15,9 +15,10 @@ import numpy as np
 from octavo.errors import FormatError
 from octavo.models.formats.folder import WEIGHTS_NAME, read_folder, read_weights
 from octavo.models.formats.mapped import TensorEntry
+from octavo.models.mapping.tables.author_names import EMBEDDING
 from octavo.models.tensors import StoredTensor
 
-PARAMS_NAME, EMBEDDING = "params.json", "tok_embeddings.weight"
+PARAMS_NAME = "params.json"
 BY_COLUMNS = re.compile(r".*\.(wo|w2)\.weight")
 
 

@@ -12,25 +12,15 @@ from typing import Any
 from octavo.errors import FormatError
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.rope import (
-    FULL,
     PLAIN_ROPE,
-    SLIDING,
     RopeSpelling,
     extended_length,
     read_rope,
     trained_length,
     write_rope,
 )
-from octavo.nn.config import Activation, AttentionConfig, MlpConfig, MoeConfig, NormConfig, TransformerConfig
-
-ACTIVATIONS: dict[str, Activation] = {
-    "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_fast": "gelu_tanh", "quick_gelu": "quick_gelu", "relu": "relu", "relu2": "relu_squared",
-}  # fmt: skip
-HUB_ACTIVATIONS: dict[Activation, str] = {
-    "silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu", "relu": "relu",
-    "relu_squared": "relu2",
-}  # fmt: skip
+from octavo.models.mapping.tables.spellings import ACTIVATIONS, FULL, HUB_ACTIVATIONS, SLIDING
+from octavo.nn.config import AttentionConfig, MlpConfig, MoeConfig, NormConfig, TransformerConfig
 
 
 def read_decoder(
@@ -143,11 +133,6 @@ def write_decoder(config: TransformerConfig) -> dict[str, Any]:
         "tie_word_embeddings": config.tie_embeddings,
         **({} if rope is None else write_rope(rope, attention.head_dim, config.context_length)),
     }
-
-
-TRAINING_OF_EXPERTS = dict.fromkeys(
-    ("output_router_logits", "router_aux_loss_coef", "router_jitter_noise"), "training only"
-)  # fmt: skip
 
 
 def read_experts(

@@ -11,8 +11,9 @@ from typing import Any
 
 from octavo.errors import FormatError
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import ACTIVATIONS, HUB_ACTIVATIONS
-from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.keys import KeyRule, layer_rules
+from octavo.models.mapping.tables.encoder_names import BERT_BLOCK, BERT_EMBEDDINGS, BLOCK
+from octavo.models.mapping.tables.spellings import ACTIVATIONS, HUB_ACTIVATIONS, HUB_TASKS, TASKS
 from octavo.nn.config import (
     AttentionConfig,
     EncoderConfig,
@@ -23,38 +24,6 @@ from octavo.nn.config import (
     Task,
     TransformerConfig,
 )
-
-SUFFIXES: dict[str, Task] = {
-    "ForMaskedLM": "masked_lm", "ForPreTraining": "masked_lm", "ForSequenceClassification": "sequence",
-    "ForTokenClassification": "tokens", "ForQuestionAnswering": "span", "ForNextSentencePrediction": "next_sentence",
-    "ForImageClassification": "sequence",
-}  # fmt: skip
-"""Ends of the names of architectures, and their tasks."""
-HUB_HEAD_ACTIVATIONS: dict[HeadActivation, str] = {**dict(HUB_ACTIVATIONS.items()), "tanh": "tanh"}
-WRITTEN: dict[Task | None, str] = {
-    "masked_lm": "ForMaskedLM", "sequence": "ForSequenceClassification", "tokens": "ForTokenClassification",
-    "span": "ForQuestionAnswering", "next_sentence": "ForNextSentencePrediction", None: "Model",
-}  # fmt: skip
-
-HARMLESS_KEYS = {
-    **dict.fromkeys(
-        ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob"),
-        "dropout acts in training only",
-    ),
-    "num_labels": "read with the head",
-    "gradient_checkpointing": "how it trains",
-    "directionality": "how peers are called",
-    **dict.fromkeys(
-        ("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type"),
-        "peers do not read them",
-    ),
-    "output_past": "how peers are called",
-}
-NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
-    "position_embedding_type": ("absolute",),
-    "is_decoder": (False,),
-    "hidden_size_per_head": (),
-}
 
 
 @dataclass(frozen=True)
@@ -116,7 +85,7 @@ def task_of(reader: ConfigReader) -> Task | None:
     """The task that a config's first architecture names; None: a bare body."""
     names = reader.raw.get("architectures")
     name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
-    return next((task for suffix, task in SUFFIXES.items() if name.endswith(suffix)), None)
+    return next((task for suffix, task in TASKS.items() if name.endswith(suffix)), None)
 
 
 def read_head(
@@ -157,7 +126,7 @@ def write_encoder(config: TransformerConfig) -> dict[str, Any]:
 
 def write_head(head: HeadConfig | None, name: str) -> dict[str, Any]:
     """`architectures` and the number of labels. name: what the family's architectures begin with."""
-    architecture = {"architectures": [name + WRITTEN[head.task if head else None]]}
+    architecture = {"architectures": [name + HUB_TASKS[head.task if head else None]]}
     if head is None or head.task == "masked_lm":
         return architecture
     labels = [f"LABEL_{index}" for index in range(head.labels)]
@@ -175,21 +144,9 @@ def is_task(*tasks: Task) -> Any:
 
 def bert_rules(prefix: str) -> tuple[KeyRule, ...]:
     """The body in BERT's names, which RoBERTa shares; it begins with `prefix`."""
-    layer = prefix + "encoder.layer.{i}."
-    block = "blocks.{i}."
     return (
-        KeyRule(prefix + "embeddings.word_embeddings.weight", ("embed_tokens.weight",)),
-        KeyRule(prefix + "embeddings.position_embeddings.weight", ("embed_positions.weight",)),
-        KeyRule(prefix + "embeddings.token_type_embeddings.weight", ("embed_types.weight",)),
-        *linear_rules(prefix + "embeddings.LayerNorm", "embed_norm"),
-        *linear_rules(layer + "attention.self.query", block + "attention.q"),
-        *linear_rules(layer + "attention.self.key", block + "attention.k"),
-        *linear_rules(layer + "attention.self.value", block + "attention.v"),
-        *linear_rules(layer + "attention.output.dense", block + "attention.o"),
-        *linear_rules(layer + "attention.output.LayerNorm", block + "attention_output_norm"),
-        *linear_rules(layer + "intermediate.dense", block + "mlp.up"),
-        *linear_rules(layer + "output.dense", block + "mlp.down"),
-        *linear_rules(layer + "output.LayerNorm", block + "mlp_output_norm"),
+        *layer_rules(prefix + "embeddings.", "", BERT_EMBEDDINGS),
+        *layer_rules(prefix + "encoder.layer.{i}.", BLOCK, BERT_BLOCK),
     )
 
 

@@ -13,30 +13,6 @@ from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.keys import KeyRule
 from octavo.nn.config import TransformerConfig
 
-HARMLESS_KEYS: Mapping[str, str] = {
-    **dict.fromkeys(("architectures", "model_type"), "the row is already chosen"),
-    **dict.fromkeys(("dtype", "torch_dtype"), "tensors say their own type"),
-    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), "read with the generation defaults"),
-    **dict.fromkeys(("_name_or_path", "transformers_version", "transformers.js_config"), "where the file comes from"),
-    **dict.fromkeys(("use_cache", "return_dict", "output_attentions", "output_hidden_states"), "how peers are called"),
-    **dict.fromkeys(("initializer_range", "attention_dropout"), "training only"),
-    **dict.fromkeys(("id2label", "label2id", "problem_type", "task_specific_params"), "for heads that are not here"),
-    "auto_map": "names code of the hub's, which never runs here",
-    "tokenizer_class": "the tokenizer's files say it",
-    "cache_implementation": "how peers keep keys and values",
-    "chunk_size_feed_forward": "cuts the same sums into pieces",
-    "pretraining_tp": "cuts the same sums into pieces",
-}
-"""Config keys that change nothing in the result, with the reason."""
-
-NEUTRAL_VALUES: Mapping[str, tuple[Any, ...]] = {
-    "is_encoder_decoder": (False,),
-    "add_cross_attention": (False,),
-    "quantization_config": (),
-    "pruned_heads": ({},),
-}
-"""Config keys that are accepted with these values only, because they switch nothing on."""
-
 
 @dataclass(frozen=True)
 class GgufLayout:

@@ -12,6 +12,7 @@ from typing import Any
 
 from octavo.errors import FormatError
 from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.tables.config_keys import GENERATION_HARMLESS, GENERATION_NEUTRAL
 
 
 @dataclass(frozen=True)
@@ -25,51 +26,12 @@ class GenerationDefaults:
     repetition_penalty: float | None = None
 
 
-HARMLESS = {
-    **dict.fromkeys(("_from_model_config", "transformers_version", "_name_or_path"), "where the file comes from"),
-    **dict.fromkeys(("bos_token_id", "pad_token_id", "decoder_start_token_id"), "the tokenizer's business"),
-    **dict.fromkeys(("max_length", "max_new_tokens", "min_length"), "the request says how long"),
-    **dict.fromkeys(("use_cache", "cache_implementation", "output_attentions", "output_hidden_states"), "how it runs"),
-    **dict.fromkeys(
-        ("return_dict_in_generate", "output_scores", "output_logits", "assistant_early_exit"), "how it runs"
-    ),
-    "max_matching_ngram_size": "only for a draft",
-    "prompt_lookup_num_tokens": "only for a draft",
-}
-NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "num_beams": (1,),
-    "num_beam_groups": (1,),
-    "num_return_sequences": (1,),
-    "typical_p": (1, 1.0),
-    "min_p": (0, 0.0),
-    "epsilon_cutoff": (0, 0.0),
-    "eta_cutoff": (0, 0.0),
-    "diversity_penalty": (0, 0.0),
-    "length_penalty": (1, 1.0),
-    "encoder_repetition_penalty": (1, 1.0),
-    "no_repeat_ngram_size": (0,),
-    "encoder_no_repeat_ngram_size": (0,),
-    "early_stopping": (False,),
-    "renormalize_logits": (False, True),
-    "remove_invalid_values": (False,),
-    "token_healing": (False,),
-    "guidance_scale": (1, 1.0),
-    "suppress_tokens": ([],),
-    "begin_suppress_tokens": ([],),
-    "bad_words_ids": ([],),
-    "sequence_bias": ({},),
-    "forced_bos_token_id": (),
-    "forced_eos_token_id": (),
-    "stop_strings": ([],),
-}
-
-
 def read_generation(
     generation: Mapping[str, Any] | None, config: Mapping[str, Any], source: str, *, ignore: Collection[str] = ()
 ) -> GenerationDefaults:
     """generation: the object of generation_config.json, None where there is no such file. config: of config.json."""
     reader = ConfigReader(generation or {}, source, ignore=ignore)
-    reader.neutral(NEUTRAL)
+    reader.neutral(GENERATION_NEUTRAL)
     ids = reader.raw.get("eos_token_id")
     if ids is None:
         ids = config.get("eos_token_id")
@@ -81,7 +43,7 @@ def read_generation(
         top_p=_optional(reader, "top_p"),
         repetition_penalty=_optional(reader, "repetition_penalty"),
     )
-    reader.finish({*HARMLESS, "eos_token_id", "temperature", "top_k", "top_p", "repetition_penalty"})
+    reader.finish({*GENERATION_HARMLESS, "eos_token_id", "temperature", "top_k", "top_p", "repetition_penalty"})
     return defaults if sampled else GenerationDefaults(defaults.eos_token_ids)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from octavo.models.mapping.config_reader import REQUIRED, ConfigReader
 from octavo.models.mapping.gguf import rope_scaling, rounded
-from octavo.models.mapping.keys import KeyRule, Layout, linear_rules
 from octavo.models.mapping.rope import yarn_of
 from octavo.nn.config import Scores, TransformerConfig
 
@@ -127,69 +125,3 @@ def grouped_metadata(config: TransformerConfig) -> dict[str, Any]:
         "expert_weights_scale": moe.scale,
         "expert_gating_func": GATING[moe.scoring],
     }
-
-
-BODY = (
-    KeyRule("token_embd.weight", ("embed_tokens.weight",)),
-    *linear_rules("output_norm", "norm"),
-    *linear_rules("output", "lm_head"),
-)
-MLP = (
-    *linear_rules("blk.{i}.ffn_gate", "blocks.{i}.mlp.gate"),
-    *linear_rules("blk.{i}.ffn_up", "blocks.{i}.mlp.up"),
-    *linear_rules("blk.{i}.ffn_down", "blocks.{i}.mlp.down"),
-)
-FUSED_MLP = (
-    *linear_rules("blk.{i}.ffn_up", "blocks.{i}.mlp.gate", "blocks.{i}.mlp.up"),
-    *linear_rules("blk.{i}.ffn_down", "blocks.{i}.mlp.down"),
-)
-EXPERTS = (
-    *linear_rules("blk.{i}.ffn_gate_inp", "blocks.{i}.mlp.router"),
-    *(
-        KeyRule(f"blk.{{i}}.ffn_{name}_exps.{leaf}", (f"blocks.{{i}}.mlp.experts.{{e}}.{name}.{leaf}",), "experts")
-        for name in ("gate", "up", "down")
-        for leaf in ("weight", "bias")
-    ),
-    *(
-        rule
-        for name in ("gate", "up", "down")
-        for rule in linear_rules(f"blk.{{i}}.ffn_{name}_shexp", f"blocks.{{i}}.mlp.shared.{name}")
-    ),
-    KeyRule("blk.{i}.exp_probs_b.bias", ("blocks.{i}.mlp.correction_bias",)),
-    KeyRule("blk.{i}.ffn_gate_inp_shexp.weight", ("blocks.{i}.mlp.shared_gate.weight",), "bare_row"),
-)
-QKV = ("blocks.{i}.attention.q", "blocks.{i}.attention.k", "blocks.{i}.attention.v")
-FUSED_ATTENTION = (
-    *linear_rules("blk.{i}.attn_qkv", *QKV),
-    *linear_rules("blk.{i}.attn_output", "blocks.{i}.attention.o"),
-)
-PRE_NORMS = (
-    *linear_rules("blk.{i}.attn_norm", "blocks.{i}.attention_norm"),
-    *linear_rules("blk.{i}.ffn_norm", "blocks.{i}.mlp_norm"),
-)
-OUTPUT_NORMS = (
-    *linear_rules("blk.{i}.post_attention_norm", "blocks.{i}.attention_output_norm"),
-    *linear_rules("blk.{i}.post_ffw_norm", "blocks.{i}.mlp_output_norm"),
-)
-
-
-def renamed(rule: KeyRule, old: str, new: str) -> KeyRule:
-    """The rule with `old` in the stored name replaced."""
-    return replace(rule, stored=rule.stored.replace(old, new))
-
-
-def attention_rules(layout: Layout = "plain") -> tuple[KeyRule, ...]:
-    """q, k, v and o in matrices of their own, and the norms of q and k. layout: of the rows of q and k."""
-    return (
-        *linear_rules("blk.{i}.attn_q", "blocks.{i}.attention.q", layout=layout),
-        *linear_rules("blk.{i}.attn_k", "blocks.{i}.attention.k", layout=layout),
-        *linear_rules("blk.{i}.attn_v", "blocks.{i}.attention.v"),
-        *linear_rules("blk.{i}.attn_output", "blocks.{i}.attention.o"),
-        *linear_rules("blk.{i}.attn_q_norm", "blocks.{i}.attention.q_norm"),
-        *linear_rules("blk.{i}.attn_k_norm", "blocks.{i}.attention.k_norm"),
-    )
-
-
-RULES = (*BODY, *attention_rules(), *MLP, *PRE_NORMS)
-PAIR_RULES = (*BODY, *attention_rules("pairs"), *MLP, *PRE_NORMS)
-FUSED_RULES = (*BODY, *FUSED_ATTENTION, *MLP, *PRE_NORMS)

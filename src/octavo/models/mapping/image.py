@@ -6,8 +6,9 @@ from typing import Any
 
 from octavo.errors import FormatError
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import ACTIVATIONS, HUB_ACTIVATIONS
-from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.keys import KeyRule, layer_rules
+from octavo.models.mapping.tables.encoder_names import BLOCK, CLIP_ATTENTION, CLIP_REST
+from octavo.models.mapping.tables.spellings import ACTIVATIONS, HUB_ACTIVATIONS
 from octavo.nn.config import (
     AttentionConfig,
     EncoderConfig,
@@ -17,15 +18,6 @@ from octavo.nn.config import (
     PatchConfig,
     TransformerConfig,
 )
-
-HARMLESS_KEYS = {
-    **dict.fromkeys(
-        ("dropout", "hidden_dropout_prob", "attention_probs_dropout_prob"), "dropout acts in training only"
-    ),
-    **dict.fromkeys(("initializer_factor", "encoder_stride"), "training only"),
-    **dict.fromkeys(("pooler_act", "pooler_output_size", "projection_dim", "vision_use_head"), "of a pooled vector"),
-    "num_labels": "read with the head",
-}
 
 
 def read_image_encoder(
@@ -91,28 +83,11 @@ def write_image_encoder(config: TransformerConfig) -> dict[str, Any]:
 
 def clip_rules(prefix: str) -> tuple[KeyRule, ...]:
     """The body in CLIP's names, which SigLIP and Idefics share; it begins with `prefix`."""
-    layer, block = prefix + "encoder.layers.{i}.", "blocks.{i}."
     return (
         KeyRule(prefix + "embeddings.patch_embedding.weight", ("embed_patches.weight",), "patches"),
         KeyRule(prefix + "embeddings.patch_embedding.bias", ("embed_patches.bias",)),
         KeyRule(prefix + "embeddings.class_embedding", ("embed_class.weight",), "bare_row"),
         KeyRule(prefix + "embeddings.position_embedding.weight", ("embed_positions.weight",)),
-        *linear_rules(prefix + "pre_layrnorm", "embed_norm"),
-        *(
-            rule
-            for stored, name in (("q_proj", "q"), ("k_proj", "k"), ("v_proj", "v"), ("out_proj", "o"))
-            for rule in linear_rules(f"{layer}self_attn.{stored}", f"{block}attention.{name}")
-        ),
-        *common_rules(layer, block),
-        *linear_rules(prefix + "post_layernorm", "norm"),
-    )
-
-
-def common_rules(layer: str, block: str) -> tuple[KeyRule, ...]:
-    """A block's norms and MLP, as CLIP and BLIP-2 name them."""
-    return (
-        *linear_rules(layer + "layer_norm1", block + "attention_norm"),
-        *linear_rules(layer + "layer_norm2", block + "mlp_norm"),
-        *linear_rules(layer + "mlp.fc1", block + "mlp.up"),
-        *linear_rules(layer + "mlp.fc2", block + "mlp.down"),
+        *layer_rules(prefix, "", {"pre_layrnorm": "embed_norm", "post_layernorm": "norm"}),
+        *layer_rules(prefix + "encoder.layers.{i}.", BLOCK, {**CLIP_ATTENTION, **CLIP_REST}),
     )

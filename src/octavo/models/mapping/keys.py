@@ -6,7 +6,7 @@ Unusual: nothing is read when a file is opened; a tensor is cut, turned or reord
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
@@ -68,6 +68,31 @@ def linear_rules(stored: str, *canonical: str, layout: Layout = "plain") -> tupl
     return (
         KeyRule(f"{stored}.weight", tuple(f"{name}.weight" for name in canonical), layout),
         KeyRule(f"{stored}.bias", tuple(f"{name}.bias" for name in canonical), bias),
+    )
+
+
+def layer_rules(
+    stored: str, canonical: str, names: Mapping[str, str], *, pairs: Collection[str] = ()
+) -> tuple[KeyRule, ...]:
+    """`linear_rules` of layers whose names begin alike: how they end in the file -> how they end here.
+
+    pairs: those of the file whose rows are in pair order.
+    """
+    return tuple(
+        rule
+        for name, ours in names.items()
+        for rule in linear_rules(stored + name, canonical + ours, layout="pairs" if name in pairs else "plain")
+    )
+
+
+def expert_rules(owner: str, names: Mapping[str, str]) -> tuple[KeyRule, ...]:
+    """A block's router and its experts, each a gated MLP of its own: its matrices' names in the file -> those here."""
+    return (
+        KeyRule(owner + "gate.weight", ("blocks.{i}.mlp.router.weight",)),
+        *(
+            KeyRule(f"{owner}experts.{{e}}.{stored}.weight", (f"blocks.{{i}}.mlp.experts.{{e}}.{name}.weight",))
+            for stored, name in names.items()
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""`params.json` of LLaMA and Mistral in hub spelling, and the names of their tensors.
+"""`params.json` of LLaMA and Mistral in hub spelling.
 
 The widths of the MLP and of the vocabulary are those of the tensors: older files do not say them. How long a context
 may be, LLaMA's do not say either; it follows from what else tells the versions apart.
@@ -12,38 +12,13 @@ from typing import Any
 
 from octavo.errors import FormatError
 from octavo.models.formats.mapped import TensorEntry
-from octavo.models.formats.raw import EMBEDDING
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.keys import KeyRule
+from octavo.models.mapping.tables.author_names import EMBEDDING
 
 ROPE_SCALING = {
     "rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192
 }  # fmt: skip
 MISTRAL_CONTEXT, LLAMA3_THETA = 32768, 500000.0
-LAYER, BLOCK = "layers.{i}.", "blocks.{i}."
-MLP = {"w1": "gate", "w3": "up", "w2": "down"}
-RULES = (
-    KeyRule(EMBEDDING, ("embed_tokens.weight",)),
-    KeyRule("norm.weight", ("norm.weight",)),
-    KeyRule("output.weight", ("lm_head.weight",)),
-    *(
-        KeyRule(
-            f"{LAYER}attention.w{name}.weight",
-            (f"{BLOCK}attention.{name}.weight",),
-            "pairs" if name in "qk" else "plain",
-        )
-        for name in "qkvo"
-    ),
-    KeyRule(LAYER + "attention_norm.weight", (BLOCK + "attention_norm.weight",)),
-    KeyRule(LAYER + "ffn_norm.weight", (BLOCK + "mlp_norm.weight",)),
-    *(KeyRule(f"{LAYER}feed_forward.{w}.weight", (f"{BLOCK}mlp.{name}.weight",)) for w, name in MLP.items()),
-    KeyRule(LAYER + "feed_forward.gate.weight", (BLOCK + "mlp.router.weight",)),
-    *(
-        KeyRule(f"{LAYER}feed_forward.experts.{{e}}.{w}.weight", (f"{BLOCK}mlp.experts.{{e}}.{name}.weight",))
-        for w, name in MLP.items()
-    ),
-)
-HARMLESS_TENSORS = (r"rope\.freqs",)
 
 
 def hidden_size(params: Mapping[str, Any], source: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from octavo.errors import UnsupportedError
 from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.tables.spellings import FULL, SLIDING
 from octavo.nn.config import RopeConfig
 from octavo.nn.frequencies import (
     linear_factors,
@@ -45,8 +46,6 @@ class RopeSpelling:
 
 
 PLAIN_ROPE = RopeSpelling()
-FULL, SLIDING = "full_attention", "sliding_attention"
-"""Types of blocks, as hub configs call them."""
 
 
 def read_rope(

@@ -21,8 +21,8 @@ from octavo.models.families.vision.minigpt_v2 import MINIGPT_V2
 from octavo.models.formats.folder import read_folder, read_json
 from octavo.models.formats.mapped import TensorEntry
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.family import HARMLESS_KEYS, NEUTRAL_VALUES
 from octavo.models.mapping.keys import to_canonical
+from octavo.models.mapping.tables.config_keys import HARMLESS, NEUTRAL
 from octavo.models.mapping.vision_row import VisionParts, VisionRow
 from octavo.models.tensors import StoredTensor
 from octavo.nn.vision.config import ProjectorConfig
@@ -57,9 +57,9 @@ def open_vision(folder: Path, *, ignore_keys: Collection[str] = ()) -> VisionChe
     language, rest = _split(entries, row)
     words = checkpoint_of(folder, text, language, ignore_keys)
     reader = ConfigReader(raw, str(source), ignore=ignore_keys)
-    reader.neutral({**NEUTRAL_VALUES, **row.neutral_values})
+    reader.neutral({**NEUTRAL, **row.neutral_values})
     parts = row.read(reader, words.config.hidden_size)
-    reader.finish({**HARMLESS_KEYS, **row.harmless_keys, "text_config": "read as a model of its own"})
+    reader.finish({**HARMLESS, **row.harmless_keys, "text_config": "read as a model of its own"})
     if parts.image_token >= words.config.vocab_size:
         raise FormatError(f"{source} has the image token {parts.image_token}, which is past its vocabulary")
     image, projector = _image(folder, raw, row, parts, rest)

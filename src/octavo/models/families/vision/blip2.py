@@ -10,9 +10,11 @@ from dataclasses import replace
 
 from octavo.errors import FormatError
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import ACTIVATIONS
-from octavo.models.mapping.image import HARMLESS_KEYS, common_rules, read_image_encoder
-from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.image import read_image_encoder
+from octavo.models.mapping.keys import KeyRule, layer_rules, linear_rules
+from octavo.models.mapping.tables.config_keys import IMAGE_HARMLESS
+from octavo.models.mapping.tables.encoder_names import CLIP_REST
+from octavo.models.mapping.tables.spellings import ACTIVATIONS
 from octavo.models.mapping.vision_row import VisionParts, VisionRow
 from octavo.nn.config import AttentionConfig, EncoderConfig, MlpConfig, NormConfig, TransformerConfig
 from octavo.nn.vision.config import ProjectorConfig
@@ -38,7 +40,7 @@ def read_tower(reader: ConfigReader) -> TransformerConfig:
     vision = reader.section("vision_config")
     if vision is None:
         raise FormatError(f"{reader.source} lacks vision_config; fetch it again")
-    vision.skip("model_type", "attention_dropout", "initializer_range", "dtype", *HARMLESS_KEYS)
+    vision.skip("model_type", "attention_dropout", "initializer_range", "dtype", *IMAGE_HARMLESS)
     return read_image_encoder(vision, qkv_bias=vision.flag("qkv_bias", default=True))
 
 
@@ -109,7 +111,7 @@ def tower_rules(owner: str) -> tuple[KeyRule, ...]:
         KeyRule(tower + "embeddings.patch_embedding.bias", (owner + "embed_patches.bias",)),
         *linear_rules(layer + "self_attn.qkv", *stacked),
         *linear_rules(layer + "self_attn.projection", block + "attention.o"),
-        *common_rules(layer, block),
+        *layer_rules(layer, block, CLIP_REST),
         *linear_rules(tower + "post_layernorm", owner + "norm"),
     )
 

@@ -10,8 +10,9 @@ from dataclasses import replace
 from octavo.errors import FormatError
 from octavo.models.families import siglip_vision
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.image import HARMLESS_KEYS, clip_rules
+from octavo.models.mapping.image import clip_rules
 from octavo.models.mapping.keys import KeyRule
+from octavo.models.mapping.tables.config_keys import IMAGE_HARMLESS
 from octavo.models.mapping.vision_row import VisionParts, VisionRow
 from octavo.nn.config import TransformerConfig
 from octavo.nn.vision.config import ProjectorConfig
@@ -23,7 +24,7 @@ def read(reader: ConfigReader, text_size: int) -> VisionParts:
     if vision is None:
         raise FormatError(f"{reader.source} lacks vision_config; fetch it again")
     vision.skip("model_type", "attention_dropout", "initializer_range", "dtype", "size", "max_image_size")
-    vision.skip("use_base_siglip", "tie_word_embeddings", *HARMLESS_KEYS)
+    vision.skip("use_base_siglip", "tie_word_embeddings", *IMAGE_HARMLESS)
     tower = siglip_vision.read_config(vision)
     side = reader.integer("scale_factor", default=2, high=64)
     if tower.patches is None or round(tower.patches.count**0.5) % side:

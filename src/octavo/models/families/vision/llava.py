@@ -10,9 +10,10 @@ from dataclasses import replace
 from octavo.errors import FormatError
 from octavo.models.families import clip_vision, siglip_vision
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import ACTIVATIONS
-from octavo.models.mapping.image import HARMLESS_KEYS, clip_rules
+from octavo.models.mapping.image import clip_rules
 from octavo.models.mapping.keys import KeyRule
+from octavo.models.mapping.tables.config_keys import IMAGE_HARMLESS
+from octavo.models.mapping.tables.spellings import ACTIVATIONS
 from octavo.models.mapping.vision_row import VisionParts, VisionRow
 from octavo.nn.config import TransformerConfig
 from octavo.nn.vision.config import ProjectorConfig
@@ -27,7 +28,7 @@ def read(reader: ConfigReader, text_size: int) -> VisionParts:
     if vision is None:
         raise FormatError(f"{reader.source} lacks vision_config; fetch it again")
     vision.skip("model_type", "attention_dropout", "initializer_range", "dtype", "torch_dtype", "vocab_size")
-    vision.skip(*HARMLESS_KEYS)
+    vision.skip(*IMAGE_HARMLESS)
     layer = reader.take("vision_feature_layer", -2)
     if type(layer) is not int or layer >= 0:
         raise FormatError(
