@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -283,3 +286,22 @@ def test_an_encoder_is_shown_embedded_and_refused_as_a_writer(run: Run, minilm: 
     ]
     assert "is an encoder (bert)" in refused(run("run", str(minilm), "hello"))
     assert "is no reranker" in refused(run("rerank", str(minilm), "a question", "a passage"))
+
+
+def test_bge_m3_shows_three_faces_and_a_decoder_is_asked(run: Run, tmp_path: Path, tiny: Any) -> None:
+    generate = Path(__file__).parents[1] / "generate"
+    m3, judge = tmp_path / "m3", Path(shutil.copytree(tiny("qwen3")[0], tmp_path / "judge"))
+    runpy.run_path(str(generate / "test_hybrid_embed.py"))["make_m3"](m3)
+    row = json.loads(run("embed", str(m3), "--hybrid", "--json", "w5 w6").stdout)
+    assert len(row["dense"]) == 64 and set(row["sparse"]) <= {"w5", "w6"} and len(row["multi"]) == 3
+    lines = run("embed", str(m3), "--hybrid", "w5 w6", "w9").stdout.splitlines()
+    assert len(lines) == 2 and "w5 w6  (" in lines[0]
+    assert len(run("rerank", str(m3), "w5", "w6", "w9").stdout.splitlines()) == 2
+    runpy.run_path(str(generate / "test_yes_no.py"))["byte_tokenizer"]().save(str(judge / "tokenizer.json"))
+    ask = tmp_path / "ask.txt"
+    ask.write_text("{query} {passage}?")
+    answer = run("rerank", str(judge), "a", "b", "c", "--template", str(ask), "--answers", "Yes", "--json").stdout
+    assert {json.loads(line)["passage"] for line in answer.splitlines()} == {"b", "c"}
+    assert "give --template" in refused(run("rerank", str(judge), "a", "b"))
+    assert "are of a --template" in refused(run("rerank", str(judge), "a", "b", "--instruction", "x"))
+    assert "has no sparse_linear.pt" in refused(run("embed", str(judge), "--hybrid", "a"))

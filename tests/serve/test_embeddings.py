@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import base64
+import runpy
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import openai
 import pytest
 
 from octavo.generate.embed import Embedder
+from octavo.generate.rerank import Reranker, relevance
 from octavo.generate.scripted import ScriptedModel
+from octavo.generate.tasks.yes_no import read_question
+
+GENERATE = Path(__file__).parents[1] / "generate"
 
 
 @pytest.fixture(scope="module")
@@ -148,4 +156,30 @@ def test_embedding_and_reranking_wait_their_turn_and_are_told_when_the_queue_is_
     assert http.post("/v1/embeddings", json=texts).status_code == 200
     assert http.post("/v1/rerank", json=ranked).status_code == 200
     running.until(lambda: admission.running == 0)
+    running.stop()
+
+
+def test_decoders_that_say_yes_or_no_and_bge_m3_rank(start_server, tiny, tmp_path):
+    made = runpy.run_path(str(GENERATE / "test_yes_no.py"))
+    decoder, m3 = tmp_path / "judge", tmp_path / "m3"
+    shutil.copytree(tiny("qwen3")[0], decoder)
+    made["byte_tokenizer"]().save(str(decoder / "tokenizer.json"))
+    (decoder / "tokenizer_config.json").write_text('{"bos_token": "<s>"}')
+    question = read_question("bge", answers="Yes,no")
+    question = replace(question, parts=question.parts[:3])
+    runpy.run_path(str(GENERATE / "test_hybrid_embed.py"))["make_m3"](m3)
+    running = start_server(
+        [ScriptedModel(["hello"], name="scripted")], encoders=(str(decoder), str(m3)), rerank_question=question
+    )
+    http, texts = running.http(), ["w5 w6", "w9 w7", "w30"]
+    with Reranker.load(str(decoder), question=question) as one, Reranker.load(str(m3)) as other:
+        expected = {"judge": relevance(one.score("w5", texts)), "m3": other.score("w5", texts)}
+    for name, scores in expected.items():
+        answer = http.post("/v1/rerank", json={"model": name, "query": "w5", "documents": texts}).json()
+        found = {row["index"]: row["relevance_score"] for row in answer["results"]}
+        assert [row["index"] for row in answer["results"]] == np.argsort(-scores).tolist()
+        assert np.abs(np.array([found[at] for at in range(3)]) - scores).max() <= 1e-6
+    assert len(http.post("/v1/embeddings", json={"model": "m3", "input": "w5"}).json()["data"][0]["embedding"]) == 64
+    refused = http.post("/v1/embeddings", json={"model": "judge", "input": "w5"})
+    assert refused.status_code == 400 and "makes no embeddings" in refused.text
     running.stop()

@@ -56,6 +56,12 @@ IgnoreConfigKey = Annotated[
     list[str] | None,
     typer.Option("--ignore-config-key", metavar="KEY", help="Load the model without this key of its config."),
 ]
+RerankTemplate = Annotated[
+    str | None,
+    typer.Option(
+        "--template", metavar="NAME|FILE", help="How a decoder is asked: qwen3, bge, or a text with {query}, {passage}."
+    ),
+]
 Speculative = Annotated[
     str | None,
     typer.Option("--speculative", metavar="ngram|MODEL", help="Guess ahead from the text or by a smaller model."),

@@ -56,6 +56,10 @@ def serve(
             "--encoder", metavar="MODEL", help="Serve this embedder or reranker; default: MiniLM, if installed."
         ),
     ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option("--rerank-template", metavar="NAME|FILE", help="As of `octavo rerank`: makes decoders rerankers."),
+    ] = None,
     docs: Annotated[
         list[str] | None,
         typer.Option("--docs", metavar="FOLDER", help="Serve these documents; default: Octavo's manual."),
@@ -100,6 +104,7 @@ def serve(
     """
     from octavo.errors import OctavoError
     from octavo.fetching.sources import name_for
+    from octavo.generate.tasks.yes_no import read_question
     from octavo.serve.http.server import run
     from octavo.serve.http.settings import ServerSettings
     from octavo.settings import state_dir
@@ -135,6 +140,7 @@ def serve(
         max_loaded=max_loaded,
         keep_alive=keep_alive,
         encoders=tuple(map(given.obtain, encoders)) if encoders else _default_encoder(wanted=bool(docs)),
+        rerank_question=None if template is None else read_question(template),
         folders=_folders(docs),
         aliases=tuple(
             _pair(text, "--model-alias", "ALIAS=NAME", "gpt-4o-mini=smollm2-135m-instruct")

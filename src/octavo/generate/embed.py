@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.errors import OctavoError
+from octavo.errors import OctavoError, UnsupportedError
 from octavo.fetching.sources import name_of, resolve
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.encoders.decoder import MAX_TOKENS
@@ -70,6 +70,8 @@ class Embedder:
         path = resolve(reference)
         layout = read_layout(path)
         checkpoint = replace(open_checkpoint(layout.body), name=name_of(path))
+        if layout.answers is not None:
+            raise UnsupportedError(f"{checkpoint.name} says yes or no and makes no vectors; use `octavo rerank`")
         tokenizer = checkpoint.tokenizer()
         longest = checkpoint.config.context_length
         if checkpoint.config.encoder is None:
@@ -110,6 +112,17 @@ class Embedder:
                 raise OctavoError(f"token id {wrong} does not exist; ids are 0 to {self.runner.config.vocab_size - 1}")
         return self._vectors([Encoded(list(row), [0] * len(row)) for row in rows])
 
+    def states(self, encoded: Sequence[Encoded]) -> Iterator[tuple[NDArray[np.intp], Floats, NDArray[np.intp]]]:
+        """Texts in batches of like length: their places, hidden states (tokens, hidden_size) and lengths."""
+        lengths = np.array([len(item.ids) for item in encoded], np.intp)
+        if not lengths.all():
+            raise OctavoError("a text is empty and its tokenizer adds nothing to it, so that there is nothing to embed")
+        for chosen in batches(lengths):
+            rows = [EncoderRow(encoded[index].ids, encoded[index].types) for index in chosen]
+            with self._lock:
+                hidden = self.runner.encode(rows)
+            yield chosen, hidden, lengths[chosen]
+
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Tokens of texts, with what the tokenizer adds and without what is cut."""
         return sum(len(item.ids) for item in self.tokenizer.encode_batch(texts, max_tokens=self.max_tokens))
@@ -126,15 +139,9 @@ class Embedder:
             self.runner.close()
 
     def _vectors(self, encoded: Sequence[Encoded]) -> Floats:
-        lengths = np.array([len(item.ids) for item in encoded], np.intp)
-        if not lengths.all():
-            raise OctavoError("a text is empty and its tokenizer adds nothing to it, so that there is nothing to embed")
         vectors = np.empty((len(encoded), self.dimensions), np.float32)
-        for chosen in batches(lengths):
-            rows = [EncoderRow(encoded[index].ids, encoded[index].types) for index in chosen]
-            with self._lock:
-                hidden = self.runner.encode(rows)
-            vectors[chosen] = pool(hidden, lengths[chosen], self.layout.poolings)
+        for chosen, hidden, lengths in self.states(encoded):
+            vectors[chosen] = pool(hidden, lengths, self.layout.poolings)
         return normalized(vectors) if self.layout.normalize else vectors
 
 

@@ -33,7 +33,7 @@ class Serving:
         self.models = ModelPool(
             max_loaded=settings.max_loaded, keep_alive=settings.keep_alive, aliases=settings.aliases
         )
-        self.encoders = EncoderPool(settings.encoders, settings.aliases)
+        self.encoders = EncoderPool(settings.encoders, settings.aliases, settings.rerank_question)
         self.created = int(time.time())
         self.phase: Phase = "loading"
         self.generations: set[Generation] = set()

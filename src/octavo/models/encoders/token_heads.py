@@ -39,6 +39,11 @@ class TokenHeads:
         return result
 
 
+def has_token_heads(folder: Path) -> bool:
+    """Whether a folder has both."""
+    return all((folder / name).is_file() for name in (SPARSE_NAME, MULTI_NAME))
+
+
 def read_token_heads(folder: Path, hidden_size: int) -> TokenHeads:
     """The heads of a folder. Raises UnsupportedError where it has none, FormatError where they do not fit."""
     for name in (SPARSE_NAME, MULTI_NAME):

@@ -23,6 +23,9 @@ POOLING_KEYS: Mapping[str, Pooling] = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+KINDS = (
+    ["Transformer"], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"], ["Transformer", "LogitScore"]
+)  # fmt: skip
 HARMLESS_POOLING_KEYS = ("word_embedding_dimension", "embedding_dimension")
 
 
@@ -31,6 +34,7 @@ class SentenceLayout:
     """body: the folder of the transformer. poolings: joined in this order. max_tokens: the longest text, if said.
 
     prompts: name -> what stands before a text; default_prompt: the name of the one that stands before all.
+    answers: of a decoder that is asked whether a passage answers a query, the tokens of yes and of no, or of yes alone.
     """
 
     body: Path
@@ -39,6 +43,7 @@ class SentenceLayout:
     max_tokens: int | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
+    answers: tuple[int, int | None] | None = None
 
 
 def is_layout(folder: Path) -> bool:
@@ -52,8 +57,8 @@ def read_layout(folder: Path) -> SentenceLayout:
         return SentenceLayout(folder)
     modules = _modules(folder / "modules.json")
     kinds = [kind for kind, _ in modules]
-    if kinds not in (["Transformer"], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        known = "Transformer, Pooling and Normalize, in this order"
+    if kinds not in KINDS:
+        known = "Transformer, Pooling and Normalize, in this order, or Transformer and LogitScore"
         raise UnsupportedError(f"{folder}/modules.json has {', '.join(kinds)}; what is known here is {known}")
     body = folder / modules[0][1]
     prompts = _read_if_there(folder / "config_sentence_transformers.json")
@@ -64,6 +69,7 @@ def read_layout(folder: Path) -> SentenceLayout:
         _max_tokens(body / "sentence_bert_config.json"),
         _prompts(prompts.get("prompts"), folder),
         prompts.get("default_prompt_name"),
+        _answers(folder / modules[1][1] / "config.json", body) if "LogitScore" in kinds else None,
     )
 
 
@@ -102,6 +108,19 @@ def _poolings(path: Path) -> tuple[Pooling, ...]:
         asked = repr(unknown[0]) if unknown else "none"
         raise UnsupportedError(f"{path} asks for the pooling {asked}; known are {', '.join(get_args(Pooling))}")
     return tuple(chosen)
+
+
+def _answers(path: Path, body: Path) -> tuple[int, int | None]:
+    if "message" not in _read_if_there(body / "sentence_bert_config.json").get("modality_config", {}):
+        raise UnsupportedError(
+            f"{body}/sentence_bert_config.json has no 'message' in modality_config: the pair would be read bare, "
+            "without the chat template's question, which is not supported"
+        )
+    raw = read_json(path)
+    yes, no = raw.get("true_token_id"), raw.get("false_token_id")
+    if type(yes) is not int or yes < 0 or (no is not None and (type(no) is not int or no < 0)):
+        raise FormatError(f"{path} has true_token_id {yes!r} and false_token_id {no!r}, which are no tokens")
+    return yes, no
 
 
 def _max_tokens(path: Path) -> int | None:

@@ -1,6 +1,7 @@
 """`/v1/rerank`: passages by how well they answer a query, in the shape that Cohere, Jina and vLLM share.
 
-A cross-encoder's logit becomes a relevance between 0 and 1; with an embedder it is the cosine, at least 0.
+The logit of a cross-encoder, or of a decoder that is asked yes or no, becomes a relevance between 0 and 1; with an
+embedder it is the cosine, at least 0, and with BGE-M3 what its three heads say together.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ async def rerank(body: RerankRequest, request: Request) -> dict[str, Any]:
     """The passages, the most relevant first."""
     serving = serving_of(request)
     serving.require_ready()
-    encoder = await serving.encoders.any(body.model)
+    encoder = await serving.encoders.ranking(body.model)
     texts = [document if isinstance(document, str) else document.text for document in body.documents]
     async with in_turn(serving.admission, request.receive):
         scores, tokens = await asyncio.to_thread(_scores, encoder, body.query, texts)
@@ -68,8 +69,8 @@ async def rerank(body: RerankRequest, request: Request) -> dict[str, Any]:
 
 def _scores(encoder: Encoder, query: str, texts: list[str]) -> tuple[Floats, int]:
     if not isinstance(encoder, Embedder):
-        logits, tokens = encoder.score_counted(query, texts)
-        return relevance(logits), tokens
+        scores, tokens = encoder.score_counted(query, texts)
+        return scores if encoder.bounded else relevance(scores), tokens
     asked, passages = encoder.embed([query], kind="query"), encoder.embed(texts, kind="passage")
     cosines = normalized(passages) @ normalized(asked)[0]
     return np.maximum(cosines, 0), encoder.count_tokens([query, *texts])

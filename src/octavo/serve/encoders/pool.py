@@ -13,20 +13,30 @@ from octavo.errors import nearest
 from octavo.fetching.sources import name_for, resolve
 from octavo.generate.embed import Embedder
 from octavo.generate.rerank import Reranker, is_reranker
+from octavo.generate.tasks.hybrid_embed import HybridEmbedder, HybridScorer
+from octavo.generate.tasks.yes_no import Question
 from octavo.models.checkpoint import open_checkpoint
-from octavo.models.formats.sentence_transformers import read_layout
+from octavo.models.encoders.token_heads import has_token_heads
+from octavo.models.formats.sentence_transformers import is_layout, read_layout
 from octavo.serve.errors import ApiError
 
 Encoder = Embedder | Reranker
 
 
 class EncoderPool:
-    """references: of the encoders; the first answers requests that name none. aliases: (alias, name)."""
+    """references: of the encoders; the first answers requests that name none. aliases: (alias, name).
 
-    def __init__(self, references: Iterable[str], aliases: Iterable[tuple[str, str]] = ()) -> None:
+    question: what decoders are asked that do not say how, which makes rerankers of them.
+    """
+
+    def __init__(
+        self, references: Iterable[str], aliases: Iterable[tuple[str, str]] = (), question: Question | None = None
+    ) -> None:
+        self._question = question
         self.references: Mapping[str, str] = {name_for(reference): reference for reference in references}
         self._aliases = tuple(aliases)
         self._loading: dict[str, asyncio.Future[Encoder]] = {}
+        self._hybrid: dict[str, Reranker] = {}
 
     async def embedder(self, name: str | None) -> Embedder:
         """The embedder of a name or an alias. Raises ApiError 404, and 400 for a reranker."""
@@ -36,9 +46,15 @@ class EncoderPool:
             raise ApiError(400, "invalid_value", text, param="model")
         return encoder
 
-    async def any(self, name: str | None) -> Encoder:
-        """The encoder of a name or an alias. Raises ApiError 404."""
-        return await self._get(name)
+    async def ranking(self, name: str | None) -> Encoder:
+        """The encoder of a name or an alias; BGE-M3's three heads rank together. Raises ApiError 404."""
+        encoder = await self._get(name)
+        if isinstance(encoder, Reranker) or not has_token_heads(encoder.layout.body):
+            return encoder
+        if encoder.name not in self._hybrid:
+            heads = await asyncio.to_thread(HybridEmbedder, encoder)
+            self._hybrid[encoder.name] = Reranker(HybridScorer(heads), encoder.name, bounded=True)
+        return self._hybrid[encoder.name]
 
     def close(self) -> None:
         """Free what was loaded."""
@@ -50,7 +66,9 @@ class EncoderPool:
     async def _get(self, name: str | None) -> Encoder:
         target = self._target(name)
         if target not in self._loading or (self._loading[target].done() and self._loading[target].exception()):
-            self._loading[target] = asyncio.ensure_future(asyncio.to_thread(_load, self.references[target]))
+            self._loading[target] = asyncio.ensure_future(
+                asyncio.to_thread(_load, self.references[target], self._question)
+            )
         return await asyncio.shield(self._loading[target])
 
     def _target(self, name: str | None) -> str:
@@ -70,6 +88,11 @@ class EncoderPool:
         return target
 
 
-def _load(reference: str) -> Encoder:
-    checkpoint = open_checkpoint(read_layout(resolve(reference)).body)
-    return Reranker.load(reference) if is_reranker(checkpoint) else Embedder.load(reference)
+def _load(reference: str, question: Question | None) -> Encoder:
+    layout = read_layout(resolve(reference))
+    checkpoint = open_checkpoint(layout.body)
+    if is_reranker(checkpoint, layout):
+        return Reranker.load(reference)
+    if question is not None and checkpoint.config.encoder is None and not is_layout(layout.body):
+        return Reranker.load(reference, question=question)
+    return Embedder.load(reference)

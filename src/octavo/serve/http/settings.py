@@ -16,6 +16,7 @@ from octavo.errors import OctavoError
 from octavo.serve.documents.served import ServedFolder
 
 if TYPE_CHECKING:
+    from octavo.generate.tasks.yes_no import Question
     from octavo.serve.http.telemetry import Telemetry
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -33,7 +34,8 @@ class ServerSettings:
     how long it may take to arrive. ping_seconds: between comments on a silent stream. max_loaded: models in memory
     at once; keep_alive: seconds after which an unused one is unloaded, None: never. aliases: (alias, served name);
     an alias may hold `*`. adapters: (name, the served model that has it). encoders: references of embedders and
-    rerankers, loaded when first asked for. state_path: the file that keeps responses, conversations and stored
+    rerankers, loaded when first asked for; rerank_question: what those of them are asked that are plain decoders.
+    state_path: the file that keeps responses, conversations and stored
     completions, None: memory; store: whether any are kept. folders: of documents, each shown as a vector store.
     telemetry: where spans and metrics of requests go, None: nowhere. Raises OctavoError for a value outside its
     range and for an open address without a key.
@@ -58,6 +60,7 @@ class ServerSettings:
     aliases: tuple[tuple[str, str], ...] = ()
     adapters: tuple[tuple[str, str], ...] = ()
     encoders: tuple[str, ...] = ()
+    rerank_question: Question | None = None
     state_path: Path | None = None
     folders: tuple[ServedFolder, ...] = ()
     store: bool = True
