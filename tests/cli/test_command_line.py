@@ -33,6 +33,7 @@ COMMANDS = (
     "doctor",
     "embed",
     "rerank",
+    "guard",
     "fit",
     "models",
     "verify",

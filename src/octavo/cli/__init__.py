@@ -37,6 +37,7 @@ from octavo.cli.serve import serve
 from octavo.cli.systems.asking import fid, rag
 from octavo.cli.systems.caption import caption
 from octavo.cli.systems.code import code
+from octavo.cli.systems.guard import guard
 from octavo.cli.systems.retro import retro
 from octavo.cli.train import train
 from octavo.errors import OctavoError, nearest
@@ -103,6 +104,7 @@ app.add_typer(evaluations, name="eval")
 app.command("embed")(embed)
 app.command("rerank")(rerank)
 app.command("caption")(caption)
+app.command("guard")(guard)
 app.command("doctor")(doctor)
 app.add_typer(rag, name="rag")
 app.add_typer(fid, name="fid")

@@ -12,7 +12,7 @@ from octavo.serve.errors import ApiError
 router = APIRouter(include_in_schema=False)
 
 UNBUILT = {
-    "moderations": "this version judges no content",
+    "moderations": "judge texts with 'octavo guard'",
     "batches": "send the requests one by one or at the same time",
     "images": "this version makes no pictures",
     "audio": "this version neither hears nor speaks",

@@ -1,0 +1,1 @@
+"""What should not pass, found before it does: a model that judges what people and models say."""
