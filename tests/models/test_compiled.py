@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from octavo.errors import FormatError, MissingDependencyError, OctavoError, UnsupportedError
+from octavo.examine.kernel_paths import operation_paths
 from octavo.models.compiled import CompiledRunner
 from octavo.models.runner import BLOCK_SIZE, Row
 from octavo.models.tensors import StoredTensor
@@ -398,7 +399,7 @@ def test_a_closed_runner_says_so_and_closes_again() -> None:
 def test_a_runner_says_which_operation_runs_on_which_path() -> None:
     config = replace(CONFIGS["experts"], mlp=MlpConfig(96, "gelu", gated=True))
     with kernels(encoded(loud_model(config), "q4_1"), "avx2", kv_cache="int8") as runner:
-        said = {path.operation: (path.path, path.why) for path in runner.explain()}
+        said = {path.operation: (path.path, path.why) for path in operation_paths(runner)}
     matrices = 1 + config.num_layers * (4 + 1 + 3 * 5)
     assert said[f"products with q4_1 ({matrices})"][1].endswith("vpmaddubsw")
     assert said["attention over int8 keys and values"][0] == "vectors"

@@ -12,8 +12,9 @@ from octavo.errors import UnsupportedError
 from octavo.models import loading
 from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
 from octavo.models.compiled import CompiledRunner
-from octavo.models.kernel_plan import SWITCHES, refuse_unknown_switches
+from octavo.models.kernel_plan import refuse_unknown_switches
 from octavo.models.saving import save_checkpoint
+from octavo.models.tables.kernel_switches import SWITCHES
 from octavo.models.transformer import Transformer
 from octavo.nn.config import (
     Activation,

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from octavo import settings
 from octavo.errors import FormatError
 from octavo.models.formats.peft import Adapter
-from octavo.models.kernel_paths import OperationPath, operation_paths
 from octavo.models.kernel_plan import plan
 from octavo.models.packing.cache import PackCache, PackedMatrix
 from octavo.models.packing.quantizing import Quantization
@@ -75,10 +74,10 @@ class CompiledRunner:
         self.num_blocks = num_blocks
         forced = settings.kernels()
         level = choose_level(None if forced == "torch" else forced)
-        self.name = f"kernels {level}"
+        self.level, self.name = level, f"kernels {level}"
         self._checkpoint = checkpoint
         self._quantize = None if quantize is None else Quantization.named(quantize, checkpoint.tensors)
-        self._kv_cache = kv_cache or settings.kv_cache() or self._natural_cache()
+        self.kv_cache = kv_cache or settings.kv_cache() or self._natural_cache()
         self._model = KernelModel(
             level,
             planned.layers,
@@ -88,7 +87,7 @@ class CompiledRunner:
             latent=planned.latent,
             num_blocks=num_blocks,
             threads=threads or settings.threads(),
-            cache=CACHES[self._kv_cache],
+            cache=CACHES[self.kv_cache],
             num_adapters=len(adapters),
             adapter_rank=max((len(pair.down) for each in adapters for pair in each.factors.values()), default=0),
             **planned.shape,
@@ -144,10 +143,10 @@ class CompiledRunner:
         self._packed = {}
         self._load()
 
-    def explain(self) -> tuple[OperationPath, ...]:
-        """Which operation runs on which path, and why."""
-        encodings = [encoding for _, _, encoding in self._slots.values()]
-        return operation_paths(self.config, self.name.removeprefix("kernels "), encodings, self._kv_cache)
+    @property
+    def encodings(self) -> list[str]:
+        """Of each matrix, as the kernels hold it."""
+        return [encoding for _, _, encoding in self._slots.values()]
 
     def close(self) -> None:
         """Free threads and memory. Idempotent."""

@@ -1,62 +1,24 @@
 """How a config runs on the C kernels: the sizes and switches that they are made with, or what of it they do not know.
 
-Unusual: a switch that is not listed here must have its default, so that one added to the config later is refused until
-the kernels learn it. No torch here.
+Unusual: a switch that `tables/kernel_switches.py` does not list must have its default, so that one added to the config
+later is refused until the kernels learn it. No torch here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import UnsupportedError
+from octavo.models.tables.kernel_switches import ACTIVATIONS, MAX_GROUP_TOP, MAX_GROUPS, NORM_KINDS, SCORES, SWITCHES
 from octavo.nn.config import AttentionConfig, MoeConfig, RopeConfig, TransformerConfig
 from octavo.nn.frequencies import alibi_slopes, at_length, inverse_frequencies
 from octavo.nn.kernels.handle import Layer, Rotary
 from octavo.nn.kernels.tables.codes import MAX_HEAD_DIM, QK_NORMS
 from octavo.nn.shapes import LATENT_NORM_EPS, kept_key
-
-ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3, "quick_gelu": 4, "relu_squared": 5}
-NORM_KINDS = {"rms": 0, "layer": 1, "layer_without_bias": 1, "layer_bare": 1}
-SCORES = {"softmax": 0, "sigmoid": 1}
-MAX_GROUPS, MAX_GROUP_TOP = 64, 16
-PLACEMENTS = ("pre", "post", "output", "sandwich", "parallel", "parallel_two")
-ROPE_SWITCHES = dict.fromkeys(
-    ("theta", "rotary_dim", "freq_factors", "attention_factor", "original_length", "long_factors", "ntk_factor")
-)
-SWITCHES: Mapping[str, Mapping[str, Container[object] | None]] = {
-    "": {
-        **dict.fromkeys(
-            ("vocab_size", "hidden_size", "num_layers", "context_length", "norm", "attention", "mlp", "rope",
-             "rope_layers", "tie_embeddings", "windows", "head_bias", "embedding_scale", "residual_scale",
-             "logit_scale", "logit_softcap", "moe", "embedding_norm")
-        ),
-        "placement": PLACEMENTS,
-    },
-    "norm.": {"kind": NORM_KINDS, **dict.fromkeys(("eps", "offset", "round_last"))},
-    "attention.": {
-        **dict.fromkeys(
-            ("num_heads", "num_kv_heads", "head_dim", "qkv_bias", "output_bias", "scale", "softcap", "alibi",
-             "qk_norm_after_rope", "alibi_after_scale", "clip", "sinks", "latent")
-        ),
-        "qk_norm": QK_NORMS,
-    },
-    "attention.latent.": dict.fromkeys(("kv_rank", "q_rank", "value_dim")),
-    "mlp.": {"intermediate_size": None, "activation": ACTIVATIONS, "gated": None, "bias": None, "limit": None},
-    "moe.": {
-        **dict.fromkeys(
-            ("num_experts", "experts_per_token", "intermediate_size", "normalise", "shared_size", "layers", "scale",
-             "shared_gate", "bias", "correction", "groups", "groups_kept", "group_top")
-        ),
-        "scoring": SCORES,
-    },
-    "rope.": ROPE_SWITCHES,
-    "rope_layers.": ROPE_SWITCHES,
-}  # fmt: skip
-"""The switches that the kernels know, by their place in a config; and of which values, where not of all."""
 
 
 @dataclass(frozen=True)

@@ -77,13 +77,14 @@ def _print_paths(runner: Runner, as_json: bool) -> None:
     """What runs where. Raises OctavoError for a runner that is not the kernels'."""
     from octavo.cli.tables import print_table
     from octavo.errors import OctavoError
+    from octavo.examine.kernel_paths import operation_paths
     from octavo.models.compiled import CompiledRunner
 
     if not isinstance(runner, CompiledRunner):
         raise OctavoError(
             f"this model runs on {runner.name}, where torch chooses the paths; --explain is of the kernels"
         )
-    paths = runner.explain()
+    paths = operation_paths(runner)
     if as_json:
         typer.echo(json.dumps({"runner": runner.name, "operations": [dataclasses.asdict(path) for path in paths]}))
     else:

@@ -19,6 +19,7 @@ from octavo.models.checkpoint import Checkpoint
 from octavo.models.families import FAMILIES
 from octavo.models.formats.blocks import WrittenEncoding, encoded
 from octavo.models.formats.gguf_writing import write_gguf
+from octavo.models.formats.tables.stored_types import GGUF_FILE_TYPES
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.gguf_decoder import metadata_of
@@ -29,8 +30,6 @@ from octavo.models.tensors import StoredTensor
 from octavo.nn.config import RopeConfig, TransformerConfig
 from octavo.nn.encodings import BLOCK_FORMATS
 
-FILE_TYPES: dict[WrittenEncoding, int] = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "bf16": 32}
-"""`general.file_type`, by the encoding of most weights."""
 DIVISORS = "rope_freqs.weight"
 EXACT = ("norm", "router", "embed_positions")
 """Parts of canonical names whose weights stay float32."""
@@ -63,7 +62,7 @@ def export_gguf(checkpoint: Checkpoint, path: Path, encoding: WrittenEncoding) -
     metadata = {
         "general.architecture": layout.architecture,
         "general.name": checkpoint.name,
-        "general.file_type": FILE_TYPES[encoding],
+        "general.file_type": GGUF_FILE_TYPES[encoding],
         "general.quantization_version": 2,
         **{f"{layout.architecture}.{key}": value for key, value in own.items()},
         **_tokenizer_keys(checkpoint),

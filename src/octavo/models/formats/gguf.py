@@ -15,19 +15,11 @@ from typing import Any
 from octavo.errors import FormatError, UnsupportedError
 from octavo.models.formats.gguf_values import ValueReader
 from octavo.models.formats.mapped import MappedFile, TensorEntry
-from octavo.nn.encodings import BLOCK_FORMATS, Encoding
+from octavo.models.formats.tables.stored_types import GGUF_ENCODINGS, GGUF_OTHERS
+from octavo.nn.encodings import BLOCK_FORMATS
 
 MAGIC = b"GGUF"
 MAX_DIMENSIONS = 4
-ENCODINGS: dict[int, Encoding] = {
-    0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 6: "q5_0", 7: "q5_1", 8: "q8_0", 12: "q4_k", 13: "q5_k", 14: "q6_k",
-    30: "bf16", 39: "mxfp4",
-}  # fmt: skip
-OTHER_TYPES = {
-    9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S",
-    20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64",
-    29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,9 +101,9 @@ def _entries(reader: ValueReader, claims: list[_Claim], metadata: Mapping[str, A
 
 
 def _entry(reader: ValueReader, claim: _Claim, data_start: int) -> TensorEntry:
-    encoding = ENCODINGS.get(claim.kind)
+    encoding = GGUF_ENCODINGS.get(claim.kind)
     if encoding is None:
-        kind = OTHER_TYPES.get(claim.kind, f"type {claim.kind}")
+        kind = GGUF_OTHERS.get(claim.kind, f"type {claim.kind}")
         raise UnsupportedError(
             f"{reader.file.path}: tensor {claim.name!r} is stored as {kind}, which is not read; "
             "take a file with Q4_K, Q5_K, Q6_K, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, BF16, F16 or F32 weights"

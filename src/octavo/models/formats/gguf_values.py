@@ -13,9 +13,8 @@ import numpy as np
 
 from octavo.errors import FormatError
 from octavo.models.formats.mapped import MappedFile
+from octavo.models.formats.tables.stored_types import ARRAY, SCALARS, TEXT
 
-SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
-TEXT, ARRAY = 8, 9
 MAX_DEPTH = 4
 """Arrays in arrays that are followed; files in the wild have none."""
 WINDOW = 1 << 16

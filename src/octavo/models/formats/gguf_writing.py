@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from octavo.errors import OctavoError
-from octavo.models.formats.gguf import ENCODINGS, MAGIC
-from octavo.models.formats.gguf_values import ARRAY, TEXT
+from octavo.models.formats.gguf import MAGIC
+from octavo.models.formats.tables.stored_types import ARRAY, BOOL, F32, GGUF_TYPES, I32, TEXT, U32
 from octavo.models.tensors import StoredTensor
 
 VERSION, ALIGNMENT = 3, 32
-TYPE_IDS = {encoding: number for number, encoding in ENCODINGS.items()}
-U32, I32, F32, BOOL = 4, 5, 6, 7
 
 
 def write_gguf(path: Path, metadata: Mapping[str, Any], tensors: Iterable[tuple[str, StoredTensor]]) -> None:
@@ -57,7 +55,7 @@ def _append(file: BinaryIO, name: str, tensor: StoredTensor) -> bytes:
     file.write(b"\0" * (-file.tell() % ALIGNMENT))
     shape = tensor.shape[::-1] or (1,)
     sizes = struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
-    return _text(name) + sizes + struct.pack("<IQ", TYPE_IDS[tensor.encoding], offset)
+    return _text(name) + sizes + struct.pack("<IQ", GGUF_TYPES[tensor.encoding], offset)
 
 
 def _text(text: str) -> bytes:

@@ -22,6 +22,7 @@ from octavo.models.families import FAMILIES
 from octavo.models.formats.folder import read_json, refuse_pickle
 from octavo.models.formats.mapped import TensorEntry
 from octavo.models.formats.safetensors import read_safetensors
+from octavo.models.formats.tables.adapter_fields import HARMLESS, NEUTRAL, NOTHING, READ
 from octavo.models.mapping.keys import KeyRule, expand, rows_of
 from octavo.nn.shapes import parameter_shapes
 
@@ -33,26 +34,6 @@ ADAPTED = re.compile(r"blocks\.\d+\.(attention\.[qkvo]|mlp\.(gate|up|down))\.wei
 """The matrices that may be adapted."""
 LAYOUTS = ("plain", "transposed", "pairs", "groups")
 TENSOR = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
-READ = ("r", "lora_alpha", "use_rslora", "rank_pattern", "target_modules")
-NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "peft_type": ("LORA",),
-    "task_type": ("CAUSAL_LM", None),
-    "bias": ("none",),
-    "init_lora_weights": (True, False, "gaussian", "orthogonal", None),
-    "use_dora": (False, None),
-    "alpha_pattern": ({}, None),
-    "modules_to_save": (None, []),
-}
-"""Fields that are accepted with these values only."""
-NOTHING: tuple[Any, ...] = (None, False, {}, [])
-"""Values of a field that is not known here which switch nothing on: each version of PEFT writes some more."""
-HARMLESS = {
-    **dict.fromkeys(("lora_dropout", "inference_mode", "megatron_config", "megatron_core"), "training only"),
-    **dict.fromkeys(("base_model_name_or_path", "revision", "auto_mapping", "peft_version"), "where it comes from"),
-    **dict.fromkeys(("exclude_modules", "layers_to_transform", "layers_pattern"), "the tensors' names say it"),
-    "fan_in_fan_out": "of the model's matrices; the adapter's lie one way",
-    "qalora_group_size": "of a method that is off",
-}
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,22 +18,11 @@ from numpy.typing import NDArray
 from octavo.errors import FormatError
 from octavo.models.formats.joining.int8 import SCALES, split_int8
 from octavo.models.formats.mapped import MappedFile, TensorEntry
+from octavo.models.formats.tables.stored_types import ELEMENT_BITS, SAFETENSORS_ENCODINGS, SAFETENSORS_KINDS
 from octavo.models.tensors import StoredTensor
-from octavo.nn.encodings import Encoding
 
 MAX_HEADER_BYTES = 100_000_000
 """The cap of the format's own library."""
-
-ELEMENT_BITS = {
-    **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
-    **dict.fromkeys(("F32", "I32", "U32"), 32),
-    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
-    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
-    "F4": 4,
-}
-ENCODINGS: dict[str, Encoding] = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
-KINDS: dict[Encoding, str] = {encoding: kind for kind, encoding in ENCODINGS.items()}
 
 
 def read_safetensors(path: Path) -> dict[str, TensorEntry]:
@@ -72,8 +61,8 @@ def _stored(tensors: Mapping[str, StoredTensor]) -> Iterator[tuple[str, str, NDA
             yield name, "I8", numbers
             yield name + SCALES, "F16", scales
         else:
-            assert tensor.encoding in KINDS, f"{name} is {tensor.encoding}; safetensors holds dense tensors"
-            yield name, KINDS[tensor.encoding], tensor.bits()
+            assert tensor.encoding in SAFETENSORS_KINDS, f"{name} is {tensor.encoding}; safetensors holds dense tensors"
+            yield name, SAFETENSORS_KINDS[tensor.encoding], tensor.bits()
 
 
 def _write(file: BinaryIO, *parts: bytes | memoryview) -> None:
@@ -121,7 +110,7 @@ def _entry(file: MappedFile, name: str, claim: Any, data_start: int) -> TensorEn
         raise _broken(file, f"places tensor {name!r} at bytes {begin} to {end} of {file.size - data_start} of data")
     if math.prod(shape) * ELEMENT_BITS[kind] != 8 * (end - begin):
         raise _broken(file, f"gives tensor {name!r} ({kind} {shape}) {end - begin} bytes")
-    return TensorEntry(name, kind, ENCODINGS.get(kind), tuple(shape), data_start + begin, end - begin, file)
+    return TensorEntry(name, kind, SAFETENSORS_ENCODINGS.get(kind), tuple(shape), data_start + begin, end - begin, file)
 
 
 def _whole_numbers(values: Any) -> bool:

@@ -6,10 +6,10 @@ A path is `vectors` (the level's own instructions) or `plain C` (the compiler's 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from octavo.models.compiled import CompiledRunner
 from octavo.nn.config import TransformerConfig
 
 INT8_DOTS = {
@@ -31,16 +31,14 @@ class OperationPath:
     why: str
 
 
-def operation_paths(
-    config: TransformerConfig, level: str, encodings: Iterable[str], cache: str
-) -> tuple[OperationPath, ...]:
-    """Of a model on a level. encodings: of each matrix, as the kernels hold it; cache: of keys and values."""
-    counts = Counter(encodings)
+def operation_paths(runner: CompiledRunner) -> tuple[OperationPath, ...]:
+    """Of the model that a runner has."""
+    config, level, counts = runner.config, runner.level, Counter(runner.encodings)
     products = [
         OperationPath(f"products with {name} ({counts[name]})", "vectors", _product(name, level))
         for name in sorted(counts)
     ]
-    return (*products, _attention(config, level, cache), *_rows(config), *_plain(config))
+    return (*products, _attention(config, level, runner.kv_cache), *_rows(config), *_plain(config))
 
 
 def _product(encoding: str, level: str) -> str:
