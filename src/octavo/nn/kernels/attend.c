@@ -21,11 +21,12 @@ static void normalize_heads(const share *w, const norm *n, float *x, int first, 
 
 static void normalize_rows(const share *w, const layer *l) {  // all heads of a token as one vector
     const model *m = w->m;
-    const int end = part(w->s->tokens, w->thread + 1, w->threads), dim = m->shape.head_dim;
-    for (int t = part(w->s->tokens, w->thread, w->threads); t < end; t++) {
-        normalize_in_place(w, &l->norms[Q_NORM], 0, m->q + (size_t)t * m->q_width, m->shape.num_heads * dim);
-        normalize_in_place(w, &l->norms[K_NORM], 0, m->k + (size_t)t * m->kv_width, m->shape.num_kv_heads * dim);
-    }
+    const int dim = m->shape.head_dim;
+    for (EACH_HAND(h, w, w->s->tokens))
+        for (int t = h.first; t < h.end; t++) {
+            normalize_in_place(w, &l->norms[Q_NORM], 0, m->q + (size_t)t * m->q_width, m->shape.num_heads * dim);
+            normalize_in_place(w, &l->norms[K_NORM], 0, m->k + (size_t)t * m->kv_width, m->shape.num_kv_heads * dim);
+        }
 }
 
 static void turn(const model *m, const layer *l, int position, float *queries, int group, float *key) {
@@ -91,30 +92,42 @@ static void attend(const share *w, const layer *l, int index, int t, int count, 
     }
 }
 
+// Up to `most` tokens from t on that one tile takes: a chain.
+static int chain_from(const step *s, int t, int most) {
+    int count = 1;
+    while (count < most && t + count < s->tokens && goes_on(s, t + count)) count++;
+    return count;
+}
+
+static void attend_chains(const share *w, const layer *l, int index) {
+    const int heads = w->m->shape.num_kv_heads, group = w->m->shape.num_heads / heads;
+    const int most = group >= MAX_QUERIES ? 1 : MAX_QUERIES / group, parts = (group + MAX_QUERIES - 1) / MAX_QUERIES;
+    int chains = 0, chain = 0, t = 0;  // the last two: which is next, and where it begins
+    for (int at = 0; at < w->s->tokens; at += chain_from(w->s, at, most)) chains++;
+    for (EACH_HAND(h, w, chains * heads * parts))  // shares only ever go on
+        for (int unit = h.first; unit < h.end; unit++) {
+            for (; chain < unit / (heads * parts); chain++) t += chain_from(w->s, t, most);
+            const int e = unit % (heads * parts), first = part(group, e % parts, parts), end = part(group, e % parts + 1, parts);
+            attend(w, l, index, t, chain_from(w->s, t, most), e / parts, first, end - first);
+        }
+}
+
 void attention(const share *w, const layer *l, int index) {
     const model *m = w->m;
     const int heads = m->shape.num_kv_heads, tokens = w->s->tokens, group = m->shape.num_heads / heads;
     if (m->shape.qk_norm == QK_FULL) {
         normalize_rows(w, l);
-        pool_barrier(m->pool);
+        barrier(w);
     }
     if (w->one_token_rows) {
-        const int end = part(tokens * heads, w->thread + 1, w->threads);
-        for (int e = part(tokens * heads, w->thread, w->threads); e < end; e++) {
-            place(w, l, index, e / heads, e % heads);
-            attend(w, l, index, e / heads, 1, e % heads, 0, group);
-        }
+        for (EACH_HAND(h, w, tokens * heads))
+            for (int e = h.first; e < h.end; e++) {
+                place(w, l, index, e / heads, e % heads);
+                attend(w, l, index, e / heads, 1, e % heads, 0, group);
+            }
         return;
     }
     place_all(w, l, index);
-    pool_barrier(m->pool);
-    const int most = group >= MAX_QUERIES ? 1 : MAX_QUERIES / group, parts = (group + MAX_QUERIES - 1) / MAX_QUERIES;
-    int unit = 0;
-    for (int t = 0, count; t < tokens; t += count) {
-        for (count = 1; count < most && t + count < tokens && goes_on(w->s, t + count); count++) {}
-        for (int e = 0; e < heads * parts; e++) {
-            const int first = part(group, e % parts, parts), end = part(group, e % parts + 1, parts);
-            if (unit++ % w->threads == w->thread) attend(w, l, index, t, count, e / parts, first, end - first);
-        }
-    }
+    barrier(w);
+    attend_chains(w, l, index);
 }

@@ -155,7 +155,17 @@ typedef void (*pool_work)(void *argument, int thread);
 
 pool *pool_create(int threads);
 int pool_run(pool *p, pool_work work, void *argument);  // on all threads, the caller's is 0; 0 unless threads are missing
-void pool_barrier(pool *p);
+int pool_run_elastic(pool *p, pool_work work, void *argument);  // on as many as get their processors, at most all
+int pool_working(const pool *p);                                // on how many, during the work
+
+// A share of `count` units of work: half of them, or all when `even`, is dealt out beforehand, evenly and always alike, and
+// the rest as threads come free. All threads deal alike between two barriers, DEALS times at most.
+//     for (hand h = pool_deal(p, thread, count, 0); h.first < h.end; pool_next(p, &h)) units h.first .. h.end
+typedef struct { int first, end, count, dealt, deal; } hand;
+enum { DEALS = 8 };
+hand pool_deal(pool *p, int thread, int count, int even);
+void pool_next(pool *p, hand *h);
+void pool_barrier(pool *p, int thread);
 int pool_threads(const pool *p);
 void pool_destroy(pool *p);
 

@@ -8,12 +8,12 @@
 #include <string.h>
 
 static void normalize_rows(const share *w, const norm *n, float *rows, size_t stride, int width) {
-    const int end = part(w->s->tokens, w->thread + 1, w->threads);
     float *scratch = w->m->scratch[w->thread];
-    for (int t = part(w->s->tokens, w->thread, w->threads); t < end; t++) {
-        w->m->level->normalize(n, rows + (size_t)t * stride, width, scratch);
-        memcpy(rows + (size_t)t * stride, scratch, (size_t)width * 4);
-    }
+    for (EACH_HAND(h, w, w->s->tokens))
+        for (int t = h.first; t < h.end; t++) {
+            w->m->level->normalize(n, rows + (size_t)t * stride, width, scratch);
+            memcpy(rows + (size_t)t * stride, scratch, (size_t)width * 4);
+        }
 }
 
 // out = m x of each token, on this thread alone; x and out are parts of wider rows.
@@ -43,36 +43,37 @@ void latent_in(const share *w, const layer *l, const activations *a) {
     const latent_shape *s = &m->shape.latent;
     const int tokens = w->s->tokens, heads = m->shape.num_heads, dim = s->kept_dim + s->rotary_dim;
     const size_t key = (size_t)m->kv_width, low = (size_t)m->q_rank_width, query = (size_t)m->query_width;
-    multiply_share(w, &l->matrices[K], a, tokens, m->k + s->rotary_dim, key, 0);
-    multiply_share(w, &l->matrices[V], a, tokens, m->k, key, 0);
-    if (s->q_rank) multiply_share(w, &l->matrices[Q_A], a, tokens, m->low_queries, low, 0);
-    else multiply_share(w, &l->matrices[Q], a, tokens, m->queries, query, 0);
-    pool_barrier(m->pool);
+    multiply_all(w, &l->matrices[K], a, tokens, m->k + s->rotary_dim, key);
+    multiply_all(w, &l->matrices[V], a, tokens, m->k, key);
+    if (s->q_rank) multiply_all(w, &l->matrices[Q_A], a, tokens, m->low_queries, low);
+    else multiply_all(w, &l->matrices[Q], a, tokens, m->queries, query);
+    barrier(w);
     normalize_rows(w, &l->norms[K_NORM], m->k + s->rotary_dim, key, s->kv_rank);
     if (s->q_rank) {
         normalize_rows(w, &l->norms[Q_NORM], m->low_queries, low, s->q_rank);
-        pool_barrier(m->pool);
+        barrier(w);
         const matrix *q = &l->matrices[Q];
         a = prepared(w, m->low_queries, (int)low, NULL, tokens, NULL, m->level->forms[q->encoding], NULL);
-        multiply_share(w, q, a, tokens, m->queries, query, 0);
-        pool_barrier(m->pool);
+        multiply_all(w, q, a, tokens, m->queries, query);
+        barrier(w);
     }
-    for (int h = part(heads, w->thread, w->threads); h < part(heads, w->thread + 1, w->threads); h++) {
-        const float *from = m->queries + (size_t)h * dim;
-        float *to = m->q + (size_t)h * m->shape.head_dim;
-        for (int t = 0; t < tokens; t++)
-            memcpy(to + (size_t)t * m->q_width, from + (size_t)t * query + s->kept_dim, (size_t)s->rotary_dim * 4);
-        multiply_part(w, &l->heads[h].key, from, query, to + s->rotary_dim, (size_t)m->q_width);
-    }
+    for (EACH_HAND(share_of, w, heads))
+        for (int h = share_of.first; h < share_of.end; h++) {
+            const float *from = m->queries + (size_t)h * dim;
+            float *to = m->q + (size_t)h * m->shape.head_dim;
+            for (int t = 0; t < tokens; t++)
+                memcpy(to + (size_t)t * m->q_width, from + (size_t)t * query + s->kept_dim, (size_t)s->rotary_dim * 4);
+            multiply_part(w, &l->heads[h].key, from, query, to + s->rotary_dim, (size_t)m->q_width);
+        }
 }
 
 const float *latent_out(const share *w, const layer *l) {
     model *m = w->m;
     const latent_shape *s = &m->shape.latent;
-    const int heads = m->shape.num_heads;
-    for (int h = part(heads, w->thread, w->threads); h < part(heads, w->thread + 1, w->threads); h++)
-        multiply_part(w, &l->heads[h].value, m->attended + (size_t)h * m->shape.head_dim + s->rotary_dim, (size_t)m->q_width,
-                      m->mixed + (size_t)h * s->value_dim, (size_t)m->mixed_width);
-    pool_barrier(m->pool);
+    for (EACH_HAND(share_of, w, m->shape.num_heads))
+        for (int h = share_of.first; h < share_of.end; h++)
+            multiply_part(w, &l->heads[h].value, m->attended + (size_t)h * m->shape.head_dim + s->rotary_dim,
+                          (size_t)m->q_width, m->mixed + (size_t)h * s->value_dim, (size_t)m->mixed_width);
+    barrier(w);
     return m->mixed;
 }

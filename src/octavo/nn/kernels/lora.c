@@ -1,6 +1,7 @@
 // Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): of each token's own adapter, up (down x) is added to a product.
 //
-// Unusual: each thread makes down x for itself, a few tokens at a time: it is small, and a barrier would cost more.
+// Unusual: each thread makes down x for itself, a few tokens at a time: it is small, and a barrier would cost more. That is
+// done once for each piece of a thread's share, so where there are adapters a share is one piece.
 #include "step.h"
 
 #include <string.h>
@@ -9,8 +10,8 @@ static activations from_token(const activations *a, int t) {  // rows t and on, 
     return (activations){.width = a->width, .f32 = a->f32 + (size_t)t * (size_t)a->width};
 }
 
-static void add_some(const share *w, const low_rank *pair, const activations *a, int t, int count, float *y, size_t stride) {
-    const int first = part(pair->up.panels, w->thread, w->threads), end = part(pair->up.panels, w->thread + 1, w->threads);
+static void add_some(const share *w, const low_rank *pair, const activations *a, int t, int count, float *y, size_t stride,
+                     int first, int end) {
     const activations x = from_token(a, t);
     activations low = {.width = pair->up.groups * GROUP, .f32 = w->m->low[w->thread]};
     memset(low.f32, 0, (size_t)count * (size_t)low.width * 4);
@@ -20,13 +21,13 @@ static void add_some(const share *w, const low_rank *pair, const activations *a,
 
 int adapter_forms(const share *w) { return w->s->adapter ? w->m->level->forms[F32] : 0; }
 
-void adapt(const share *w, const layer *l, matrix_slot slot, const activations *a, float *y, size_t stride) {
+void adapt(const share *w, const layer *l, matrix_slot slot, const activations *a, float *y, size_t stride, int first, int end) {
     const step *s = w->s;
     if (!s->adapter) return;
     for (int t = 0, count; t < s->tokens; t += count) {
         for (count = 1; count < OWN_ROWS && t + count < s->tokens && s->adapter[t + count] == s->adapter[t]; count++) {}
         const low_rank *pair = s->adapter[t] < 0 ? NULL : &l->adapters[s->adapter[t] * ADAPTED + (int)slot];
-        if (pair && pair->up.data) add_some(w, pair, a, t, count, y, stride);
+        if (pair && pair->up.data) add_some(w, pair, a, t, count, y, stride, first, end);
     }
 }
 

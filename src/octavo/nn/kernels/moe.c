@@ -126,46 +126,63 @@ static void copy_row(activations *to, int row, const activations *from, int sour
     if (forms & AS_F32) memcpy(into.f32, by.f32, width * 4);
 }
 
-static int pairs_of(const share *w, int *first, int *end) {  // whose pairs this thread prepares
-    const int pairs = w->s->tokens * w->m->shape.moe.experts_per_token, alone = w->s->tokens <= OWN_ROWS;
-    *first = alone ? 0 : part(pairs, w->thread, w->threads);
-    *end = alone ? pairs : part(pairs, w->thread + 1, w->threads);
-    return alone;
+static int alone(const share *w) { return w->s->tokens <= OWN_ROWS; }  // each thread has all rows for itself
+
+static activations *pair_rows(const share *w) { return alone(w) ? &w->m->own_pairs[w->thread] : &w->m->pairs; }
+
+static void copy_rows(const share *w, const layer *l, const activations *a, int first, int end) {
+    const routing *r = &w->m->routings[w->thread];
+    const int forms = experts_forms(w, l);
+    for (int pair = first; pair < end; pair++) copy_row(pair_rows(w), pair, a, r->token[pair], forms);
 }
 
-static activations *pair_rows(const share *w) {
-    return w->s->tokens <= OWN_ROWS ? &w->m->own_pairs[w->thread] : &w->m->pairs;
-}
-
-static void run_in(const share *w, const layer *l, int e, const activations *a, int tokens, size_t at, int width) {
+static void run_in(const share *w, const layer *l, int e, const activations *a, int tokens, size_t at, int first, int end) {
     model *m = w->m;
-    if (m->shape.gated) multiply_share(w, matrix_of(l, e, GATE), a, tokens, m->gate + at, (size_t)width, 0);
-    multiply_share(w, matrix_of(l, e, UP), a, tokens, m->up + at, (size_t)width, 0);
-    activate(w, matrix_of(l, e, UP), m->gate + at, m->up + at, tokens, (size_t)width);
+    const matrix *up = matrix_of(l, e, UP);
+    const size_t width = (size_t)(e < m->shape.moe.experts ? m->expert_width : m->shared_width);
+    if (m->shape.gated) m->level->multiply(matrix_of(l, e, GATE), a, tokens, m->gate + at, width, 0, first, end);
+    m->level->multiply(up, a, tokens, m->up + at, width, 0, first, end);
+    activate(w, m->gate + at, m->up + at, tokens, width, first, end);
+}
+
+static void run_all_in(const share *w, const layer *l, const activations *a) {  // panels of one expert after the other
+    const model *m = w->m;
+    const moe_shape *moe = &m->shape.moe;
+    const routing *r = &m->routings[w->thread];
+    const activations *rows = pair_rows(w);
+    const int panels = matrix_of(l, 0, UP)->panels, shared = moe->shared_size ? matrix_of(l, moe->experts, UP)->panels : 0;
+    int used = 0, first, end;
+    for (int e = 0; e < moe->experts; e++) used += r->first[e + 1] > r->first[e];
+    for (EACH_HAND(h, w, used * panels + shared)) {
+        int at = 0;
+        for (int e = 0; e < moe->experts; e++) {
+            const int from = r->first[e], count = r->first[e + 1] - from;
+            const activations part_of = view(rows, (size_t)from * a->width, a->width);
+            if (count && overlaps(&h, at, panels, &first, &end))
+                run_in(w, l, e, &part_of, count, (size_t)from * m->expert_width, first, end);
+            if (count) at += panels;
+        }
+        if (overlaps(&h, at, shared, &first, &end))
+            run_in(w, l, moe->experts, a, w->s->tokens, (size_t)w->s->tokens * moe->experts_per_token * m->expert_width, first, end);
+    }
 }
 
 void experts_in(const share *w, const layer *l, const activations *a) {
     model *m = w->m;
     const moe_shape *moe = &m->shape.moe;
-    const routing *r = &m->routings[w->thread];
-    const int tokens = w->s->tokens, stride = (moe->experts + PANEL - 1) / PANEL * PANEL, forms = experts_forms(w, l);
-    multiply_share(w, &l->matrices[ROUTER], a, tokens, m->router_logits, (size_t)stride, 0);
-    if (moe->shared_gated) multiply_share(w, &l->matrices[SHARED_GATE], a, tokens, m->shared_gates, 1, 0);
-    pool_barrier(m->pool);
+    const int tokens = w->s->tokens, stride = (moe->experts + PANEL - 1) / PANEL * PANEL, pairs = tokens * moe->experts_per_token;
+    multiply_all(w, &l->matrices[ROUTER], a, tokens, m->router_logits, (size_t)stride);
+    if (moe->shared_gated) multiply_all(w, &l->matrices[SHARED_GATE], a, tokens, m->shared_gates, 1);
+    barrier(w);
     route(w, l);
-    activations *rows = pair_rows(w);
-    rows->width = a->width;
-    int first, end;
-    const int alone = pairs_of(w, &first, &end);
-    for (int pair = first; pair < end; pair++) copy_row(rows, pair, a, r->token[pair], forms);
-    if (!alone) pool_barrier(m->pool);
-    for (int e = 0; e < moe->experts; e++) {
-        const int from = r->first[e], count = r->first[e + 1] - from;
-        const activations part_of = view(rows, (size_t)from * a->width, a->width);
-        if (count) run_in(w, l, e, &part_of, count, (size_t)from * m->expert_width, m->expert_width);
+    pair_rows(w)->width = a->width;
+    if (alone(w)) {
+        copy_rows(w, l, a, 0, pairs);
+    } else {
+        for (EACH_HAND(h, w, pairs)) copy_rows(w, l, a, h.first, h.end);
+        barrier(w);
     }
-    const size_t shared_at = (size_t)tokens * moe->experts_per_token * m->expert_width;
-    if (moe->shared_size) run_in(w, l, moe->experts, a, tokens, shared_at, m->shared_width);
+    run_all_in(w, l, a);
 }
 
 // `count` rows of what run_in made, from feature `at` on, in the forms that `down` reads.
@@ -176,39 +193,48 @@ static void prepare_rows(const share *w, const matrix *down, size_t at, int widt
     for (int i = first; i < end; i++) m->level->prepare(&rows, i, made + (size_t)i * width, m->level->forms[down->encoding]);
 }
 
-static void prepare_pairs(const share *w, const layer *l) {
-    const model *m = w->m;
-    const moe_shape *moe = &m->shape.moe;
-    const routing *r = &m->routings[w->thread];
-    int first, end;
-    const int alone = pairs_of(w, &first, &end), tokens = w->s->tokens;
+static void prepare_pairs(const share *w, const layer *l, int first, int end) {
+    const moe_shape *moe = &w->m->shape.moe;
+    const routing *r = &w->m->routings[w->thread];
     for (int e = 0; e < moe->experts; e++) {
         const int from = r->first[e] > first ? r->first[e] : first, to = r->first[e + 1] < end ? r->first[e + 1] : end;
-        prepare_rows(w, matrix_of(l, e, DOWN), 0, m->expert_width, from, to);
+        prepare_rows(w, matrix_of(l, e, DOWN), 0, w->m->expert_width, from, to);
     }
-    if (moe->shared_size)
-        prepare_rows(w, matrix_of(l, moe->experts, DOWN), (size_t)tokens * moe->experts_per_token * m->expert_width,
-                     m->shared_width, alone ? 0 : part(tokens, w->thread, w->threads),
-                     alone ? tokens : part(tokens, w->thread + 1, w->threads));
-    if (!alone) pool_barrier(m->pool);
+}
+
+static void prepare_shared(const share *w, const layer *l, int first, int end) {
+    const moe_shape *moe = &w->m->shape.moe;
+    const size_t at = (size_t)w->s->tokens * moe->experts_per_token * w->m->expert_width;
+    if (moe->shared_size) prepare_rows(w, matrix_of(l, moe->experts, DOWN), at, w->m->shared_width, first, end);
+}
+
+static void prepare_all(const share *w, const layer *l) {
+    const int tokens = w->s->tokens, pairs = tokens * w->m->shape.moe.experts_per_token;
+    if (alone(w)) {
+        prepare_pairs(w, l, 0, pairs);
+        prepare_shared(w, l, 0, tokens);
+        return;
+    }
+    for (EACH_HAND(h, w, pairs)) prepare_pairs(w, l, h.first, h.end);
+    for (EACH_HAND(h, w, tokens)) prepare_shared(w, l, h.first, h.end);
+    barrier(w);
 }
 
 static void add_weighted(float *y, const float *x, float weight, int count) {
     for (int i = 0; i < count; i++) y[i] += weight * x[i];
 }
 
-static void combine(const share *w, const layer *l, int adds) {  // on this thread's panels, which it has written itself
+static void combine(const share *w, int adds, int first_panel, int end_panel) {
     const model *m = w->m;
     const moe_shape *moe = &m->shape.moe;
     const routing *r = &m->routings[w->thread];
-    const int panels = matrix_of(l, 0, DOWN)->panels, each = moe->experts_per_token, tokens = w->s->tokens;
-    const int first = part(panels, w->thread, w->threads) * PANEL, end = part(panels, w->thread + 1, w->threads) * PANEL;
+    const int each = moe->experts_per_token, tokens = w->s->tokens, first = first_panel * PANEL, end = end_panel * PANEL;
     const int count = (end < m->shape.hidden_size ? end : m->shape.hidden_size) - first;
     const size_t stride = (size_t)m->hidden_width;
     for (int t = 0; t < tokens; t++) {
         float *y = (adds ? m->x : m->branch) + t * stride + first;
         const float *shared = m->expert_out + ((size_t)tokens * each + t) * stride + first;
-        if (!adds && count > 0) memset(y, 0, (size_t)count * 4);
+        if (!adds) memset(y, 0, (size_t)count * 4);
         for (int i = t * each; i < (t + 1) * each; i++)
             add_weighted(y, m->expert_out + r->pair[i] * stride + first, r->weight[i], count);
         if (moe->shared_size)
@@ -216,22 +242,29 @@ static void combine(const share *w, const layer *l, int adds) {  // on this thre
     }
 }
 
-void experts_out(const share *w, const layer *l) {
-    model *m = w->m;
+static void run_out(const share *w, const layer *l, int first, int end) {
+    const model *m = w->m;
     const moe_shape *moe = &m->shape.moe;
     const routing *r = &m->routings[w->thread];
-    const int pairs = w->s->tokens * moe->experts_per_token;
-    const size_t stride = (size_t)m->hidden_width;
-    prepare_pairs(w, l);
+    const size_t stride = (size_t)m->hidden_width, pairs = (size_t)w->s->tokens * moe->experts_per_token;
     for (int e = 0; e < moe->experts; e++) {
         const int from = r->first[e], count = r->first[e + 1] - from;
         const activations rows = view(pair_rows(w), (size_t)from * m->expert_width, m->expert_width);
-        if (count) multiply_share(w, matrix_of(l, e, DOWN), &rows, count, m->expert_out + from * stride, stride, 0);
+        if (count) m->level->multiply(matrix_of(l, e, DOWN), &rows, count, m->expert_out + from * stride, stride, 0, first, end);
     }
-    const activations rows = view(pair_rows(w), (size_t)pairs * m->expert_width, m->shared_width);
+    const activations rows = view(pair_rows(w), pairs * m->expert_width, m->shared_width);
     if (moe->shared_size)
-        multiply_share(w, matrix_of(l, moe->experts, DOWN), &rows, w->s->tokens, m->expert_out + pairs * stride, stride, 0);
+        m->level->multiply(matrix_of(l, moe->experts, DOWN), &rows, w->s->tokens, m->expert_out + pairs * stride, stride, 0,
+                           first, end);
+}
+
+void experts_out(const share *w, const layer *l) {
     const norm *n = norm_of(l, MLP_OUTPUT_NORM);
-    combine(w, l, adds_to_x(w, n));
+    const int adds = adds_to_x(w, n);
+    prepare_all(w, l);
+    for (EACH_HAND(h, w, matrix_of(l, 0, DOWN)->panels)) {
+        run_out(w, l, h.first, h.end);
+        combine(w, adds, h.first, h.end);
+    }
     settle(w, n);
 }

@@ -21,76 +21,88 @@ static void prepare_one(const share *w, activations *a, int row, const float *x,
 
 const activations *prepared(const share *w, const float *x, int width, const int32_t *index, int tokens, const norm *n,
                             int forms, float *hidden) {
-    const int alone = tokens <= OWN_ROWS;
-    activations *a = alone ? &w->m->own[w->thread] : &w->m->shared;
-    const int first = alone ? 0 : part(tokens, w->thread, w->threads);
-    const int end = alone ? tokens : part(tokens, w->thread + 1, w->threads);
+    if (tokens <= OWN_ROWS) {
+        activations *own = &w->m->own[w->thread];
+        own->width = width;
+        for (int t = 0; t < tokens; t++)
+            prepare_one(w, own, t, x + (size_t)(index ? index[t] : t) * width, n, forms, w->thread ? NULL : hidden);
+        return own;
+    }
+    activations *a = &w->m->shared;
     a->width = width;  // every thread writes the same width
-    if (alone && w->thread) hidden = NULL;
-    for (int t = first; t < end; t++)
-        prepare_one(w, a, t, x + (size_t)(index ? index[t] : t) * width, n, forms, hidden);
-    if (!alone) pool_barrier(w->m->pool);
+    for (EACH_HAND(h, w, tokens))
+        for (int t = h.first; t < h.end; t++)
+            prepare_one(w, a, t, x + (size_t)(index ? index[t] : t) * width, n, forms, hidden);
+    barrier(w);
     return a;
 }
 
-void multiply_share(const share *w, const matrix *m, const activations *a, int tokens, float *y, size_t stride, int add) {
-    w->m->level->multiply(m, a, tokens, y, stride, add, part(m->panels, w->thread, w->threads),
-                          part(m->panels, w->thread + 1, w->threads));
+void multiply_all(const share *w, const matrix *m, const activations *a, int tokens, float *y, size_t stride) {
+    for (EACH_HAND(h, w, m->panels)) w->m->level->multiply(m, a, tokens, y, stride, 0, h.first, h.end);
+}
+
+void multiply_some(const share *w, const layer *l, matrix_slot slot, const activations *a, float *y, size_t stride, int add,
+                   int first, int end) {
+    w->m->level->multiply(&l->matrices[slot], a, w->s->tokens, y, stride, add, first, end);
+    adapt(w, l, slot, a, y, stride, first, end);
 }
 
 int adds_to_x(const share *w, const norm *n) { return !n && w->m->shape.residual_scale == 1.0f; }
 
-void settle(const share *w, const norm *n) {
+static void settle_one(const share *w, const norm *n, int t) {
     const model *m = w->m;
-    if (adds_to_x(w, n)) return;
-    pool_barrier(m->pool);
-    const int end = part(w->s->tokens, w->thread + 1, w->threads);
-    for (int t = part(w->s->tokens, w->thread, w->threads); t < end; t++) {
-        const float *given = m->branch + (size_t)t * m->hidden_width;
-        float *x = m->x + (size_t)t * m->hidden_width;
-        const size_t size = (size_t)m->shape.hidden_size;
-        if (n && !m->shape.post) {
-            m->level->normalize(n, given, (int)size, m->scratch[w->thread]);
-            given = m->scratch[w->thread];
-        }
-        for (size_t i = 0; i < size; i++) x[i] += m->shape.residual_scale * given[i];
-        if (!n || !m->shape.post) continue;
-        m->level->normalize(n, x, (int)size, m->scratch[w->thread]);
-        memcpy(x, m->scratch[w->thread], size * 4);
+    const float *given = m->branch + (size_t)t * m->hidden_width;
+    float *x = m->x + (size_t)t * m->hidden_width;
+    const size_t size = (size_t)m->shape.hidden_size;
+    if (n && !m->shape.post) {
+        m->level->normalize(n, given, (int)size, m->scratch[w->thread]);
+        given = m->scratch[w->thread];
     }
+    for (size_t i = 0; i < size; i++) x[i] += m->shape.residual_scale * given[i];
+    if (!n || !m->shape.post) return;
+    m->level->normalize(n, x, (int)size, m->scratch[w->thread]);
+    memcpy(x, m->scratch[w->thread], size * 4);
+}
+
+void settle(const share *w, const norm *n) {
+    if (adds_to_x(w, n)) return;
+    barrier(w);
+    for (EACH_HAND(h, w, w->s->tokens))
+        for (int t = h.first; t < h.end; t++) settle_one(w, n, t);
 }
 
 void add_sublayer(const share *w, const layer *l, matrix_slot slot, const activations *a, const norm *n) {
     const int adds = adds_to_x(w, n);
     float *y = adds ? w->m->x : w->m->branch;
-    multiply_share(w, &l->matrices[slot], a, w->s->tokens, y, (size_t)w->m->hidden_width, adds);
-    adapt(w, l, slot, a, y, (size_t)w->m->hidden_width);
+    for (EACH_HAND(h, w, l->matrices[slot].panels))
+        multiply_some(w, l, slot, a, y, (size_t)w->m->hidden_width, adds, h.first, h.end);
     settle(w, n);
 }
 
-static void embed(const share *w) {
+static void embed_one(const share *w, int t) {
     model *m = w->m;
-    const int end = part(w->s->tokens, w->thread + 1, w->threads);
-    for (int t = part(w->s->tokens, w->thread, w->threads); t < end; t++) {
-        float *x = m->x + (size_t)t * m->hidden_width;
-        lookup_row(&m->embed, w->s->token[t], x);
-        for (int i = 0; i < m->shape.hidden_size; i++) x[i] *= m->shape.embedding_scale;
-        if (m->embed_norm.weight) {
-            m->level->normalize(&m->embed_norm, x, m->shape.hidden_size, m->scratch[w->thread]);
-            memcpy(x, m->scratch[w->thread], (size_t)m->shape.hidden_size * 4);
-        }
-        if (!m->positions.data) continue;
-        float *position = m->scratch[w->thread];
-        lookup_row(&m->positions, w->s->position[t], position);
-        for (int i = 0; i < m->shape.hidden_size; i++) x[i] += position[i];
+    float *x = m->x + (size_t)t * m->hidden_width;
+    lookup_row(&m->embed, w->s->token[t], x);
+    for (int i = 0; i < m->shape.hidden_size; i++) x[i] *= m->shape.embedding_scale;
+    if (m->embed_norm.weight) {
+        m->level->normalize(&m->embed_norm, x, m->shape.hidden_size, m->scratch[w->thread]);
+        memcpy(x, m->scratch[w->thread], (size_t)m->shape.hidden_size * 4);
     }
+    if (!m->positions.data) return;
+    float *position = m->scratch[w->thread];
+    lookup_row(&m->positions, w->s->position[t], position);
+    for (int i = 0; i < m->shape.hidden_size; i++) x[i] += position[i];
 }
 
-static void clip(const share *w, const matrix *m, float *rows, int stride) {  // this thread's panels
+static void embed(const share *w) {
+    for (EACH_HAND(h, w, w->s->tokens))
+        for (int t = h.first; t < h.end; t++) embed_one(w, t);
+}
+
+static void clip(const share *w, const matrix *m, float *rows, size_t stride, int first, int end) {
     const float most = w->m->shape.attention_clip;
-    const int first = part(m->panels, w->thread, w->threads) * PANEL, end = part(m->panels, w->thread + 1, w->threads) * PANEL;
     for (int t = 0; t < w->s->tokens; t++)
-        for (int i = first; i < end && i < m->rows; i++) {
+        for (int i = first * PANEL; i < end * PANEL && i < m->rows; i++) {
             float *x = &rows[(size_t)t * stride + i];
             *x = *x > most ? most : *x < -most ? -most : *x;
         }
@@ -103,19 +115,16 @@ static int project_forms(const share *w, const layer *l) {
 
 static void project(const share *w, const layer *l, const activations *a) {  // a -> q, k, v; ends without a barrier
     model *m = w->m;
-    const matrix *q = &l->matrices[Q], *k = &l->matrices[K], *v = &l->matrices[V];
-    const int tokens = w->s->tokens;
-    multiply_share(w, q, a, tokens, m->q, (size_t)m->q_width, 0);
-    multiply_share(w, k, a, tokens, m->k, (size_t)m->kv_width, 0);
-    multiply_share(w, v, a, tokens, m->v, (size_t)m->kv_width, 0);
-    adapt(w, l, Q, a, m->q, (size_t)m->q_width);
-    adapt(w, l, K, a, m->k, (size_t)m->kv_width);
-    adapt(w, l, V, a, m->v, (size_t)m->kv_width);
-    if (m->shape.attention_clip != 0.0f) {
-        clip(w, q, m->q, m->q_width);
-        clip(w, k, m->k, m->kv_width);
-        clip(w, v, m->v, m->kv_width);
-    }
+    const matrix *of = l->matrices;
+    float *rows[] = {m->q, m->k, m->v};
+    for (EACH_HAND(h, w, of[Q].panels + of[K].panels + of[V].panels))  // of one after the other
+        for (int slot = Q, at = 0; slot <= V; at += of[slot++].panels) {
+            const size_t stride = (size_t)(slot == Q ? m->q_width : m->kv_width);
+            int first, end;
+            if (!overlaps(&h, at, of[slot].panels, &first, &end)) continue;
+            multiply_some(w, l, (matrix_slot)slot, a, rows[slot], stride, 0, first, end);
+            if (m->shape.attention_clip != 0.0f) clip(w, &of[slot], rows[slot], stride, first, end);
+        }
 }
 
 static void run_layer(const share *w, int index) {
@@ -130,21 +139,21 @@ static void run_layer(const share *w, int index) {
     if (l->heads) latent_in(w, l, a);
     else project(w, l, a);
     if (parallel && !mlp_norm) feed_in(w, l, a);  // attention and MLP read one norm of x
-    pool_barrier(m->pool);
+    barrier(w);
     if (parallel && mlp_norm) feed_in(w, l, prepared(w, m->x, m->hidden_width, NULL, tokens, mlp_norm, feed_forms(w, l), NULL));
     attention(w, l, index);
-    pool_barrier(m->pool);
+    barrier(w);
     const float *mixed = l->heads ? latent_out(w, l) : m->attended;
     a = prepared(w, mixed, l->heads ? m->mixed_width : m->q_width, NULL, tokens, NULL,
                  forms[o->encoding] | adapter_forms(w), NULL);
     add_sublayer(w, l, O, a, norm_of(l, ATTENTION_OUTPUT_NORM));
-    pool_barrier(m->pool);
+    barrier(w);
     if (!parallel) {
         feed_in(w, l, prepared(w, m->x, m->hidden_width, NULL, tokens, mlp_norm, feed_forms(w, l), NULL));
-        pool_barrier(m->pool);
+        barrier(w);
     }
     feed_out(w, l);
-    pool_barrier(m->pool);
+    barrier(w);
 }
 
 static void head(const share *w) {
@@ -153,19 +162,21 @@ static void head(const share *w) {
     const norm *n = m->final_norm.weight ? &m->final_norm : NULL;  // none where norms stand on sums
     const activations *a = prepared(w, m->x, m->hidden_width, w->s->wanted_tokens, wanted, n,
                                     m->level->forms[m->head.encoding], w->s->hidden);
-    multiply_share(w, &m->head, a, wanted, w->s->logits, (size_t)vocab, 0);
-    if (m->shape.logit_scale == 1.0f && m->shape.logit_softcap == 0.0f) return;
-    const int first = part(m->head.panels, w->thread, w->threads) * PANEL;
-    const int end = part(m->head.panels, w->thread + 1, w->threads) * PANEL, last = end < vocab ? end : vocab;
-    for (int t = 0; t < wanted; t++)
-        m->level->cap(w->s->logits + (size_t)t * vocab + first, last - first, m->shape.logit_scale, m->shape.logit_softcap);
+    const int plain = m->shape.logit_scale == 1.0f && m->shape.logit_softcap == 0.0f;
+    for (EACH_HAND(h, w, m->head.panels)) {
+        m->level->multiply(&m->head, a, wanted, w->s->logits, (size_t)vocab, 0, h.first, h.end);
+        const int first = h.first * PANEL, end = h.end * PANEL < vocab ? h.end * PANEL : vocab;
+        for (int t = 0; !plain && t < wanted; t++)
+            m->level->cap(w->s->logits + (size_t)t * vocab + first, end - first, m->shape.logit_scale, m->shape.logit_softcap);
+    }
 }
 
 static void run_share(void *argument, int thread) {
     share w = *(const share *)argument;
     w.thread = thread;
+    w.threads = pool_working(w.m->pool);
     embed(&w);
-    pool_barrier(w.m->pool);
+    barrier(&w);
     for (int i = 0; i < w.m->shape.num_layers; i++) run_layer(&w, i);
     if (w.s->wanted) head(&w);
 }
@@ -184,12 +195,12 @@ static void fill_turns(rotary *r, int furthest) {  // in double; up to the furth
 
 EXPORT int32_t octavo_step(model *m, const step *s) {
     const int few = m->shape.num_heads / m->shape.num_kv_heads <= MAX_QUERIES;  // queries of a KV head: one tile
-    share w = {.m = m, .s = s, .threads = m->shape.threads, .one_token_rows = few};
+    share w = {.m = m, .s = s, .one_token_rows = few};
     for (int t = 1; t < s->tokens; t++)
         if (s->row[t] == s->row[t - 1]) w.one_token_rows = 0;
     int furthest = 0;
     for (int t = 0; t < s->tokens; t++)
         if (s->position[t] > furthest) furthest = s->position[t];
     for (int i = 0; i < m->shape.num_rotaries; i++) fill_turns(&m->rotaries[i], furthest);
-    return pool_run(m->pool, run_share, &w) ? -1 : 0;
+    return pool_run_elastic(m->pool, run_share, &w) ? -1 : 0;
 }

@@ -18,6 +18,19 @@ typedef struct {  // the same fields in the same order as binding.Step
 
 typedef struct { model *m; const step *s; int thread, threads, one_token_rows; } share;
 
+INLINE void barrier(const share *w) { pool_barrier(w->m->pool, w->thread); }
+
+// For each h of this thread's share of `count` units: h.first .. h.end. Adapters want it in one piece (lora.c).
+#define EACH_HAND(h, w, count) \
+    hand h = pool_deal((w)->m->pool, (w)->thread, count, (w)->s->adapter != NULL); h.first < h.end; pool_next((w)->m->pool, &h)
+
+// Whether units at .. at + count are among h's; *first .. *end: which of them.
+INLINE int overlaps(const hand *h, int at, int count, int *first, int *end) {
+    *first = h->first > at ? h->first - at : 0;
+    *end = h->end - at < count ? h->end - at : count;
+    return *first < *end;
+}
+
 INLINE int part(int n, int thread, int threads) { return (int)((int64_t)n * thread / threads); }
 INLINE const norm *norm_of(const layer *l, norm_slot slot) { return l->norms[slot].weight ? &l->norms[slot] : NULL; }
 
@@ -25,22 +38,26 @@ INLINE const norm *norm_of(const layer *l, norm_slot slot) { return l->norms[slo
 const activations *prepared(const share *w, const float *x, int width, const int32_t *index, int tokens, const norm *n,
                             int forms, float *hidden);
 
-// y = m a on this thread's panels, or y += m a.
-void multiply_share(const share *w, const matrix *m, const activations *a, int tokens, float *y, size_t stride, int add);
+// y = m a, shared by the panels; ends without a barrier.
+void multiply_all(const share *w, const matrix *m, const activations *a, int tokens, float *y, size_t stride);
 
 // x += the layer's matrix times a, normalised and scaled as the layer has it; ends without a barrier.
 void add_sublayer(const share *w, const layer *l, matrix_slot slot, const activations *a, const norm *n);
 
-// y += what the tokens' adapters add to the product with the layer's matrix, on this thread's panels; it reads these forms.
-void adapt(const share *w, const layer *l, matrix_slot slot, const activations *a, float *y, size_t stride);
+// y = a layer's matrix times a, or y += that, with what the tokens' adapters add, on panels first .. end.
+void multiply_some(const share *w, const layer *l, matrix_slot slot, const activations *a, float *y, size_t stride, int add,
+                   int first, int end);
+
+// y += what the tokens' adapters add to the product with the layer's matrix, on panels first .. end; it reads these forms.
+void adapt(const share *w, const layer *l, matrix_slot slot, const activations *a, float *y, size_t stride, int first, int end);
 int adapter_forms(const share *w);
 
 // The same for a sublayer that writes itself: to x (adding) if `adds_to_x`, else to the branch, and then settles.
 int adds_to_x(const share *w, const norm *n);
 void settle(const share *w, const norm *n);
 
-// gate = act(gate) * up on this thread's panels of `up`; rows of `stride`.
-void activate(const share *w, const matrix *up, float *gate_rows, float *up_rows, int tokens, size_t stride);
+// gate = act(gate) * up on panels first .. end; rows of `stride`.
+void activate(const share *w, float *gate_rows, float *up_rows, int tokens, size_t stride, int first, int end);
 
 // Whether token t goes on from the one before it: the next of a chain, or of one branch of a tree.
 INLINE int goes_on(const step *s, int t) {
