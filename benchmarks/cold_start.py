@@ -73,7 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a GGUF file; default: SmolLM2, pulled where it is missing")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--llama-cpp", type=Path, default=llama_cpp.default_folder(), help="folder of its build")
+    parser.add_argument("--llama-cpp", type=Path, default=llama_cpp.MAINLINE.folder(), help="folder of its build")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

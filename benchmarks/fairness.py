@@ -12,19 +12,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-import decode
-import llama_cpp
+import race
+from timing import spread, verdict
 
 from octavo import settings
-from octavo.fetching import sources
 
 BUSY = "while True:\n    pass"
 CORES = 2
@@ -41,32 +37,32 @@ def main() -> None:
         print(f"this needs {CORES} cores; {len(cores)} can be used here")
         return
     os.sched_setaffinity(0, cores)
-    model = arguments.model or sources.pull("smollm2-135m-instruct")
-    sides = ["octavo"] + (["llama.cpp"] if llama_cpp.steps(arguments.llama_cpp) else [])
-    speeds: dict[tuple[str, str], list[float]] = {}
-    for _ in range(arguments.rounds):
-        for case, places in BESIDE.items():
-            with busy(places, cores):
-                for side in sides:
-                    seconds = decode.one_round(side, model, arguments)
-                    speeds.setdefault((case, side), []).append(decode.figures(seconds, 0)["decode 1"])
-    print(f"decode at batch 1, {CORES} threads on {CORES} cores, load {os.getloadavg()[0]:.1f} at the end, tokens/s")
-    for case in BESIDE:
-        print(f"  {case}: " + ", ".join(f"{side} {_spread(speeds[case, side])}" for side in sides))
-    report(speeds, sides)
+    with race.folder_of(arguments) as folder:
+        entry = race.Entry("smollm2", folder, arguments.model)
+        races = {case: race.Race(case, clock=0) for case in BESIDE}
+        sides = race.commands(entry, arguments)
+        for _ in range(arguments.rounds):
+            for case, places in BESIDE.items():
+                with busy(places, cores):
+                    for side, command in sides.items():
+                        races[case].add(side, race.turn(command, arguments.threads, arguments.steps, folder / "home"))
+    print(f"decode at batch 1 on {CORES} cores, tokens/s; {race.heading(arguments)} at the end")
+    report({case: {side: found.rounds(side, "decode 1") for side in sides} for case, found in races.items()})
 
 
-def report(speeds: dict[tuple[str, str], list[float]], sides: list[str]) -> None:
-    """Shares of the speed alone, over the fair one; and the ratio to llama.cpp beside four."""
+def report(speeds: dict[str, dict[str, list[float]]]) -> None:
+    """Speeds, shares of the speed alone over the fair one, and the ratio to llama.cpp beside four."""
+    for case, sides in speeds.items():
+        print(f"  {case}: " + ", ".join(f"{side} {spread(values, 0)}" for side, values in sides.items()))
     for case, fair in FAIR.items():
-        for side in sides:
-            shares = [now / alone / fair for now, alone in zip(speeds[case, side], speeds["alone", side], strict=True)]
-            asked = ", asked for: 0.75" if side == "octavo" and case != "beside 4" else ""
-            print(f"  {side} {case}, share of the fair speed: {_spread(shares, 2)}{asked}")
-    if len(sides) > 1:
-        ours, theirs = (speeds["beside 4", side] for side in sides)
+        for side, values in speeds[case].items():
+            shares = [now / alone / fair for now, alone in zip(values, speeds["alone"][side], strict=True)]
+            asked = verdict((0.75, None), shares) if side == "octavo" and case != "beside 4" else ""
+            print(f"  {side} {case}, share of the fair speed: {spread(shares)}{asked}")
+    ours, theirs = speeds["beside 4"]["octavo"], speeds["beside 4"].get("llama.cpp")
+    if theirs:
         ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-        print(f"  beside 4, octavo / llama.cpp: {_spread(ratios, 2)}, asked for: 2, aimed at: 5")
+        print(f"  beside 4, octavo / llama.cpp: {spread(ratios)}{verdict((2, 5), ratios)}")
 
 
 @contextmanager
@@ -85,17 +81,10 @@ def busy(places: tuple[int | None, ...], cores: tuple[int, ...]) -> Iterator[Non
             process.wait()
 
 
-def _spread(values: list[float], digits: int = 0) -> str:
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
-def _arguments() -> Any:
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="default: SmolLM2, pulled where it is missing")
-    parser.add_argument("--threads", type=int, default=CORES)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=60, help="decode steps a round, at most 128")
-    parser.add_argument("--llama-cpp", type=Path, default=llama_cpp.default_folder(), help="folder of its build")
+    race.add_options(parser, ("llama.cpp",), steps=60)
+    parser.set_defaults(threads=CORES)
     return parser.parse_args()
 
 

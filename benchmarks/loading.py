@@ -38,8 +38,8 @@ def main() -> None:
         sides = {"first load": [], "second load": []}  # type: dict[str, list[dict[str, float]]]
         expanded = Path(folder) / "expanded"
         if find_spec("torch") and find_spec("transformers") and not arguments.without_transformers:
-            command = [sys.executable, str(Path(__file__).with_name("decode.py")), "--worker=expand"]
-            subprocess.run([*command, f"--model={model}", f"--into={expanded}"], check=True)
+            command = [sys.executable, str(Path(__file__).with_name("expand.py")), str(model), str(expanded)]
+            subprocess.run(command, check=True)
             sides["transformers bf16"] = []
         steps = llama_cpp.steps(arguments.llama_cpp)
         if steps is not None:
@@ -124,7 +124,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--encoding", choices=shapes.SCALES, default="q4_0")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--without-transformers", action="store_true")
-    parser.add_argument("--llama-cpp", type=Path, default=llama_cpp.default_folder(), help="folder of its build")
+    parser.add_argument("--llama-cpp", type=Path, default=llama_cpp.MAINLINE.folder(), help="folder of its build")
     parser.add_argument("--worker", choices=("octavo", "transformers"), help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
