@@ -36,6 +36,7 @@ from octavo.cli.running import feedback, ps, stop
 from octavo.cli.serve import serve
 from octavo.cli.systems.asking import fid, rag
 from octavo.cli.systems.caption import caption
+from octavo.cli.systems.ckip import ckip
 from octavo.cli.systems.code import code
 from octavo.cli.systems.guard import guard
 from octavo.cli.systems.retro import retro
@@ -110,6 +111,7 @@ app.add_typer(rag, name="rag")
 app.add_typer(fid, name="fid")
 app.add_typer(retro, name="retro")
 app.add_typer(code, name="code")
+app.add_typer(ckip, name="ckip")
 app.add_typer(config, name="config")
 
 

@@ -62,7 +62,7 @@ def save_checkpoint(
     raw = hub_config(row, config, tokenizer, generation)
     stored = {name: _dense(tensor) for name, tensor in tensors.items()}
     raw["torch_dtype"] = DTYPE_NAMES[next(iter(stored.values())).encoding]
-    with _complete_folder(folder) as partial:
+    with complete_folder(folder) as partial:
         _write_json(partial / "config.json", raw)
         _write_json(partial / "generation_config.json", write_generation(generation))
         makers = to_stored(stored, row.rules, config)
@@ -133,7 +133,7 @@ def _write_weights(folder: Path, makers: Mapping[str, Callable[[], StoredTensor]
 
 
 @contextmanager
-def _complete_folder(folder: Path) -> Iterator[Path]:
+def complete_folder(folder: Path) -> Iterator[Path]:
     """A folder beside `folder` to write into, which takes its place when the block ends well, and else vanishes."""
     _refuse_foreign(folder)
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")

@@ -1,0 +1,1 @@
+"""Recurrent networks as files and as arithmetic in numpy."""
