@@ -116,7 +116,7 @@ def test_our_own_folder_gives_the_same(tmp_path: Path, pos: CkipTagger, ner: Cki
 
 
 def test_what_does_not_fit_is_refused_by_name(ner: CkipTagger) -> None:
-    with pytest.raises(OctavoError, match=r"part of speech 'Naa', did you mean"):
+    with pytest.raises(OctavoError, match=r"called 'Naa', did you mean 'Na'"):
         ner.entities([["土地"]], [["Naa"]])
     with pytest.raises(OctavoError, match="give a model for each"):
         entities_of(ner, ["土地"])

@@ -157,6 +157,33 @@ def find_entities(
             typer.echo(f"{number}\t{entity.start}\t{entity.end}\t{entity.type}\t{entity.text}")
 
 
+@ckip.command("evaluate")
+def evaluate(
+    task: Annotated[Task, typer.Argument(metavar="ws|pos|ner", help="What to measure.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Annotated .conllu or .jsonl files.")],
+    model: Model,
+    column: Annotated[
+        Literal["xpos", "upos"], typer.Option("--tags", help="A .conllu file's column of parts of speech.")
+    ] = "xpos",
+    max_length: MaxLength = None,
+    runner: given.Runner = None,
+    weights: Weights = None,
+    as_json: given.AsJson = False,
+) -> None:
+    """Measure a model on annotated sentences: F1 of words or entities, accuracy of parts of speech.
+
+    Examples:
+
+      octavo ckip evaluate ws zh_gsd-ud-test.conllu --model runs/ckip-ws/model
+    """
+    from octavo.train.tagging.scoring import score_model
+    from octavo.train.tagging.sentences import read_sentences
+
+    sentences = [sentence for file in files for sentence in read_sentences(file, task, column)]
+    scores = score_model(_open(model, task, runner, weights, max_length), sentences)
+    typer.echo(json.dumps(dataclasses.asdict(scores)) if as_json else str(scores))
+
+
 def _open(
     model: str,
     task: Task,

@@ -26,6 +26,11 @@ OBJECTIVES = {
         "octavo.train.reading.run:train_reader",
         "ask FOLDER QUESTION --reader {model}",
     ),
+    "ckip": Trained(
+        "octavo.train.tagging.recipe:CkipRecipe",
+        "octavo.train.tagging.run:train_ckip",
+        "ckip TASK FILE --model {model}",
+    ),
     "span_corruption": Trained(f"{SEQ2SEQ}.recipe:SpanRecipe", f"{SEQ2SEQ}.run:train_span_corruption"),
     "text_to_text": Trained(f"{SEQ2SEQ}.recipe:PairRecipe", f"{SEQ2SEQ}.run:train_text_to_text"),
     "rag": Trained(f"{SYSTEMS}.recipes:RagRecipe", f"{SYSTEMS}.torch_training:train_rag", "rag ask {model} QUESTION"),
@@ -75,9 +80,13 @@ def data_of(recipe: Any, recipe_folder: Path) -> Path:
     from octavo.train.corpus import find_text
     from octavo.train.reading.questions import find_files
     from octavo.train.reading.recipe import ReaderRecipe
+    from octavo.train.tagging.recipe import CkipRecipe
+    from octavo.train.tagging.sentences import find_annotated
 
     if isinstance(recipe, ReaderRecipe):
         return find_files(recipe.data, recipe_folder)
+    if isinstance(recipe, CkipRecipe):
+        return find_annotated(recipe.data, recipe_folder)
     if not isinstance(recipe, CodeRecipe):
         return find_text(recipe.data, recipe_folder)
     folder = standard_library() if recipe.data.path is None else Path(recipe.data.path).expanduser()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import string
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from octavo.generate.ckip.dictionary import cut
 from octavo.generate.ckip.labels import WHITESPACE, Entity, lenient_entities, normalized, restored
 from octavo.models.recurrent.bilstm import UNKNOWN, Floats, TaggerNetwork, TaggerRow
 from octavo.models.recurrent.tagger_files import TaggerFiles, open_tagger
-from octavo.nn.recurrent.tagger_config import CHARACTER_FEATURES, TaggerTask
+from octavo.nn.recurrent.tagger_config import CHARACTER_FEATURES, TaggerConfig, TaggerTask
 
 DELIMITERS = ",。:?!;"
 """After which a sentence may be cut, normalised as the characters are."""
@@ -37,7 +37,7 @@ class CkipTagger:
         self.name = name
         self.task: TaggerTask = files.config.task
         self.labels = files.config.labels
-        self._files = files
+        self.row = RowReader(files.config, files.characters, files.words).row
         self._network = TaggerNetwork(files.config, files.tensors)
 
     @staticmethod
@@ -110,25 +110,35 @@ class CkipTagger:
         """The likeliest label of each character, row after row."""
         return iter([[self.labels[at] for at in scores.argmax(axis=1)] for scores in self.scores(rows)])
 
+
+class RowReader:
+    """Sentences as a network of CKIP Tagger reads them. characters, words: the row of each in its table."""
+
+    def __init__(self, config: TaggerConfig, characters: Mapping[str, int], words: Mapping[str, int]) -> None:
+        self._config, self._characters, self._words = config, characters, words
+
     def row(self, words: Sequence[str], tags: Sequence[str] = ()) -> TaggerRow:
-        """A sentence of words (of characters, for word segmentation) as the network reads it."""
-        files, config = self._files, self._files.config
+        """A sentence of normalised words (of characters, for word segmentation), with parts of speech for entities.
+
+        Raises OctavoError for a part of speech that the network does not know.
+        """
+        config = self._config
         characters = [(character, place) for word in words for place, character in enumerate(word)]
-        ids = np.array([files.characters.get(character, UNKNOWN) for character, _ in characters], np.int64)
+        ids = np.array([self._characters.get(character, UNKNOWN) for character, _ in characters], np.int64)
         features = np.array([_features(*pair, config.task) for pair in characters], np.float32)
         repeats = np.array([len(word) if config.reads_words else 0 for word in words], np.int64)
-        places = np.array([files.words.get(word, UNKNOWN) for word in words], np.int64)
-        own = [self._tag(tag) for tag in tags] if tags else [UNKNOWN] * len(words)
+        places = np.array([self._words.get(word, UNKNOWN) for word in words], np.int64)
+        own = [self._tag(tag) for tag in tags] if tags and config.tags else [UNKNOWN] * len(words)
         shaped = features.reshape(len(characters), CHARACTER_FEATURES[config.task])
         return TaggerRow(ids, shaped, places.repeat(repeats), np.array(own, np.int64).repeat(repeats))
 
     def _tag(self, tag: str) -> int:
-        known = self._files.config.tags
+        known = self._config.tags
         if tag in known:
             return known.index(tag)
         if tag in WITHOUT_PLACE:
             return UNKNOWN
-        raise OctavoError(f"{self.name} does not know the part of speech {tag!r}{nearest(tag, known)}", param="tags")
+        raise OctavoError(f"no part of speech of this model is called {tag!r}{nearest(tag, known)}", param="tags")
 
 
 def segments(text: str, delimiters: str) -> list[str]:
