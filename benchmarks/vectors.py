@@ -5,6 +5,7 @@ Vectors as encoders make them, 384 numbers in clusters of unequal size whose var
 next; questions are new ones of the same kind. Each system runs in a process of its own and builds its index; then they
 are asked in turn, round after round. Recall is of the ten nearest by double-checked exact search. Each approximate one
 looks into as few cells as reach recall 0.95 on other questions, except ours, which chooses for itself when it builds.
+Times are of the wall and of the processor, for a machine that is not quiet; OMP_NUM_THREADS=1 OCTAVO_THREADS=1 is fair.
 
     python benchmarks/vectors.py [--vectors 1000000] [--questions 100] [--rounds 3] [--json]
 """
@@ -149,26 +150,27 @@ def work(name: str, data: Path, connection: Connection) -> None:
     vectors = np.load(data / "vectors.npy", mmap_mode="r")
     with tempfile.TemporaryDirectory(dir=data) as folder:
         before = _peak()
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         built = SYSTEMS[name](vectors, Path(folder))
-        seconds = time.perf_counter() - start
+        seconds, used = time.perf_counter() - start, time.process_time() - used
         probes = None if built.tune is None else _tuned(built, np.load(data / "tuning.npy"), np.load(data / "best.npy"))
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-        figures = {"build s": seconds, "probes": probes, "disk MB": size / 1e6}
+        figures = {"build s": seconds, "build CPU s": used, "probes": probes, "disk MB": size / 1e6}
         connection.send(dict.fromkeys(built.asks, figures))
         while (questions := connection.recv()) is not None:
             connection.send({name: answered(ask, questions) for name, ask in built.asks.items()})
         connection.send(_peak() - before)
 
 
-def answered(ask: Ask, questions: Floats) -> tuple[float, list[list[int]]]:
-    """The median time of a question in milliseconds, and what was found for each."""
+def answered(ask: Ask, questions: Floats) -> tuple[float, float, list[list[int]]]:
+    """The median time of a question in milliseconds, its mean processor time, and what was found for each."""
     times, found = [], []
+    used = time.process_time()
     for question in questions:
         start = time.perf_counter()
         found.append(ask(question))
         times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times), found
+    return statistics.median(times), 1000 * (time.process_time() - used) / len(questions), found
 
 
 def _tuned(built: Built, questions: Floats, best: NDArray[np.int64]) -> int:
@@ -211,21 +213,23 @@ def run(data: Path, questions: Floats, best: NDArray[np.int64], rounds: int) -> 
         ours, theirs = context.Pipe()
         process = context.Process(target=work, args=(name, data, theirs))
         process.start()
-        rows[name] = {way: {"system": way, **figures, "times": []} for way, figures in ours.recv().items()}
+        rows[name] = {way: {"system": way, **figures, "times": [], "used": []} for way, figures in ours.recv().items()}
         running[name] = process, ours
     for _ in range(rounds):
         for name, (_, ours) in running.items():
             ours.send(questions)
-            for way, (median, found) in ours.recv().items():
+            for way, (median, used, found) in ours.recv().items():
                 rows[name][way]["times"].append(median)
+                rows[name][way]["used"].append(used)
                 rows[name][way]["recall@10"] = recall(found, best)
     for name, (process, ours) in running.items():
         ours.send(None)
         peak = ours.recv()
         process.join()
         for row in rows[name].values():
-            times = row.pop("times")
-            yield {**row, "ms": statistics.median(times), "ms spread": (min(times), max(times)), "peak MB": peak}
+            times, used = row.pop("times"), statistics.median(row.pop("used"))
+            spread = (min(times), max(times))
+            yield {**row, "ms": statistics.median(times), "ms spread": spread, "CPU ms": used, "peak MB": peak}
 
 
 def main() -> None:
@@ -255,7 +259,8 @@ def main() -> None:
     for row in rows:
         low, high = row["ms spread"]
         print(
-            f"{row['system']:<22} build {row['build s']:7.1f} s   query {row['ms']:7.2f} ms ({low:.2f} to {high:.2f})"
+            f"{row['system']:<22} build {row['build s']:7.1f} s (CPU {row['build CPU s']:.1f})"
+            f"   query {row['ms']:7.2f} ms ({low:.2f} to {high:.2f}, CPU {row['CPU ms']:.2f})"
             f"   recall@10 {row['recall@10']:.3f}   peak {row['peak MB']:6.0f} MB   disk {row['disk MB']:6.0f} MB"
             + (f"   probes {row['probes']}" if row["probes"] else "")
         )

@@ -45,6 +45,8 @@ def test_answers_equal_a_search_over_the_logits_of_transformers(runner: str, mod
         readings = reader.read(QUESTION, PASSAGES)
         best = reader.answer(QUESTION, PASSAGES)
         relevance = reader.relevance(QUESTION, PASSAGES)
+        against = [100.0 if number == best.passage else 1.5 for number in range(len(PASSAGES))]
+        other = reader.answer(QUESTION, PASSAGES, against)
     for passage, reading in zip(PASSAGES, readings, strict=True):
         start, end, score, null = expected(model, passage)
         assert (reading.start, reading.end) == (start, end)
@@ -55,6 +57,8 @@ def test_answers_equal_a_search_over_the_logits_of_transformers(runner: str, mod
     assert best.passage == int(np.argmin(sure)) == int(np.argmax(relevance))
     assert best.text == PASSAGES[best.passage][best.start : best.end]
     assert best.answered == (min(sure) <= 0.5)
+    assert other.no_answer_score == pytest.approx(sorted(sure)[1] + 1.5)
+    assert other.passage == int(np.argsort(sure)[1]) and other.answered == (sorted(sure)[1] + 1.5 <= 0.5)
 
 
 @torch.no_grad()

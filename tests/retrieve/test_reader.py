@@ -11,7 +11,7 @@ import pytest
 from octavo.generate.scripted import ScriptedModel
 from octavo.generate.tasks.reading import Answer
 from octavo.retrieve.grounded import REFUSAL
-from octavo.retrieve.reader import answer, rerank, says
+from octavo.retrieve.reader import BEHIND, DEPTH, answer, read, rerank, says
 from octavo.retrieve.stores.store import Hit, Passage, Place
 
 GEESE = "Geese fly south in autumn. They rest on lakes."
@@ -27,7 +27,7 @@ class Marker:
     def knows(self, text: str) -> bool:
         return text.isascii()
 
-    def answer(self, question: str, passages: Sequence[str]) -> Answer:
+    def answer(self, question: str, passages: Sequence[str], against: Sequence[float] | None = None) -> Answer:
         number = next(index for index, passage in enumerate(passages) if self.span in passage)
         start = passages[number].index(self.span)
         return Answer(self.span, start, start + len(self.span), 3.0, -2.0, number, self.answered)
@@ -78,6 +78,29 @@ def test_a_question_that_the_reader_cannot_read_is_answered_without_it() -> None
 def test_a_span_is_said_word_for_word() -> None:
     assert says("They eat weed and snails.", "the weed and snails")
     assert not says("They eat seaweed and snails.", "weed and snails")
+
+
+class Sure(Marker):
+    """Keeps what speaks against each passage."""
+
+    def answer(self, question: str, passages: Sequence[str], against: Sequence[float] | None = None) -> Answer:
+        self.against = against
+        return super().answer(question, passages, against)
+
+
+def test_an_answer_from_a_passage_far_behind_the_best_must_be_surer() -> None:
+    sure = Sure("weed")
+    ask("Weed.", sure)
+    assert sure.against == pytest.approx([0, BEHIND * (1 - 0.5 / 0.9)])
+    read(sure, "What?", [Hit(hit.passage, 0.0) for hit in hits()])  # type: ignore[arg-type]
+    assert sure.against == [0, 0]
+
+
+def test_what_is_not_ranked_anew_stays_behind() -> None:
+    many = [Hit(hits()[0].passage, 30.0 - at) for at in range(DEPTH + 5)]
+    scores = [hit.score for hit in rerank(Marker("geese"), "What?", many)]  # type: ignore[arg-type]
+    assert scores == sorted(scores, reverse=True) and all(1 <= score <= 2 for score in scores[:DEPTH])
+    assert all(score < 1 for score in scores[DEPTH:])
 
 
 def test_passages_are_ranked_by_both_scores() -> None:

@@ -167,16 +167,16 @@ def _answers(
 
 def _by_reader() -> Callable[[str, Sequence[Hit]], Said]:
     from octavo.evaluate.rag import Said
-    from octavo.retrieve.reader import Reader
+    from octavo.retrieve.reader import Reader, read
 
     loaded = Reader.load()
 
     def answer(question: str, hits: Sequence[Hit]) -> Said:
         if not hits:
             return Said("", "", math.inf, (), 1.0)
-        read = loaded.answer(question, [hit.passage.text for hit in hits])
-        cited = ((hits[read.passage].passage.document, read.text),) if read.answered else ()
-        return Said(read.text if read.answered else "", read.text, read.no_answer_score, cited, 1.0)
+        found = read(loaded, question, hits)
+        cited = ((hits[found.passage].passage.document, found.text),) if found.answered else ()
+        return Said(found.text if found.answered else "", found.text, found.no_answer_score, cited, 1.0)
 
     return answer
 

@@ -22,6 +22,8 @@ from octavo.retrieve.stores.store import Store, Vectors
 
 MAKING = 1
 """Of the rules that make passages of a file; an index made by others is made anew, file by file."""
+NAMED = 3
+"""Documents that a note names before it counts the rest."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class _Indexing:
         self._before = store.listing()
         self._skipped: list[Skipped] = []
         self._notes: list[str] = []
+        self._unknown: list[str] = []
         self._passages = 0
 
     def run(self, show: bool) -> Report:
@@ -90,7 +93,7 @@ class _Indexing:
             unchanged=len(files) - len(fresh),
             passages=self._passages,
             skipped=tuple(self._skipped),
-            notes=tuple(self._notes),
+            notes=(*self._notes, *_unknown_note(self._unknown)),
             seconds=time.monotonic() - started,
         )
 
@@ -147,7 +150,7 @@ class _Indexing:
     def _prepare(self, name: str, fingerprint: str, document: Document) -> Prepared:
         prepared = prepare(name, fingerprint, document, self._splitting, self._encoder)
         if self._encoder is not None and not prepared.known:
-            self._notes.append(f"{name}: the encoder does not know its words, so it is searched by words alone")
+            self._unknown.append(name)
         return prepared
 
     def _embed(self, batch: Sequence[Prepared], work: Track) -> Sequence[Vectors | None]:
@@ -165,3 +168,12 @@ class _Indexing:
             return (self._folder / name).stat().st_size
         except OSError:
             return 0
+
+
+def _unknown_note(names: Sequence[str]) -> list[str]:
+    """One line for all documents that the encoder does not know."""
+    if not names:
+        return []
+    named = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
+    its = "its words, so it is" if len(names) == 1 else "their words, so they are"
+    return [f"{named}: the encoder does not know {its} searched by words alone"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,13 +20,19 @@ from octavo.retrieve.grounded import REFUSAL, Citation, GroundedAnswer
 from octavo.retrieve.stores.store import Hit
 from octavo.retrieve.support import sentences
 
-__all__ = ["Answer", "Reader", "answer", "rerank"]
+__all__ = ["Answer", "Reader", "answer", "first", "kept_honest", "read", "refused", "rerank"]
 
+T = TypeVar("T")
 SHARE = 0.5
 """The weight of the reader's score in the rank of a passage; the search's own has the rest. On the two articles held
 out of training it puts a question's paragraph first in 88.4 % of cases, where search alone does in 84.1 %."""
 DEPTH = 10
 """Passages that are ranked anew."""
+BEHIND = 16.0
+"""What stands against an answer from a passage whose score is a share of the best one's: so many log-odds times what is
+missing. Each passage more tempts to an answer where there is none, and most questions are answered by the first. On the
+two articles held out of training, answers from the first four passages have an F1 of 51.1 without it, 55.2 with it, and
+55.7 from the right passage alone (`octavo eval rag`)."""
 
 
 def answer(model: LanguageModel, question: str, hits: Sequence[Hit], reader: Reader | None) -> GroundedAnswer:
@@ -35,15 +42,36 @@ def answer(model: LanguageModel, question: str, hits: Sequence[Hit], reader: Rea
     """
     if not hits or reader is None or not reader.knows(question):
         return grounded.answer(model, question, hits)
-    read = reader.answer(question, [hit.passage.text for hit in hits])
-    if not read.answered:
-        return GroundedAnswer(REFUSAL, answered=False, hits=tuple(hits), no_answer_score=read.no_answer_score)
-    ordered = [hits[read.passage], *hits[: read.passage], *hits[read.passage + 1 :]]
-    span = grounded.cited(1, ordered[0].passage, read.start, read.end)
-    phrased = grounded.answer(model, question, ordered)
+    found = read(reader, question, hits)
+    if not found.answered:
+        return refused(hits, found)
+    ordered = first(hits, found)
+    return kept_honest(grounded.answer(model, question, ordered), found, ordered)
+
+
+def read(reader: Reader, question: str, hits: Sequence[Hit]) -> Answer:
+    """What the reader marks in some passages, best first; an answer from a passage far behind must be much surer."""
+    best = max(hit.score for hit in hits)
+    behind = [BEHIND * (1 - hit.score / best) if best > 0 else 0.0 for hit in hits]
+    return reader.answer(question, [hit.passage.text for hit in hits], behind)
+
+
+def first(items: Sequence[T], found: Answer) -> list[T]:
+    """What belongs to the passages, that of the marked words before the others."""
+    return [items[found.passage], *items[: found.passage], *items[found.passage + 1 :]]
+
+
+def refused(hits: Sequence[Hit], found: Answer) -> GroundedAnswer:
+    """That the documents do not answer."""
+    return GroundedAnswer(REFUSAL, answered=False, hits=tuple(hits), no_answer_score=found.no_answer_score)
+
+
+def kept_honest(phrased: GroundedAnswer, found: Answer, ordered: Sequence[Hit]) -> GroundedAnswer:
+    """What a model said of passages, the marked one first, where it says the marked words; else their sentence."""
+    span = grounded.cited(1, ordered[0].passage, found.start, found.end)
     if phrased.quoted or not phrased.answered or not says(phrased.text, span.text):
         phrased = replace(quoted(span, ordered), unsupported=phrased.unsupported, left_out=phrased.left_out)
-    return replace(phrased, span=span, no_answer_score=read.no_answer_score)
+    return replace(phrased, span=span, no_answer_score=found.no_answer_score)
 
 
 def says(text: str, span: str) -> bool:
@@ -63,16 +91,20 @@ def quoted(span: Citation, hits: Sequence[Hit]) -> GroundedAnswer:
 
 
 def rerank(reader: Reader | None, question: str, hits: Sequence[Hit], share: float = SHARE) -> list[Hit]:
-    """The first `DEPTH` hits in a new order: by the search's score and the reader's, each from 0 to 1 among them."""
+    """The first `DEPTH` hits in a new order: by the search's score and the reader's, each from 0 to 1 among them.
+
+    Their new scores are from 1 to 2, those of the rest below.
+    """
     head, rest = list(hits[:DEPTH]), list(hits[DEPTH:])
     if len(head) < 2 or reader is None or not reader.knows(question):
         return [*head, *rest]
     found = np.array([hit.score for hit in head], np.float32)
-    read = reader.relevance(question, [hit.passage.text for hit in head])
-    scores = (1 - share) * scaled(found) + share * scaled(read)
+    sure = reader.relevance(question, [hit.passage.text for hit in head])
+    scores = (1 - share) * scaled(found) + share * scaled(sure)
     order = sorted(range(len(head)), key=lambda index: (-scores[index], head[index].passage.id))
     ranked = [Hit(head[index].passage, float(1 + scores[index])) for index in order]
-    return [*ranked, *rest]
+    least = max(float(found.min()), 1e-9)
+    return [*ranked, *(Hit(hit.passage, min(1.0, hit.score / least)) for hit in rest)]
 
 
 def scaled(scores: np.ndarray) -> np.ndarray:

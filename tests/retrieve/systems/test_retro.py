@@ -87,12 +87,10 @@ def test_a_chunk_s_neighbours_move_no_logit_before_its_last_token(chunk: int, ba
 def test_a_retrofit_is_its_base_to_the_bit_at_first(base: Path) -> None:
     tokens = ids(3 * CHUNK, 1)
     plain = Transformer.from_checkpoint(open_checkpoint(base)).requires_grad_(False)
-    expected = plain(torch.tensor(tokens[None].astype(np.int64)))[0]
-    fresh = made(base, trained=False)
-    alone = run(fresh, tokens, [])
-    assert torch.equal(run(fresh, tokens, neighbours(3, 5)), alone)
-    assert (alone - expected).abs().max() <= 1e-4, "which is the decoder as it was"
-    assert (run(made(base), tokens, []) - expected).abs().max() <= 1e-4, "and always, without neighbours"
+    with torch.no_grad():  # where gradients are recorded, training's own kernels round otherwise
+        expected = plain(torch.tensor(tokens[None].astype(np.int64)))[0]
+    assert torch.equal(run(made(base, trained=False), tokens, neighbours(3, 5)), expected)
+    assert torch.equal(run(made(base), tokens, []), expected), "and always, without neighbours"
 
 
 def test_decoding_token_by_token_is_the_whole_text_s_forward(base: Path) -> None:

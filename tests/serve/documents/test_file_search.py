@@ -75,7 +75,7 @@ def test_an_answer_cites_the_exact_characters_that_it_rests_on(serve_documents):
 
 
 def test_events_come_in_openais_order(serve_documents):
-    _, client, store, _ = serve_documents(["Mallards eat weed [1]."], {"ducks.md": DUCKS})
+    _, client, store, _ = serve_documents(["Mallards eat weed and snails [1]."], {"ducks.md": DUCKS})
     stream = client.responses.create(
         model="scripted", input="What do mallards eat?", tools=[tool(store)], stream=True,
         include=["file_search_call.results"],
@@ -92,7 +92,7 @@ def test_events_come_in_openais_order(serve_documents):
     assert (result.filename, result.text, result.attributes) == ("ducks.md", DUCKS.strip(), {"name": "ducks.md"})
     assert events[10].annotation.filename == "ducks.md"
     kept = client.responses.retrieve(events[0].response.id)
-    assert kept.output_text == "Mallards eat weed. [1]"
+    assert kept.output_text == "Mallards eat weed and snails. [1]"
 
 
 def test_a_poisoned_document_is_data(serve_documents):
@@ -114,9 +114,24 @@ def test_what_the_documents_do_not_answer_is_not_answered(serve_documents):
         assert answer.output[-1].content[0].annotations == []
 
 
+def test_the_reader_keeps_the_answer_honest_unless_it_is_told_not_to_rank(serve_documents):
+    files = {"ducks.md": DUCKS, "geese.md": "# Geese\n\nGeese eat grass.\n"}
+    _, client, store, ids = serve_documents(["Geese eat grass [1]."], files)
+    question = "What do mallards eat?"
+    honest = client.responses.create(model="scripted", input=question, tools=[tool(store)])
+    assert honest.output_text == "“Mallards eat weed and snails.” [1]"
+    assert honest.output[-1].content[0].annotations[0].file_id == ids["ducks.md"]
+    lacking = client.responses.create(model="scripted", input="Which geese eat mallards in 1912?", tools=[tool(store)])
+    assert lacking.output_text == "The documents do not answer this."
+    plain = client.responses.create(
+        model="scripted", input="What do geese eat?", tools=[tool(store, ranking_options={"ranker": "none"})]
+    )
+    assert plain.output_text == "Geese eat grass. [1]"
+
+
 def test_a_conversation_goes_on_and_searches_for_its_last_question(serve_documents):
     model, client, store, _ = serve_documents(
-        ["Mallards eat weed [1].", "They nest in reeds [1].", "Plain."], {"ducks.md": DUCKS}
+        ["Mallards eat weed and snails [1].", "They nest in reeds [1].", "Plain."], {"ducks.md": DUCKS}
     )
     first = client.responses.create(model="scripted", input="What do mallards eat?", tools=[tool(store)])
     second = client.responses.create(
@@ -124,7 +139,7 @@ def test_a_conversation_goes_on_and_searches_for_its_last_question(serve_documen
     )
     assert second.output[0].queries == ["Where do they nest?"] and second.output_text == "They nest in reeds. [1]"
     said = [(message["role"], message["content"]) for message in model.requests[-1].prompt[:-1]]
-    assert said == [("user", "What do mallards eat?"), ("assistant", "Mallards eat weed. [1]")]
+    assert said == [("user", "What do mallards eat?"), ("assistant", "Mallards eat weed and snails. [1]")]
     resent = [{"role": "user", "content": "What do mallards eat?"}, *(item.model_dump() for item in first.output)]
     third = client.responses.create(
         model="scripted",

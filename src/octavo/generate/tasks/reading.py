@@ -130,16 +130,21 @@ class Reader:
     def __exit__(self, *unused: object) -> None:
         self.close()
 
-    def answer(self, question: str, passages: Sequence[str]) -> Answer:
-        """The likeliest answer of all passages. Raises OctavoError without any passage."""
+    def answer(self, question: str, passages: Sequence[str], against: Sequence[float] | None = None) -> Answer:
+        """The likeliest answer of all passages. Raises OctavoError without any passage.
+
+        against: (passages,) what else speaks against an answer from each, added to its log-odds; None: nothing does.
+        """
         if not passages:
             raise OctavoError("there is no passage to read; search found nothing")
         readings = self.read(question, passages)
-        best = min(range(len(readings)), key=lambda index: readings[index].no_answer_score)
+        more = against or [0.0] * len(passages)
+        scores = [reading.no_answer_score + extra for reading, extra in zip(readings, more, strict=True)]
+        best = min(range(len(readings)), key=scores.__getitem__)
         reading = readings[best]
         text = passages[best][reading.start : reading.end]
-        answered = bool(text) and reading.no_answer_score <= self.settings.threshold
-        return Answer(text, reading.start, reading.end, reading.score, reading.no_answer_score, best, answered)
+        answered = bool(text) and scores[best] <= self.settings.threshold
+        return Answer(text, reading.start, reading.end, reading.score, scores[best], best, answered)
 
     def relevance(self, question: str, passages: Sequence[str]) -> Floats:
         """(n,): how surely each passage answers a question, for ranking them; higher is surer."""

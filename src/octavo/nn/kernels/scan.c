@@ -1,7 +1,8 @@
 // The nearest of many vectors: inner products of a query with rows of fp32 or int8, and the best few, in one pass.
 //
-// One body, compiled for each instruction set. Unusual: every level adds in the same order, so all give the same bits;
-// the query of int8 rows is rounded to as many bits as an int32 sum of products can hold, 13 to 15, not to 8.
+// One body, compiled for each instruction set, with all that it calls for each row: code of another set, entered while
+// wide registers are in use, costs some hundred cycles a call. Unusual: every level adds in the same order, so all give
+// the same bits; the query of int8 rows is rounded to as many bits as an int32 sum of products can hold, 13 to 15, not 8.
 #include "kernels.h"
 
 #include <math.h>
@@ -40,7 +41,7 @@ typedef struct {
 
 INLINE int worse(found a, found b) { return a.score < b.score || (a.score == b.score && a.id > b.id); }
 
-static void sink(found *heap, int count, int at) {
+INLINE void sink(found *heap, int count, int at) {
     for (int child; (child = 2 * at + 1) < count; at = child) {
         if (child + 1 < count && worse(heap[child + 1], heap[child])) child++;
         if (!worse(heap[child], heap[at])) return;
@@ -50,7 +51,7 @@ static void sink(found *heap, int count, int at) {
     }
 }
 
-static void offer(best *b, int limit, found new) {
+INLINE void offer(best *b, int limit, found new) {
     if (b->count < limit) {
         int at = b->count++;
         for (int parent; at && worse(new, b->heap[parent = (at - 1) / 2]); at = parent) b->heap[at] = b->heap[parent];

@@ -6,6 +6,7 @@ compared by every search, so that what was just added is never missed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,15 +76,31 @@ class Scan:
                 self._rows[name] = new
 
     def append(self, block: Block) -> None:
-        """Add rows."""
+        """Add rows behind those that are there, whatever their cells."""
         first, end = self._count, self._count + len(block.ids)
         if end > len(self._rows["ids"]):
             self.reserve(max(end, self._count + self._count // 2))
         self._count = end
-        self._row("ids")[first:], self._row("vectors")[first:] = block.ids, block.vectors
-        self._row("scales")[first:] = 1 if block.scales is None else block.scales
-        self._row("cells")[first:] = NO_CELL if block.cells is None else block.cells
-        self._row("alive")[first:] = True
+        self._put(slice(first, end), block)
+
+    def lay(self, cells: Cells, blocks: Iterable[Block]) -> None:
+        """Fill an empty scan so that the rows of a cell lie in one piece, which is read much faster than rows apart.
+
+        cells: (n,) of all the blocks' rows, in their order.
+        """
+        places = np.empty(len(cells), np.int64)
+        places[np.argsort(cells, kind="stable")] = np.arange(len(cells))
+        self.reserve(len(cells))
+        self._count, first = len(cells), 0
+        for block in blocks:
+            self._put(places[first : first + len(block.ids)], block)
+            first += len(block.ids)
+
+    def _put(self, places: slice | NDArray[np.int64], block: Block) -> None:
+        self._row("ids")[places], self._row("vectors")[places] = block.ids, block.vectors
+        self._row("scales")[places] = 1 if block.scales is None else block.scales
+        self._row("cells")[places] = NO_CELL if block.cells is None else block.cells
+        self._row("alive")[places] = True
         self._lists = None
 
     def remove(self, ids: Ids) -> None:

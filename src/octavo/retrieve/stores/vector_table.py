@@ -1,5 +1,8 @@
 """The vectors of a SQLite store: a row a document, the cells of a large store beside them, and all of it in memory.
 
+In the file they lie by documents, so that one is stored and deleted in one piece; in memory by cells, so that a search
+reads in one piece.
+
 Centres and cells are tables of the same file: they change with the vectors in one transaction, and a document that is
 deleted takes its cells along. What a transaction does reaches memory when it is committed; what another process
 committed is read anew.
@@ -13,6 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from octavo.retrieve.stores.cells import Centres, assign, is_due
 from octavo.retrieve.stores.scan import NO_CELL, Block, Ids, Scan, pack_int8
@@ -31,11 +35,15 @@ PASSAGES_OF = """
 SELECT passage.id FROM passage JOIN document ON document.id = passage.document
 WHERE name IN (SELECT value FROM json_each(?))
 """
-STORED = """
-SELECT first, count, vectors.data, vectors.scales, cells.data
-FROM (SELECT document, min(id) AS first, count(*) AS count FROM passage GROUP BY document)
-JOIN vectors USING (document) LEFT JOIN cells USING (document) ORDER BY document
+SPANS = "(SELECT document, min(id) AS first, count(*) AS count FROM passage GROUP BY document)"
+STORED = f"""
+SELECT first, count, vectors.data, vectors.scales FROM {SPANS} JOIN vectors USING (document) ORDER BY document
 """
+CELLS = f"""
+SELECT count, cells.data FROM {SPANS} JOIN vectors USING (document) LEFT JOIN cells USING (document) ORDER BY document
+"""
+READ_AT_ONCE = 4096
+"""Rows, more or less."""
 
 
 class VectorTable:
@@ -83,7 +91,11 @@ class VectorTable:
         (version,) = self._database.execute("PRAGMA data_version").fetchone()
         if self._scan is None or self._version != version:
             self._scan, self._version = None, version  # the old one goes before the new one comes
-            self._scan = self._read()
+            self._database.execute("SAVEPOINT reading")  # so that another process changes nothing between two selects
+            try:
+                self._scan = self._read()
+            finally:
+                self._database.execute("RELEASE reading")
         return self._scan
 
     def search(
@@ -110,6 +122,7 @@ class VectorTable:
         self._database.execute("DELETE FROM cells")
         ids, cells = scan.cells()
         self._database.executemany("INSERT INTO cells VALUES (?, ?)", self._by_document(ids, cells.astype("<i4")))
+        self._scan = None  # it is read anew, by cells
 
     def _by_document(self, ids: Ids, cells: np.ndarray[tuple[int], np.dtype[np.int32]]) -> Iterator[tuple[int, bytes]]:
         spans = "SELECT document, min(id), count(*) FROM passage GROUP BY document"
@@ -129,36 +142,37 @@ class VectorTable:
         return Centres(points.astype(np.float32), row[1], row[2])
 
     def _read(self) -> Scan:
+        """All of the file, the rows of each cell in one piece."""
         scan = Scan(self._dimensions, int8=self._int8, centres=self._centres())
-        (count,) = self._database.execute("SELECT count(*) FROM passage").fetchone()
-        scan.reserve(count)
-        blocks, waiting = [], 0
-        for first, count, data, scales, cells in self._database.execute(STORED):
+        cells = [
+            np.full(count, NO_CELL, np.int32) if data is None else np.frombuffer(data, "<i4")
+            for count, data in self._database.execute(CELLS)
+        ]
+        scan.lay(np.concatenate([np.empty(0, np.int32), *cells]), self._blocks(cells))
+        return scan
+
+    def _blocks(self, cells: Sequence[NDArray[np.int32]]) -> Iterator[Block]:
+        """The file's documents in their order, some thousand passages at a time. cells: of each document."""
+        blocks: list[Block] = []
+        waiting = 0
+        for (first, count, data, scales), own in zip(self._database.execute(STORED), cells, strict=True):
             vectors = np.frombuffer(data, np.int8 if self._int8 else "<f4").reshape(count, self._dimensions)
-            blocks.append(
-                Block(
-                    np.arange(first, first + count),
-                    vectors,
-                    None if scales is None else np.frombuffer(scales, "<f4"),
-                    None if cells is None else np.frombuffer(cells, "<i4"),
-                )
-            )
+            ids = np.arange(first, first + count)
+            blocks.append(Block(ids, vectors, None if scales is None else np.frombuffer(scales, "<f4"), own))
             waiting += count
-            if waiting > 4096:
-                scan.append(_joined(blocks))
+            if waiting > READ_AT_ONCE:
+                yield _joined(blocks)
                 blocks, waiting = [], 0
         if blocks:
-            scan.append(_joined(blocks))
-        return scan
+            yield _joined(blocks)
 
 
 def _joined(blocks: Sequence[Block]) -> Block:
-    """Blocks as one; a block without cells among others gets NO_CELL."""
-    cells = [np.full(len(block.ids), NO_CELL, np.int32) if block.cells is None else block.cells for block in blocks]
+    """Blocks as one."""
     scales = [block.scales for block in blocks if block.scales is not None]
     return Block(
         np.concatenate([block.ids for block in blocks]),
         np.concatenate([block.vectors for block in blocks]),
         np.concatenate(scales) if scales else None,
-        np.concatenate(cells),
+        np.concatenate([block.cells for block in blocks if block.cells is not None]),
     )

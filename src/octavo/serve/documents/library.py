@@ -14,11 +14,12 @@ from pathlib import Path
 from octavo.errors import OctavoError
 from octavo.generate.embed import Embedder
 from octavo.retrieve.filters import Filter
+from octavo.retrieve.reader import Reader
 from octavo.retrieve.stores.store import VectorSpace
 from octavo.serve.documents.files import KIND, Files
 from octavo.serve.documents.indexes import Indexes
 from octavo.serve.documents.indexing import Indexer
-from octavo.serve.documents.requests import StoreFileRequest
+from octavo.serve.documents.requests import Ranking, StoreFileRequest
 from octavo.serve.documents.rows import (
     BATCH,
     MEMBER,
@@ -47,6 +48,7 @@ class DocumentLibrary:
         self.indexer = Indexer(state, self.files, self.indexes, self.encoder)
         self._encoders = encoders
         self._encoder: Embedder | None = None
+        self._reader: asyncio.Future[Reader] | None = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)  # it holds what people wrote
@@ -60,6 +62,15 @@ class DocumentLibrary:
             except (ApiError, OctavoError):
                 continue
         return self._encoder
+
+    async def reader(self) -> Reader | None:
+        """The reader that comes with Octavo; None where this machine has nothing to run it with."""
+        if self._reader is None:
+            self._reader = asyncio.ensure_future(asyncio.to_thread(Reader.load))
+        try:
+            return await asyncio.shield(self._reader)
+        except OctavoError:
+            return None
 
     async def space(self) -> VectorSpace | None:
         """Of the vectors that it makes."""
@@ -112,7 +123,7 @@ class DocumentLibrary:
         limit: int,
         *,
         where: Filter | None = None,
-        threshold: float = 0.0,
+        ranking: Ranking,
     ) -> list[Found]:
         """The best passages of some vector stores. Raises ApiError 404, and 400 for one that has expired."""
         rows = [require_open(self.store(owner, name)) for name in dict.fromkeys(store_ids)]
@@ -121,7 +132,10 @@ class DocumentLibrary:
         self.state.put_all(STORE, owner, rows)
         names = [self._matching(owner, row["id"], where) for row in rows]
         encoder, space = await self.encoder(), await self.space()
-        return await asyncio.to_thread(self._find, rows, names, queries, encoder, space, limit, threshold)
+        reader = await self.reader() if ranking.reads else None
+        return await asyncio.to_thread(
+            self._find, rows, names, queries, encoder, space, limit, ranking.score_threshold, reader
+        )
 
     def member(self, owner: str, found: Found) -> Object | None:
         """The row of a passage's file; None where it was deleted meanwhile."""
@@ -147,13 +161,14 @@ class DocumentLibrary:
         space: VectorSpace | None,
         limit: int,
         threshold: float,
+        reader: Reader | None,
     ) -> list[Found]:
         with ExitStack() as held:
             shelves = [
                 Shelf(row["id"], held.enter_context(self.indexes.using(row["id"], space)), inside)
                 for row, inside in zip(rows, names, strict=True)
             ]
-            return find(shelves, queries, encoder, limit, threshold)
+            return find(shelves, queries, encoder, limit, threshold, reader)
 
     async def text(self, member: Object) -> str:
         """The canonical text of an indexed file of a vector store."""

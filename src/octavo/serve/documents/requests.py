@@ -118,10 +118,15 @@ class AttributesUpdate(Strict):
 
 
 class Ranking(Strict):
-    """Accepted: ranker, since there is one way to rank."""
+    """ranker: none leaves the ranking to the search; all others let the reader rank the first passages anew."""
 
     ranker: Literal["none", "auto", "default-2024-11-15", "default_2024_08_21"] = "auto"
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @property
+    def reads(self) -> bool:
+        """Whether the reader ranks."""
+        return self.ranker != "none"
 
 
 class Searching(Strict):

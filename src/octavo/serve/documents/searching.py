@@ -1,6 +1,7 @@
 """Search over one vector store or several, as if they were one: all their passages are ranked together.
 
-A score is the mean of a passage's scores by words and by meaning, each as a share of the best one's.
+A score is the mean of a passage's scores by words and by meaning, each as a share of the best one's. Where there is a
+reader, it ranks the first ones anew, as it does for `octavo ask`, and a score is a share of the best of these.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo.retrieve.filters import Comparison, Filter
+from octavo.retrieve.reader import Reader, rerank
 from octavo.retrieve.search import DEPTH, Mode, Search, TextEncoder, knows, relative_scores
 from octavo.retrieve.stores.store import Hit, Store, Vectors
 
@@ -34,7 +36,12 @@ class Found:
 
 
 def find(
-    shelves: Sequence[Shelf], queries: Sequence[str], encoder: TextEncoder | None, limit: int, threshold: float
+    shelves: Sequence[Shelf],
+    queries: Sequence[str],
+    encoder: TextEncoder | None,
+    limit: int,
+    threshold: float,
+    reader: Reader | None = None,
 ) -> list[Found]:
     """The passages that fit any of the queries best, best first. threshold: the least score, 0 to 1. Blocking."""
     homes: dict[str, str] = {}
@@ -44,8 +51,9 @@ def find(
         rankings = [_ranked(shelves, query, None, max(limit, DEPTH), homes)]
         if vector is not None:
             rankings.append(_ranked(shelves, query, vector, max(limit, DEPTH), homes))
-        for hit in relative_scores([ranking for ranking in rankings if ranking]):
-            scaled = Hit(hit.passage, min(1.0, hit.score))
+        ranked = rerank(reader, query, relative_scores([ranking for ranking in rankings if ranking]))
+        for hit in ranked:
+            scaled = Hit(hit.passage, min(1.0, hit.score / max(1.0, ranked[0].score)))
             known = best.get(hit.passage.id)
             if known is None or known.score < scaled.score:
                 best[hit.passage.id] = scaled

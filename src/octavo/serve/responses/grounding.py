@@ -16,6 +16,7 @@ from typing import Any
 from octavo.generate import lm
 from octavo.retrieve import grounded
 from octavo.retrieve.grounded import Citation, GroundedAnswer
+from octavo.retrieve.reader import Answer, first, kept_honest, read, refused
 from octavo.retrieve.stores.store import Hit
 from octavo.retrieve.support import stems
 from octavo.serve.errors import invalid
@@ -33,7 +34,8 @@ class Grounding:
     """What was found for a question.
 
     before: what was said before it. hits: the passages. files: the rows of their files. fitting: as many of the
-    passages as the model's context holds.
+    passages as the model's context holds, the one with the answer first; sources: the rows of their files.
+    read: what the reader marks in them, None where none reads.
     """
 
     question: str
@@ -41,6 +43,8 @@ class Grounding:
     hits: Sequence[Hit]
     files: Sequence[Mapping[str, Any]]
     fitting: Sequence[Hit]
+    sources: Sequence[Mapping[str, Any]]
+    read: Answer | None
 
     def request(self, model: lm.LanguageModel, body: ResponseRequest) -> lm.Request:
         """The answer to make: as likely as can be, unless the request says how to sample."""
@@ -48,6 +52,13 @@ class Grounding:
         tokens = body.max_output_tokens or grounded.ANSWER_TOKENS
         made = body.request(model, said, max_tokens=tokens, logprobs=None)
         return made if body.temperature is not None else replace(made, sampling=_surest(made.sampling))
+
+    def checked(self, said: str) -> GroundedAnswer:
+        """What stays of an answer: what passages support and the reader stands by."""
+        if self.read is not None and not self.read.answered:
+            return refused(self.fitting, self.read)
+        checked = grounded.check(self.question, said, self.fitting)
+        return checked if self.read is None else kept_honest(checked, self.read, self.fitting)
 
     def tell(self, builder: ResponseBuilder, include: Sequence[str]) -> None:
         """Tell of the search, with its passages where they were asked for."""
@@ -83,7 +94,7 @@ async def ground(
         [question],
         tool.max_num_results,
         where=tool.where,
-        threshold=tool.ranking_options.score_threshold,
+        ranking=tool.ranking_options,
     )
     known = [(one.hit, serving.documents.member(serving.owner, one)) for one in found]
     kept = [(hit, row) for hit, row in known if row is not None]
@@ -91,7 +102,20 @@ async def ground(
     fitting = await asyncio.to_thread(grounded.fit, model, question, hits, before)
     if not fitting:
         before, fitting = (), await asyncio.to_thread(grounded.fit, model, question, hits)
-    return Grounding(question, before, hits, [row for _, row in kept], fitting)
+    marked = await _marked(serving, tool, question, fitting)
+    rows = [row for _, row in kept]
+    sources = rows[: len(fitting)]
+    if marked is not None and marked.answered:
+        fitting, sources = first(fitting, marked), first(sources, marked)
+    return Grounding(question, before, hits, rows, fitting, sources, marked)
+
+
+async def _marked(serving: Serving, tool: FileSearchTool, question: str, fitting: Sequence[Hit]) -> Answer | None:
+    """What the reader marks in the passages; None where none reads."""
+    reader = await serving.documents.reader() if fitting and tool.ranking_options.reads else None
+    if reader is None or not reader.knows(question):
+        return None
+    return await asyncio.to_thread(read, reader, question, fitting)
 
 
 class GroundedReader:
@@ -109,8 +133,7 @@ class GroundedReader:
     def flush(self) -> Sequence[Piece | Cited]:
         """The sentences that are supported, each with its citation."""
         others = self._held(self._reader.flush())
-        checked = grounded.check(self._grounding.question, self._said, self._grounding.fitting)
-        return [*others, *_sentences(checked, self._grounding.files)]
+        return [*others, *_sentences(self._grounding.checked(self._said), self._grounding.sources)]
 
     def _held(self, read: Sequence[Piece | Cited]) -> list[Piece | Cited]:
         others: list[Piece | Cited] = []

@@ -83,7 +83,7 @@ async def search_store(store_id: str, body: SearchRequest, request: Request) -> 
         body.queries,
         body.max_num_results,
         where=body.where,
-        threshold=body.ranking_options.score_threshold,
+        ranking=body.ranking_options,
     )
     members = [(serving.documents.member(serving.owner, one), one.hit) for one in found]
     data = [
