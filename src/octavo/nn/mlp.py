@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from octavo.nn.config import Activation, MlpConfig
+from octavo.nn.fused import gated_mlp
 from octavo.nn.linear import Linear
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
@@ -44,7 +45,15 @@ class Mlp(nn.Module):
         if self.gate is None:
             return self.down(self.activation(up))  # type: ignore[no-any-return]
         gate = self.gate(x)
+        if self._is_fused(gate, up):
+            return gated_mlp.gated_product(gate, up, self.down.weight)
         if self.limit is not None:
             gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit) + 1
         wide = self.activation(gate) * up
         return self.down(wide)  # type: ignore[no-any-return]
+
+    def _is_fused(self, gate: Tensor, up: Tensor) -> bool:
+        """Whether one operation does the rest: in training, of the usual kind, and nothing is added to the product."""
+        plain = type(self.down) is Linear and self.down.bias is None and not self.down._forward_hooks
+        usual = self.limit is None and self.activation is ACTIVATIONS["silu"]
+        return self.training and plain and usual and gated_mlp.usable(gate, up, self.down.weight)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from octavo.errors import MissingDependencyError
 from octavo.models.transformer import Transformer
 from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, RopeConfig, TransformerConfig
-from octavo.nn.fused import cross_entropy, rms_norm, rotary
+from octavo.nn.fused import cross_entropy, gated_mlp, rms_norm, rotary
 from octavo.nn.kernels import binding
 from octavo.nn.rotary import cos_sin
 from octavo.train.objectives.causal_lm import CausalLM
@@ -118,6 +118,28 @@ def test_cross_entropy_and_its_gradients_are_torchs(
     bound = 2e-2 if autocast else 1e-5
     assert near(got, expected, bound)
     assert all(near(a, b, large * 2 * bound) for a, b in zip(found, wanted, strict=True))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    rows=st.integers(1, 9), width=st.integers(1, 24), wide=st.integers(1, 70), dtype=st.sampled_from(TYPES),
+    large=st.sampled_from([1.0, 60.0]), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_a_gated_product_and_its_gradients_are_torchs(
+    rows: int, width: int, wide: int, dtype: torch.dtype, large: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    gate, up = (torch.randn(2, rows, wide, generator=generator) for _ in range(2))
+    weight = torch.randn(width, wide, generator=generator) / wide**0.5
+    gate, up, weight = (large * gate).to(dtype), up.to(dtype), weight.to(dtype).float()
+    assert gated_mlp.usable(gate.requires_grad_(), up.requires_grad_(), weight)
+    got, found = gradients(gated_mlp.gated_product, gate, up, weight)
+    expected, wanted = gradients(
+        lambda g, u, w: functional.linear(functional.silu(g) * u, w), gate.double(), up.double(), weight.double()
+    )
+    bound = 2e-6 if dtype == torch.float32 else 1e-2
+    assert near(got, expected, 2 * bound)
+    assert all(near(a, b, 8 * bound) for a, b in zip(found, wanted, strict=True))
 
 
 def test_torchs_own_check_of_gradients_agrees() -> None:

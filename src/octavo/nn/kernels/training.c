@@ -1,5 +1,5 @@
-// Operations of training in one pass over memory where torch makes several: cross-entropy with its gradient, RMSNorm and
-// rotary embedding with theirs.
+// Operations of training in one pass over memory where torch makes several: cross-entropy with its gradient, RMSNorm,
+// rotary embedding and the gate of an MLP with theirs.
 //
 // Unusual: plain loops over 16 lanes, which the compiler turns into vectors of each instruction set by itself. Threads
 // share the rows; a sum over rows is made thread by thread, so a result depends on nothing but the number of threads.
@@ -226,6 +226,38 @@ INLINE void rotate_rows(void *argument, int thread) {
     }
 }
 
+// ------------------------------------------------------------------------------------------------------------- gated MLP
+typedef struct {
+    numbers gate, up, wide;  // wide = silu(gate) * up; going back its gradient, which becomes wide
+    numbers dgate, dup;      // gradients, going back
+    int64_t count;
+    int32_t back, threads;
+} gating;
+
+INLINE void gate_rows(void *argument, int thread) {
+    const gating *g = argument;
+    const int64_t lines = (g->count + LANES - 1) / LANES;
+    float gate[LANES], up[LANES], d[LANES], s[LANES], wide[LANES];
+    EACH_LANE gate[l] = up[l] = d[l] = 0;
+    for (int64_t line = lines * thread / g->threads; line < lines * (thread + 1) / g->threads; line++) {
+        const size_t at = (size_t)line * LANES;
+        const int count = g->count - (int64_t)at < LANES ? (int)(g->count - (int64_t)at) : LANES;
+        get(g->gate, at, count, gate);
+        get(g->up, at, count, up);
+        EACH_LANE s[l] = exp_of(gate[l] < 0 ? gate[l] : -gate[l]);
+        EACH_LANE s[l] = (gate[l] < 0 ? s[l] : 1.0f) / (1.0f + s[l]);  // the sigmoid
+        EACH_LANE wide[l] = gate[l] * s[l] * up[l];
+        if (g->back) {
+            get(g->wide, at, count, d);
+            EACH_LANE up[l] = d[l] * up[l] * s[l] * (1.0f + gate[l] * (1.0f - s[l]));
+            EACH_LANE gate[l] = d[l] * gate[l] * s[l];
+            put(g->dgate, at, count, up);
+            put(g->dup, at, count, gate);
+        }
+        put(g->wide, at, count, wide);
+    }
+}
+
 // ------------------------------------------------------------------------------------------- one version a few levels
 #if defined(__x86_64__)
 #define VERSIONS(name)                                                                                                       \
@@ -247,6 +279,7 @@ VERSIONS(entropy_rows)
 VERSIONS(rms_forward_rows)
 VERSIONS(rms_backward_rows)
 VERSIONS(rotate_rows)
+VERSIONS(gate_rows)
 
 EXPORT pool *octavo_pool_create(int32_t threads) { return pool_create(threads); }
 EXPORT void octavo_pool_destroy(pool *p) { pool_destroy(p); }
@@ -275,4 +308,10 @@ EXPORT int32_t octavo_rotate(pool *p, int32_t level_bit, const rotation *given) 
     rotation t = *given;
     t.threads = pool_threads(p);
     return pool_run(p, best_rotate_rows(level_bit), &t) ? -1 : 0;
+}
+
+EXPORT int32_t octavo_gate(pool *p, int32_t level_bit, void *gate, void *up, void *wide, void *dgate, void *dup, int32_t bf16,
+                           int64_t count, int32_t back) {
+    gating g = {{gate, bf16}, {up, bf16}, {wide, bf16}, {dgate, bf16}, {dup, bf16}, count, back, pool_threads(p)};
+    return pool_run(p, best_gate_rows(level_bit), &g) ? -1 : 0;
 }

@@ -45,6 +45,14 @@ class TrainingKernels:
         """out = x turned, or with `back` the gradient of x."""
         self._run("octavo_rotate", ctypes.byref(rotation))
 
+    def gate(self, gate: int, up: int, wide: int, bf16: bool, count: int) -> None:
+        """wide = silu(gate) * up, each of `count` numbers in fp32 or bf16."""
+        self._run("octavo_gate", gate, up, wide, None, None, bf16, count, False)
+
+    def gate_backward(self, gate: int, up: int, wide: int, dgate: int, dup: int, bf16: bool, count: int) -> None:
+        """dgate and dup from the gradient of wide, whose place wide itself takes."""
+        self._run("octavo_gate", gate, up, wide, dgate, dup, bf16, count, True)
+
     def _run(self, name: str, *arguments: object) -> None:
         if getattr(self.functions, name)(self.pool, self.level, *arguments):
             raise OctavoError("the system refused threads for training; close programs or set OCTAVO_THREADS lower")

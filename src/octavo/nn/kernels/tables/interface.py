@@ -139,5 +139,6 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_rms_forward": (INT32, POINTER, INT32, POINTER, POINTER, INT64, INT32, FLOAT, POINTER, INT32, POINTER),
     "octavo_rms_backward": (INT32, POINTER, INT32, *4 * (POINTER,), INT32, INT64, INT32, POINTER, POINTER),
     "octavo_rotate": (INT32, POINTER, INT32, POINTER),
+    "octavo_gate": (INT32, POINTER, INT32, POINTER, POINTER, POINTER, POINTER, POINTER, INT32, INT64, INT32),
 }
 """Result and arguments of each function."""
