@@ -147,6 +147,10 @@ VARIANTS: dict[str, Variant] = {
     "gemma2-scaled-by-head": _like_llama("gemma2", **{**GEMMA, "query_pre_attn_scalar": 24}),
     "gemma3-scaled-by-head": _like_llama("gemma3_text", **{**GEMMA3, "query_pre_attn_scalar": 24}),
     "gemma3": _like_llama("gemma3_text", **GEMMA3),
+    "gemma3-usual": _like_llama("gemma3_text", **{**GEMMA3, "query_pre_attn_scalar": 24}, rope_parameters={
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 500.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+    }),
     "gemma3-scaled": _like_llama("gemma3_text", **GEMMA3, rope_parameters={
         "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 500.0},
         "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
@@ -157,6 +161,7 @@ VARIANTS: dict[str, Variant] = {
     "glm4": _like_llama("glm4", head_dim=24, attention_bias=True),
     "falcon-7b": _falcon(),
     "falcon-40b": _falcon(new_decoder_architecture=True, num_kv_heads=2, bias=True),
+    "falcon-40b-bare": _falcon(new_decoder_architecture=True, num_kv_heads=2, bias=False),
     "falcon-11b": _falcon(
         new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1, tie_word_embeddings=False
     ),

@@ -55,6 +55,11 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
     return {**config, "logit_scale": scale, "use_qk_norm": present("blk.0.attn_q_norm.weight")}
 
 
+def gguf_metadata(config: TransformerConfig) -> dict[str, Any]:
+    """The key that only Cohere's architectures have."""
+    return {"logit_scale": config.logit_scale}
+
+
 def _head_norms(stored: str) -> tuple[KeyRule, ...]:
     leaves = ("q_norm.weight", "k_norm.weight")
     return tuple(KeyRule(stored + leaf, ("blocks.{i}.attention." + leaf,), "head_pairs") for leaf in leaves)
@@ -75,6 +80,6 @@ COHERE = Family(
     read_config=read_config,
     write_config=write_config,
     rules=RULES,
-    gguf=GgufLayout("command-r", gguf_hub_config, GGUF_RULES),
+    gguf=GgufLayout("command-r", gguf_hub_config, GGUF_RULES, metadata=gguf_metadata),
     harmless_keys={"model_max_length": "for tokenizers"},
 )

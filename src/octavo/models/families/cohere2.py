@@ -51,7 +51,7 @@ COHERE2 = Family(
     read_config=read_config,
     write_config=write_config,
     rules=cohere.RULES,
-    gguf=GgufLayout("cohere2", gguf_hub_config, cohere.GGUF_RULES),
+    gguf=GgufLayout("cohere2", gguf_hub_config, cohere.GGUF_RULES, metadata=cohere.gguf_metadata),
     harmless_keys={
         "rotary_pct": "peers do not read it",
         "order_of_interleaved_layers": "layer_types says it",

@@ -34,9 +34,12 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
+    return {**gemma2.write_config(config), "rope_local_base_freq": _local_theta(config)}
+
+
+def _local_theta(config: TransformerConfig) -> float:
     local = [rope for rope, window in zip(config.rope_layers, config.windows, strict=True) if window and rope]
-    theta = local[0].theta if local else LOCAL.theta
-    return {**gemma2.write_config(config), "rope_local_base_freq": theta}
+    return local[0].theta if local else LOCAL.theta
 
 
 def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
@@ -51,7 +54,12 @@ GEMMA3 = Family(
     read_config=read_config,
     write_config=write_config,
     rules=gemma2.RULES,
-    gguf=GgufLayout("gemma3", gguf_hub_config, gemma2.GGUF_RULES),
+    gguf=GgufLayout(
+        "gemma3",
+        gguf_hub_config,
+        gemma2.GGUF_RULES,
+        metadata=lambda config: {"rope.freq_base_swa": _local_theta(config)},
+    ),
     harmless_keys=gemma2.HARMLESS,
     neutral_values={**gemma2.NEUTRAL, "attn_logit_softcapping": ()},  # peers have the key, and do not cap
 )

@@ -73,7 +73,12 @@ GPT_NEOX = Family(
     write_config=write_config,
     rules=RULES,
     prefix="gpt_neox.",
-    gguf=GgufLayout("gptneox", gguf_hub_config, gguf_names.FUSED_RULES),
+    gguf=GgufLayout(
+        "gptneox",
+        gguf_hub_config,
+        gguf_names.FUSED_RULES,
+        metadata=lambda config: {"use_parallel_residual": config.placement == "parallel_two"},
+    ),
     harmless_keys={
         **dict.fromkeys(DROPOUTS, "dropout acts in training only"),
         "is_decoder": "it always is one",

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from octavo.models.families.llama import gguf_hub_config
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, window_size, with_windows, write_decoder
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
+from octavo.models.mapping.tables import gguf_names
 from octavo.models.mapping.tables.hub_names import LLAMA_RULES, OLD_BUFFERS
 from octavo.nn.config import TransformerConfig
 
@@ -33,6 +35,7 @@ MISTRAL = Family(
     read_config=read_config,
     write_config=write_config,
     rules=LLAMA_RULES,
+    gguf=GgufLayout("llama", gguf_hub_config, gguf_names.PAIR_RULES, when=lambda own: False),  # read as a LLaMA
     neutral_values={"attention_bias": (False,), "mlp_bias": (False,)},
     harmless_tensors=OLD_BUFFERS,
 )

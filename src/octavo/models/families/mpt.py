@@ -82,6 +82,12 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
     }
 
 
+def gguf_metadata(config: TransformerConfig) -> dict[str, Any]:
+    """The keys that only this architecture has; without the first, readers take a model for one without positions."""
+    clip = config.attention.clip
+    return {"attention.max_alibi_bias": 8.0, **({} if clip is None else {"attention.clamp_kqv": clip})}
+
+
 LAYER, BLOCK = "transformer.blocks.{i}.", "blocks.{i}."
 RULES = (
     KeyRule("transformer.wte.weight", ("embed_tokens.weight",)),
@@ -107,7 +113,7 @@ MPT = Family(
     write_config=write_config,
     rules=RULES,
     prefix="transformer.",
-    gguf=GgufLayout("mpt", gguf_hub_config, gguf_names.FUSED_RULES),
+    gguf=GgufLayout("mpt", gguf_hub_config, gguf_names.FUSED_RULES, metadata=gguf_metadata),
     harmless_keys=OWN_HARMLESS,
     neutral_values={
         "logit_scale": (), "no_bias": (True,), "embedding_fraction": (1, 1.0), "expansion_ratio": (4,),

@@ -79,13 +79,20 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
     return {**gguf_experts(reader, present), "shared_expert_intermediate_size": shared}
 
 
+def gguf_metadata(config: TransformerConfig) -> dict[str, Any]:
+    """The keys of the experts' widths."""
+    assert config.moe is not None, "it has experts"
+    widths = (config.moe.intermediate_size, config.moe.shared_size)
+    return dict(zip(("expert_feed_forward_length", "expert_shared_feed_forward_length"), widths, strict=True))
+
+
 QWEN2_MOE = Family(
     name="qwen2_moe",
     architecture="Qwen2MoeForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=(*LLAMA_RULES, *EXPERTS, *SHARED, GATE),
-    gguf=GgufLayout("qwen2moe", gguf_hub_config, (*gguf_names.RULES, *gguf_names.EXPERTS)),
+    gguf=GgufLayout("qwen2moe", gguf_hub_config, (*gguf_names.RULES, *gguf_names.EXPERTS), metadata=gguf_metadata),
     harmless_keys=HARMLESS,
     neutral_values=NO_WINDOW,
 )
