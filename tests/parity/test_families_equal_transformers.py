@@ -19,18 +19,18 @@ from octavo.errors import MissingDependencyError
 from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
 from octavo.models.compiled import CompiledRunner
 from octavo.models.families import FAMILIES
+from octavo.models.families.vision import blip2
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.runner import Row
 from octavo.models.saving import save_checkpoint
 from octavo.models.transformer import TorchRunner, Transformer
-from octavo.models.vision import blip2
 
 BOUND = 1e-4
 PEERS_OF_BOTH_SIDES = runpy.run_path(str(Path(__file__).with_name("tiny_seq2seq.py")))
 PEERS_THAT_SEE = runpy.run_path(str(Path(__file__).with_name("tiny_vision.py")))
 PEERS = runpy.run_path(str(Path(__file__).with_name("tiny.py")))
 NAMES = tuple(PEERS["VARIANTS"])
-PEERLESS = {"internlm2", "minicpm", "gpt3"}
+PEERLESS = {"internlm2", "minicpm", "gpt3", "baichuan"}
 """Families that the peer has no code of its own for; `test_families_without_a_peer.py` has them."""
 ELSEWHERE = {"codet5p_bimodal", "codet5p_embedding"}
 """Families that `tests/retrieve/systems/test_codet5p.py` compares with the peer's parts."""

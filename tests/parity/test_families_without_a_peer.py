@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from octavo.errors import OctavoError
 from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
 from octavo.models.families.gpt3 import SHAPES, banded, shaped
 from octavo.models.saving import save_checkpoint
@@ -45,6 +46,38 @@ def to_intern(folder: Path, into: Path) -> None:
     del raw["attention_bias"], raw["mlp_bias"]
     raw |= {"model_type": "internlm2", "bias": False, "rope_theta": rope["rope_theta"], "auto_map": {"AutoModel": "x"}}
     (into / "config.json").write_text(json.dumps(raw))
+
+
+def test_baichuan_is_a_llama_with_one_matrix_of_q_k_and_v(tiny: Tiny, tmp_path: Path) -> None:
+    folder, peer = tiny("llama-mha")
+    weights = load_file(folder / "model.safetensors")
+    for layer in range(4):
+        name = f"model.layers.{layer}.self_attn."
+        weights[f"{name}W_pack.weight"] = torch.cat([weights.pop(f"{name}{part}_proj.weight") for part in "qkv"])
+    save_file(weights, tmp_path / "model.safetensors")
+    raw = json.loads((folder / "config.json").read_text())
+    raw["rope_theta"] = raw.pop("rope_parameters")["rope_theta"]
+    for key in ("attention_bias", "mlp_bias", "num_key_value_heads", "head_dim"):
+        raw.pop(key, None)
+    raw |= {"model_type": "baichuan", "model_max_length": 128, "auto_map": {"AutoModel": "x"}}
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    tokens = torch.randint(0, 160, (2, 40), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = peer(tokens).logits
+    checkpoint = open_checkpoint(tmp_path)
+    ours = Transformer.from_checkpoint(checkpoint).requires_grad_(False)(tokens)
+    assert float((ours - expected).abs().max()) <= 1e-4
+    save_checkpoint(tmp_path / "saved", checkpoint.config, "baichuan", checkpoint.tensors, None, GenerationDefaults())
+    again = load_file(tmp_path / "saved/model.safetensors")
+    assert again.keys() == weights.keys() and all(torch.equal(again[name], weights[name]) for name in weights)
+    assert open_checkpoint(tmp_path / "saved").config == checkpoint.config
+    for change, words in (
+        ({"z_loss_weight": 0}, "z_loss_weight"),
+        ({"max_position_embeddings": None}, "lacks the field"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({**raw, **change}))
+        with pytest.raises(OctavoError, match=words):
+            open_checkpoint(tmp_path)
 
 
 def test_internlm2_is_a_llama_under_other_names(tiny: Tiny, tmp_path: Path) -> None:

@@ -71,6 +71,10 @@ GEMMA = {
 GEMMA3 = {**GEMMA, "num_hidden_layers": 6, "attn_logit_softcapping": None}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
 QWEN_EXPERTS = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 48}
+ERNIE_EXPERTS = {
+    "moe_num_experts": 6, "moe_k": 3, "moe_intermediate_size": 48, "moe_num_shared_experts": 2,
+    "moe_layer_start_index": 1, "head_dim": 24,
+}  # fmt: skip
 QWEN_WINDOWS = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}
 
 VARIANTS: dict[str, Variant] = {
@@ -391,6 +395,30 @@ VARIANTS |= {
     ),
     "qwen2_moe-all": _like_llama("qwen2_moe", **QWEN_EXPERTS, shared_expert_intermediate_size=72),
     "qwen3_moe-all": _like_llama("qwen3_moe", **QWEN_EXPERTS, norm_topk_prob=True),
+    "exaone": _like_llama("exaone"),
+    "exaone-biases-scaled": _like_llama(
+        "exaone", attention_bias=True, mlp_bias=True, rope_parameters={"rope_theta": 500.0, **LLAMA3}
+    ),
+    "ernie4_5_moe": _like_llama("ernie4_5_moe", **ERNIE_EXPERTS),
+    "ernie4_5_moe-some": _like_llama(
+        "ernie4_5_moe", **{**ERNIE_EXPERTS, "moe_num_shared_experts": 0, "moe_layer_interval": 2}
+    ),
+    "ministral3": _like_llama(
+        "ministral3",
+        head_dim=24,
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 500.0,
+            "factor": 2.0,
+            "original_max_position_embeddings": 64,
+            "max_position_embeddings": 128,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+            "llama_4_scaling_beta": 0.1,
+        },
+    ),
     "hunyuan": _like_llama("hunyuan_v1_dense", head_dim=24),
     "hunyuan-alpha": _like_llama(
         "hunyuan_v1_dense",

@@ -8,6 +8,7 @@ from typing import Any
 from octavo.errors import UnknownNameError, UnsupportedError, nearest
 from octavo.models.families.albert import ALBERT
 from octavo.models.families.arcee import ARCEE
+from octavo.models.families.baichuan import BAICHUAN
 from octavo.models.families.bert import BERT
 from octavo.models.families.bloom import BLOOM
 from octavo.models.families.clip_vision import CLIP_VISION
@@ -19,6 +20,8 @@ from octavo.models.families.deepseek_v2 import DEEPSEEK_V2
 from octavo.models.families.deepseek_v3 import DEEPSEEK_V3
 from octavo.models.families.dots1 import DOTS1
 from octavo.models.families.ernie4_5 import ERNIE4_5
+from octavo.models.families.ernie4_5_moe import ERNIE4_5_MOE
+from octavo.models.families.exaone import EXAONE
 from octavo.models.families.exaone4 import EXAONE4
 from octavo.models.families.falcon import FALCON
 from octavo.models.families.gemma import GEMMA
@@ -46,6 +49,7 @@ from octavo.models.families.llama import LLAMA
 from octavo.models.families.marian import MARIAN
 from octavo.models.families.minicpm import MINICPM
 from octavo.models.families.ministral import MINISTRAL
+from octavo.models.families.ministral3 import MINISTRAL3
 from octavo.models.families.mistral import MISTRAL
 from octavo.models.families.mixtral import MIXTRAL
 from octavo.models.families.modernbert import MODERNBERT
@@ -80,6 +84,7 @@ ROWS = (
     GPT3, OPENAI_GPT, GPT_NEO, GPTJ, GPT_BIGCODE, STARCODER2, OPT, BLOOM, MPT, STABLELM, OLMO, OLMO3, NEMOTRON, ARCEE,
     SEED_OSS, HELIUM, ERNIE4_5, EXAONE4, HUNYUAN, INTERNLM2, GRANITE_MOE,
     GRANITE_MOE_SHARED, DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, DOTS1, GPT_OSS,
+    EXAONE, ERNIE4_5_MOE, MINISTRAL3, BAICHUAN,
     MINISTRAL, CWM, YOUTU, HYPERCLOVAX, JAIS2, INTERNLM3, MINICPM,
     BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, ALBERT, MODERNBERT,
     T5, MARIAN, CODET5P_BIMODAL, CODET5P_EMBEDDING,

@@ -34,18 +34,20 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
-    return {**gemma2.write_config(config), "rope_local_base_freq": _local_theta(config)}
+    blocks = zip(config.rope_layers, config.windows, strict=True)
+    theta = next((rope.theta for rope, window in blocks if window and rope), LOCAL.theta)
+    return {**gemma2.write_config(config), "rope_local_base_freq": theta}
 
 
-def _local_theta(config: TransformerConfig) -> float:
-    local = [rope for rope, window in zip(config.rope_layers, config.windows, strict=True) if window and rope]
-    return local[0].theta if local else LOCAL.theta
+def gguf_metadata(config: TransformerConfig) -> dict[str, Any]:
+    """The key that only this architecture has."""
+    return {"rope.freq_base_swa": write_config(config)["rope_local_base_freq"]}
 
 
 def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
     """GGUF metadata of the architecture `gemma3` in hub spelling."""
-    local = reader.number("rope.freq_base_swa", default=LOCAL.theta)
-    return {"rope_local_base_freq": local, **gemma2.gguf_hub_config(reader, present)}
+    theta = reader.number("rope.freq_base_swa", default=LOCAL.theta)
+    return {"rope_local_base_freq": theta, **gemma2.gguf_hub_config(reader, present)}
 
 
 GEMMA3 = Family(
@@ -54,12 +56,7 @@ GEMMA3 = Family(
     read_config=read_config,
     write_config=write_config,
     rules=gemma2.RULES,
-    gguf=GgufLayout(
-        "gemma3",
-        gguf_hub_config,
-        gemma2.GGUF_RULES,
-        metadata=lambda config: {"rope.freq_base_swa": _local_theta(config)},
-    ),
+    gguf=GgufLayout("gemma3", gguf_hub_config, gemma2.GGUF_RULES, metadata=gguf_metadata),
     harmless_keys=gemma2.HARMLESS,
     neutral_values={**gemma2.NEUTRAL, "attn_logit_softcapping": ()},  # peers have the key, and do not cap
 )
