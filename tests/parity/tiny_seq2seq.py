@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import transformers
-from transformers import MarianConfig, MarianMTModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    MarianConfig,
+    MarianMTModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 T5_SHAPE = {
     "vocab_size": 160, "d_model": 48, "d_kv": 10, "d_ff": 72, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4,
@@ -16,6 +23,7 @@ MARIAN_SHAPE = {
     "decoder_attention_heads": 4, "encoder_ffn_dim": 72, "decoder_ffn_dim": 64, "max_position_embeddings": 64,
     "pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": 1, "forced_eos_token_id": None,
 }  # fmt: skip
+BART_SHAPE = {**MARIAN_SHAPE, "bos_token_id": 2}
 VARIANTS: dict[str, Callable[[], transformers.PreTrainedModel]] = {
     "t5": lambda: T5ForConditionalGeneration(T5Config(**T5_SHAPE)),
     "t5 v1.1": lambda: T5ForConditionalGeneration(
@@ -23,5 +31,9 @@ VARIANTS: dict[str, Callable[[], transformers.PreTrainedModel]] = {
     ),
     "t5 gated and tied": lambda: T5ForConditionalGeneration(T5Config(**T5_SHAPE, feed_forward_proj="gated-silu")),
     "marian": lambda: MarianMTModel(MarianConfig(**MARIAN_SHAPE, activation_function="swish", scale_embedding=True)),
+    "bart": lambda: BartForConditionalGeneration(BartConfig(**BART_SHAPE)),
+    "bart scaled": lambda: BartForConditionalGeneration(
+        BartConfig(**BART_SHAPE, scale_embedding=True, activation_function="relu")
+    ),
     "marian plain": lambda: MarianMTModel(MarianConfig(**MARIAN_SHAPE, scale_embedding=False)),
 }

@@ -9,6 +9,7 @@ from octavo.errors import UnknownNameError, UnsupportedError, nearest
 from octavo.models.families.albert import ALBERT
 from octavo.models.families.arcee import ARCEE
 from octavo.models.families.baichuan import BAICHUAN
+from octavo.models.families.bart import BART
 from octavo.models.families.bert import BERT
 from octavo.models.families.bloom import BLOOM
 from octavo.models.families.clip_vision import CLIP_VISION
@@ -87,7 +88,7 @@ ROWS = (
     EXAONE, ERNIE4_5_MOE, MINISTRAL3, BAICHUAN,
     MINISTRAL, CWM, YOUTU, HYPERCLOVAX, JAIS2, INTERNLM3, MINICPM,
     BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, ALBERT, MODERNBERT,
-    T5, MARIAN, CODET5P_BIMODAL, CODET5P_EMBEDDING,
+    T5, MARIAN, BART, CODET5P_BIMODAL, CODET5P_EMBEDDING,
     VIT, CLIP_VISION, SIGLIP_VISION,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
