@@ -214,39 +214,54 @@ INLINE void mix_columns(attention_tile *tile, int query, const int count, const 
     }
 }
 
+INLINE void put_mixed(attention_tile *tile, int query, int column, vec y) {  // 16 features, or what is left of the head
+    const int at = column * 16, rest = tile->head_dim - at;
+    if (rest >= 16) {
+        store(tile->out[query] + at, y);
+    } else if (rest > 0) {
+        float last[16];
+        store(last, y);
+        memcpy(tile->out[query] + at, last, (size_t)rest * 4);
+    }
+}
+
 INLINE void mix_values(attention_tile *tile, int query, const int count, const int columns, int column, const cache_kind kind,
                        int begin, int end, const float *inverse) {
     vec mixed[4][4];
     mix_columns(tile, query, count, columns, column, kind, begin, end, mixed);
     for (int i = 0; i < count; i++)
-        for (int j = 0; j < columns; j++) {
-            const vec y = mul(mixed[i][j], splat(inverse[i]));
-            const int at = (column + j) * 16, rest = tile->head_dim - at;
-            if (rest >= 16) {
-                store(tile->out[query + i] + at, y);
-            } else if (rest > 0) {
-                float last[16];
-                store(last, y);
-                memcpy(tile->out[query + i] + at, last, (size_t)rest * 4);
-            }
-        }
+        for (int j = 0; j < columns; j++) put_mixed(tile, query + i, column + j, mul(mixed[i][j], splat(inverse[i])));
+}
+
+// Query i times the scale of its scores, padded; out: padded_dim floats.
+INLINE void scale_query(const attention_tile *tile, int i, float *out) {
+    const float scale = tile->softcap != 0.0f ? 2 * LOG2_E * tile->scale / tile->softcap : LOG2_E * tile->scale;
+    memset(out + tile->head_dim, 0, (size_t)(tile->padded_dim - tile->head_dim) * 4);
+    for (int f = 0; f < tile->head_dim; f++) out[f] = tile->query[i][f] * scale;
+}
+
+INLINE void blocks_seen(const attention_tile *tile, int first, int count, int *begin, int *end) {  // by any of the queries
+    int last = 0, first_seen = tile->first[first];
+    for (int i = first; i < first + count; i++) {
+        if (tile->position[i] > last) last = tile->position[i];
+        if (tile->first[i] < first_seen) first_seen = tile->first[i];
+    }
+    *begin = first_seen / BLOCK;
+    *end = last / BLOCK + 1;
 }
 
 INLINE void attend_some(attention_tile *tile, int first, const int count, const cache_kind kind) {
     scaled_query q[4];
     vec largest[4];
     float inverse[4];
-    int last = 0, first_seen = tile->first[first];
-    const float scale = tile->softcap != 0.0f ? 2 * LOG2_E * tile->scale / tile->softcap : LOG2_E * tile->scale;
+    const int columns = tile->padded_dim / 16;
+    int begin, end;
+    blocks_seen(tile, first, count, &begin, &end);
     for (int i = 0; i < count; i++) {
-        memset(q[i].f32 + tile->head_dim, 0, (size_t)(tile->padded_dim - tile->head_dim) * 4);
-        for (int f = 0; f < tile->head_dim; f++) q[i].f32[f] = tile->query[first + i][f] * scale;
+        scale_query(tile, first + i, q[i].f32);
         for (int f = 0; f < tile->padded_dim; f += 16) store_bf16(q[i].bf16 + f, load(q[i].f32 + f));
         largest[i] = splat(HIDDEN);
-        if (tile->position[first + i] > last) last = tile->position[first + i];
-        if (tile->first[first + i] < first_seen) first_seen = tile->first[first + i];
     }
-    const int begin = first_seen / BLOCK, end = last / BLOCK + 1, columns = tile->padded_dim / 16;
     scores_of(tile, first, count, kind, q, begin, end, largest);
     for (int i = 0; i < count; i++) inverse[i] = softmax_of(tile, first + i, begin, end, largest[i], kind);
     int column = 0;
@@ -262,10 +277,16 @@ INLINE void attend_as(attention_tile *tile, const cache_kind kind) {
     else if (tile->count - i == 1) attend_some(tile, i, 1, kind);
 }
 
+#if defined(TILE_PRODUCTS)
+#include "attention_tiles.inc.h"
+#else
+INLINE void attend_in_tiles(attention_tile *tile) { attend_as(tile, CACHE_BF16); }
+#endif
+
 static void attend(attention_tile *tile) {
     if (tile->kind == CACHE_F32) attend_as(tile, CACHE_F32);
     else if (tile->kind == CACHE_INT8) attend_as(tile, CACHE_INT8);
-    else attend_as(tile, CACHE_BF16);
+    else attend_in_tiles(tile);
 }
 
 #define LEVEL_TABLE(NAME, BF16_FORM)                                                                            \
