@@ -17,7 +17,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src/octavo"
 
-GROUND = ("errors", "settings", "progress")
+GROUND = ("errors", "settings", "progress", "writing")
 """Modules below all floors, importable everywhere."""
 FLOORS = {
     **dict.fromkeys(("nn", "text", "metrics", "sandbox", "figures", "fetching"), 0),

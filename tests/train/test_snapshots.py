@@ -55,7 +55,7 @@ def test_a_write_that_fails_half_way_leaves_the_previous_and_nothing_partial(
 
 def test_the_partial_file_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     Snapshots(tmp_path).save(snapshot(1))
-    (tmp_path / ".step-00000002.npz.partial").write_bytes(b"PK\x03\x04 half")
+    (tmp_path / ".step-00000002.npz.partial-0a1b2c3d").write_bytes(b"PK\x03\x04 half")
     assert newest(Snapshots(tmp_path)) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.npz"]
 

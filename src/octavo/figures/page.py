@@ -6,7 +6,6 @@ meets half a file.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +15,7 @@ from octavo.errors import OctavoError, UnsupportedError
 from octavo.figures.drawing import Drawing, stacked
 from octavo.figures.png import to_png
 from octavo.figures.svg import to_svg
+from octavo.writing import whole_file
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c1e21; background: #fff; max-width: 72rem; margin: 2rem auto;
@@ -79,14 +79,11 @@ def save_figure(path: Path, title: str, parts: Sequence[Part]) -> None:
         content = to_png(stacked([part for part in parts if isinstance(part, Drawing)]))
     else:
         content = to_html(title, parts).encode()
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_bytes(content)
-        beside.replace(path)
+        with whole_file(path) as partial:
+            partial.write_bytes(content)
     except OSError as error:
         raise OctavoError(f"{path} cannot be written ({error.strerror}); check its folder and the disk") from None
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _part(part: Part) -> str:

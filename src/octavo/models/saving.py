@@ -1,15 +1,12 @@
 """Writes a model as a Hugging Face folder that peers load: hub names, safetensors, whole or not at all.
 
-Unusual: everything is written beside the folder and renamed when complete, so that a crash or a full disk leaves what
-was there before. No torch here: a torch model hands over `stored_tensors()`.
+No torch here: a torch model hands over `stored_tensors()`.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +18,7 @@ from numpy.typing import NDArray
 from octavo.errors import FormatError, OctavoError
 from octavo.models.families import find_family
 from octavo.models.formats.folder import INDEX_NAME, WEIGHTS_NAME
-from octavo.models.formats.joining.int8 import BLOCK, quantized
+from octavo.models.formats.joining.int8 import BLOCK, in_int8
 from octavo.models.formats.safetensors import write_safetensors
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
@@ -29,6 +26,7 @@ from octavo.models.mapping.generation import GenerationDefaults, write_generatio
 from octavo.models.mapping.keys import to_stored
 from octavo.models.tensors import DENSE_DTYPES, StoredTensor
 from octavo.nn.config import TransformerConfig
+from octavo.writing import whole_folder
 
 if TYPE_CHECKING:  # its library takes a while to import
     from octavo.text.tokenizer import Tokenizer
@@ -102,7 +100,7 @@ def _in_int8(make: Callable[[], StoredTensor]) -> StoredTensor:
     tensor = make()
     if len(tensor.shape) != 2 or tensor.shape[1] % BLOCK:
         return tensor
-    return StoredTensor("q8_0", tensor.shape, quantized(tensor.dequantize()))
+    return in_int8(tensor)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -134,26 +132,15 @@ def _write_weights(folder: Path, makers: Mapping[str, Callable[[], StoredTensor]
 
 @contextmanager
 def complete_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to write into, which takes its place when the block ends well, and else vanishes."""
+    """`whole_folder` in place of a model or of nothing, with what the disk says in words."""
     _refuse_foreign(folder)
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    previous = folder.with_name(f".{folder.name}.previous-{os.getpid()}")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        for file in partial.rglob("*"):
-            _flush(file)
-        if folder.exists():
-            folder.rename(previous)
-        partial.rename(folder)
-        shutil.rmtree(previous, ignore_errors=True)
+        with whole_folder(folder) as partial:
+            yield partial
     except OSError as error:
         raise OctavoError(
             f"the model could not be saved to {folder} ({error.strerror}); free some space or give another folder"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -162,10 +149,3 @@ def _refuse_foreign(folder: Path) -> None:
     for path in folder.iterdir() if folder.exists() else ():
         if path.suffix not in MODEL_SUFFIXES and path.name != "additional_chat_templates":
             raise OctavoError(f"{folder} holds {path.name}, which is not of a model; give another folder to save to")
-
-
-def _flush(path: Path) -> None:
-    """Have the disk hold a file before the rename says that it is there."""
-    if path.is_file():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())

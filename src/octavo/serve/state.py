@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from octavo.errors import OctavoError
 from octavo.serve.errors import ApiError
+from octavo.writing import transaction
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS object (
@@ -204,14 +205,8 @@ class State:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._writing:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+        with self._writing, transaction(self._database):
+            yield
 
 
 def new_id(prefix: str) -> str:

@@ -7,10 +7,11 @@ lines of an uninterrupted one (but for tokens a second).
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from octavo.writing import whole_file
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,5 @@ class MetricsLog:
         if not self.path.exists():
             return
         kept = [json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step]
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        with partial.open("w", encoding="utf-8") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
+        with whole_file(self.path) as partial:
+            partial.write_text("".join(kept), encoding="utf-8")

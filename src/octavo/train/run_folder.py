@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from octavo.errors import FormatError, OctavoError
+from octavo.writing import whole_file
 
 _FREE = ("data.path", "data.source", "data.sha256")
 """Keys that do not change what is computed; the text's own checksum stands for them."""
@@ -97,9 +98,8 @@ class RunFolder:
     def _agree(self, recipe: Dumped, text_sha256: str) -> None:
         now = {**recipe.model_dump(mode="json"), "text_sha256": text_sha256}
         if not self.recipe.exists():
-            partial = self.recipe.with_name(".recipe.json.partial")
-            partial.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
-            partial.replace(self.recipe)
+            with whole_file(self.recipe) as partial:
+                partial.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
             return
         try:
             begun = json.loads(self.recipe.read_text(encoding="utf-8"))

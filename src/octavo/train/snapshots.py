@@ -7,7 +7,6 @@ The last two are kept, so that even a damaged newest file costs only the steps s
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import FormatError, OctavoError
+from octavo.writing import whole_file
 
 KEPT = 2
 _FACTS = "facts"
@@ -46,7 +46,7 @@ class Snapshots:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for partial in folder.glob(".*.partial"):  # left by a process that was killed while writing
+        for partial in folder.glob(".*.partial-*"):  # left by a process that was killed while writing
             partial.unlink()
 
     @property
@@ -84,24 +84,15 @@ def write(path: Path, snapshot: Snapshot) -> None:
 
     Raises OctavoError when the disk refuses; nothing partial remains.
     """
-    partial = path.with_name(f".{path.name}.partial")
     facts = np.frombuffer(json.dumps(snapshot.facts).encode(), np.uint8)
     try:
-        with partial.open("wb") as file:
+        with whole_file(path) as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **{_FACTS: facts, **snapshot.arrays})
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        sync_folder(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OctavoError(
             f"the checkpoint {path} could not be written: {error.strerror or error}; what was saved before is intact: "
             "make room and run the same command to go on from there"
         ) from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def read(path: Path) -> Snapshot:
@@ -117,12 +108,3 @@ def read(path: Path) -> Snapshot:
         raise FormatError(f"there is no checkpoint at {path}") from None
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise FormatError(f"the checkpoint {path} is damaged: {error}") from None
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in the folder last through a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

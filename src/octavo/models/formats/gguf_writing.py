@@ -6,17 +6,18 @@ Source: the format's description in ggml (docs/gguf.md).
 
 from __future__ import annotations
 
-import os
 import shutil
 import struct
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from octavo.errors import OctavoError
 from octavo.models.formats.gguf import MAGIC
 from octavo.models.formats.tables.stored_types import ARRAY, BOOL, F32, GGUF_TYPES, I32, TEXT, U32
 from octavo.models.tensors import StoredTensor
+from octavo.writing import whole_file
 
 VERSION, ALIGNMENT = 3, 32
 
@@ -26,29 +27,21 @@ def write_gguf(path: Path, metadata: Mapping[str, Any], tensors: Iterable[tuple[
 
     Raises OctavoError where the disk does.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    data = partial.with_suffix(".data")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with data.open("wb") as file:
-            places = [_append(file, name, tensor) for name, tensor in tensors]
-        with partial.open("wb") as file, data.open("rb") as source:
+        with whole_file(path) as partial, tempfile.TemporaryFile(dir=path.parent) as data, partial.open("wb") as file:
+            places = [_append(data, name, tensor) for name, tensor in tensors]
             file.write(MAGIC + struct.pack("<IQQ", VERSION, len(places), len(metadata)))
             file.write(b"".join(_text(key) + _value(value) for key, value in metadata.items()))
             file.write(b"".join(places))
             file.write(b"\0" * (-file.tell() % ALIGNMENT))
-            shutil.copyfileobj(source, file, 1 << 20)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+            data.seek(0)
+            shutil.copyfileobj(data, file, 1 << 20)
     except OSError as error:
         raise OctavoError(f"{path} cannot be written ({error.strerror}); free some space") from error
-    finally:
-        data.unlink(missing_ok=True)
-        partial.unlink(missing_ok=True)
 
 
-def _append(file: BinaryIO, name: str, tensor: StoredTensor) -> bytes:
+def _append(file: IO[bytes], name: str, tensor: StoredTensor) -> bytes:
     """Write a tensor's data; returns its description for the header."""
     offset = file.tell()
     file.write(tensor.data.tobytes())

@@ -13,8 +13,6 @@ import hashlib
 import itertools
 import json
 import mmap
-import os
-import secrets
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +29,7 @@ from octavo.models.checkpoint import Checkpoint
 from octavo.models.formats.mapped import MappedFile
 from octavo.nn.kernels.binding import library, library_path
 from octavo.nn.kernels.handle import checksum, packed_bytes
+from octavo.writing import whole_file
 
 MAGIC = b"OCTAVOPK"
 HEAD = struct.Struct("<8sQ32s")
@@ -73,19 +72,12 @@ class PackCache:
 
     def write(self, matrices: Mapping[str, PackedMatrix]) -> bool:
         """Write the file; whether it is there now. It is not where the folder or the disk refuses it."""
-        partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _sweep(self.path.parent)
-            try:
-                with partial.open("xb") as file:
-                    for piece in _pieces(matrices, {"identity": self.identity, "source": str(self.source)}):
-                        file.write(piece)
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.replace(self.path)
-            finally:
-                partial.unlink(missing_ok=True)
+            with whole_file(self.path) as partial, partial.open("xb") as file:
+                for piece in _pieces(matrices, {"identity": self.identity, "source": str(self.source)}):
+                    file.write(piece)
         except OSError:
             return False
         return True

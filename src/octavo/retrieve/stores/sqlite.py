@@ -33,6 +33,7 @@ from octavo.retrieve.stores.store import (
     check_space,
 )
 from octavo.retrieve.stores.vector_table import PASSAGES_OF, Storage, VectorTable
+from octavo.writing import transaction
 
 VERSION = 1
 APPLICATION = 0x4F435456
@@ -302,15 +303,13 @@ class SqliteStore:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
             try:
-                yield
+                with transaction(self._database):
+                    yield
             except BaseException:
-                self._database.execute("ROLLBACK")
                 if self._vectors is not None:
                     self._vectors.rolled_back()
                 raise
-            self._database.execute("COMMIT")
             if self._vectors is not None:
                 self._vectors.committed()
 

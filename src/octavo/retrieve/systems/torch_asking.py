@@ -7,8 +7,6 @@ vectors; and `system.json`, which says what the two make together.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +23,7 @@ from octavo.retrieve.systems.passages import Passage, QuestionSet, Vectors, load
 from octavo.retrieve.systems.torch_generator import Generator, Ids
 from octavo.retrieve.systems.torch_question_encoder import QuestionEncoder
 from octavo.train.objectives.objective import Batch
+from octavo.writing import whole_folder
 
 SYSTEM = "system.json"
 QUESTIONS_AT_ONCE = 16
@@ -139,24 +138,20 @@ class AskingObjective:
 
 def save_asking(folder: Path, model: Asking, family: str) -> None:
     """Write a model's folder, whole or not at all. family: of the generator."""
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     questions = model.question_encoder
     body, writer = questions.body, model.writer
-    save_checkpoint(
-        partial / "question_encoder", body.config, questions.family, body.stored_tensors(), questions.tokenizer,
-        GenerationDefaults(),
-    )  # fmt: skip
-    save_checkpoint(
-        partial / "generator", writer.model.config, family, writer.model.stored_tensors(), writer.tokenizer,
-        GenerationDefaults(writer.end_ids),
-    )  # fmt: skip
-    save_index(partial, model.passages, model.vectors.cpu().numpy())
     facts = {**asdict(model.settings), "question_encoder": questions.facts()}
-    (partial / SYSTEM).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        save_checkpoint(
+            partial / "question_encoder", body.config, questions.family, body.stored_tensors(), questions.tokenizer,
+            GenerationDefaults(),
+        )  # fmt: skip
+        save_checkpoint(
+            partial / "generator", writer.model.config, family, writer.model.stored_tensors(), writer.tokenizer,
+            GenerationDefaults(writer.end_ids),
+        )  # fmt: skip
+        save_index(partial, model.passages, model.vectors.cpu().numpy())
+        (partial / SYSTEM).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def load_asking(folder: Path) -> Asking:

@@ -9,12 +9,10 @@ import contextlib
 import hashlib
 import http.client
 import json
-import os
 import re
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +22,7 @@ from urllib.robotparser import RobotFileParser
 
 from octavo.errors import OctavoError
 from octavo.retrieve.web.addresses import Resolve, Target, target
+from octavo.writing import whole_file
 
 AGENT = "Octavo"
 PAGES = ("text/html", "application/xhtml+xml", "text/plain")
@@ -157,9 +156,8 @@ class PageCache:
                 return kept
         page = self._fetcher.page(url)
         self._folder.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}-{time.monotonic_ns()}.part")
-        beside.write_text(json.dumps(asdict(page), ensure_ascii=False), encoding="utf-8")
-        beside.replace(path)
+        with whole_file(path) as partial:
+            partial.write_text(json.dumps(asdict(page), ensure_ascii=False), encoding="utf-8")
         return page
 
 

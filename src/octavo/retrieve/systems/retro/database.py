@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from octavo.errors import FormatError, OctavoError
 from octavo.progress import track
 from octavo.text.tokenizer import Tokenizer
+from octavo.writing import whole_file
 
 CHUNK = 64
 AT_ONCE = 256
@@ -88,17 +89,16 @@ class Database:
 
     def save(self, path: Path) -> None:
         """Write one `.npz`, whole or not at all."""
-        partial = path.with_name(f".{path.name}.partial.npz")
-        np.savez(
-            partial,
-            allow_pickle=False,
-            tokens=self.tokens,
-            starts=self.starts,
-            documents=self.documents,
-            keys=self.keys,
-            origin=np.array(json.dumps(asdict(self.origin))),
-        )
-        partial.replace(path)
+        with whole_file(path) as partial, partial.open("wb") as file:
+            np.savez(
+                file,
+                allow_pickle=False,
+                tokens=self.tokens,
+                starts=self.starts,
+                documents=self.documents,
+                keys=self.keys,
+                origin=np.array(json.dumps(asdict(self.origin))),
+            )
 
     @staticmethod
     def load(path: Path) -> Database:
