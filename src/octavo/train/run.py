@@ -6,7 +6,6 @@ Source of the method: nanoGPT's character recipe (Karpathy, MIT) on a LLaMA shap
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from octavo import settings
 from octavo.errors import OctavoError
@@ -27,13 +27,15 @@ from octavo.nn.config import TransformerConfig
 from octavo.nn.shapes import parameter_shapes
 from octavo.text.tokenizer import Tokenizer
 from octavo.train.corpus import Corpus, read_corpus
-from octavo.train.data import Tokens, Windows, all_windows
+from octavo.train.data import DataSource, Tokens, Windows, all_windows
 from octavo.train.interrupt import StopRequest
 from octavo.train.metrics import Event, Noted
 from octavo.train.objectives.causal_lm import CausalLM
-from octavo.train.recipe import Recipe, TrainingSettings
+from octavo.train.objectives.objective import Objective
+from octavo.train.recipe import OptimizerSettings, Recipe, ScheduleSettings, TrainingSettings
 from octavo.train.run_folder import RunFolder
 from octavo.train.trainer import Trainer
+from octavo.writing import whole_folder
 
 Example = TypeVar("Example")
 DEFAULT_BPE_SIZE = 4096
@@ -75,24 +77,40 @@ def train_recipe(
 
     def prepare(run: RunFolder) -> Prepared[Tokens]:
         tokenizer = _tokenizer(recipe, corpus, run, on_event)
-        config = recipe.model.transformer(tokenizer.vocab_size)
-        trainer = _trainer(recipe, corpus, run, tokenizer, config, on_event)
-        stops = recipe.data.document_separator is not None
-        return Prepared(trainer, lambda: _export(trainer, config, tokenizer, run, stops=stops))
+        config, stops = recipe.model.transformer(tokenizer.vocab_size), recipe.data.document_separator is not None
+        _check_memory(config)
+        context, seed = config.context_length, recipe.training.seed
+        return Prepared(
+            Transformer(config, seed=seed),
+            CausalLM(),
+            Windows(encode(corpus.training, tokenizer, end=stops), context, seed),
+            all_windows(encode(corpus.validation, tokenizer, end=stops), context),
+            lambda trainer: _export(trainer, config, tokenizer, run, stops=stops),
+        )
 
     return run_training(recipe, corpus.sha256, folder, prepare, restart=restart, on_event=on_event)
 
 
 @dataclass(frozen=True)
 class Prepared(Generic[Example]):
-    """A trainer, and what writes the run's model once it has finished."""
+    """What a run trains, as `Trainer` takes it; export: writes the run's model once it has finished."""
 
-    trainer: Trainer[Example]
-    export: Callable[[], None]
+    model: nn.Module
+    objective: Objective[Example]
+    source: DataSource[Example]
+    validation: Sequence[Example]
+    export: Callable[[Trainer[Example]], None]
+    rate_scale: Callable[[str], float] = lambda name: 1.0
 
 
 class AnyRecipe(Protocol):
     """What each recipe has, whatever its objective."""
+
+    @property
+    def optimizer(self) -> OptimizerSettings: ...
+
+    @property
+    def schedule(self) -> ScheduleSettings: ...
 
     @property
     def training(self) -> TrainingSettings: ...
@@ -119,12 +137,23 @@ def run_training(
         torch.set_num_threads(recipe.training.threads or settings.threads())
         torch.manual_seed(recipe.training.seed)
         prepared = prepare(run)
-        trainer = prepared.trainer
+        trainer = Trainer(
+            prepared.model,
+            prepared.objective,
+            prepared.source,
+            folder=run.path,
+            optimizer=recipe.optimizer,
+            schedule=recipe.schedule,
+            training=recipe.training,
+            validation=prepared.validation,
+            rate_scale=prepared.rate_scale,
+            on_event=on_event,
+        )
         resumed_from = trainer.step or None
         _announce(trainer, resumed_from, on_event)
         outcome = trainer.fit(stop)
         if outcome.finished and not (resumed_from == outcome.step and run.model.is_dir()):
-            prepared.export()
+            prepared.export(trainer)
         return RunResult(
             run=folder,
             model=run.model if outcome.finished else None,
@@ -158,11 +187,8 @@ def _tokenizer(recipe: Recipe, corpus: Corpus, run: RunFolder, on_event: Callabl
         tokenizer = Tokenizer.train_characters(corpus.characters)
     else:
         tokenizer = Tokenizer.train_bpe(corpus.training, recipe.tokenizer.vocab_size or DEFAULT_BPE_SIZE)
-    partial = run.path / ".tokenizer.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    tokenizer.save(partial)
-    partial.rename(run.tokenizer)
+    with whole_folder(run.tokenizer) as partial:
+        tokenizer.save(partial)
     on_event(Noted(f"trained a tokenizer of {tokenizer.vocab_size} tokens ({recipe.tokenizer.kind})"))
     return tokenizer
 
@@ -184,30 +210,6 @@ def _check_memory(config: TransformerConfig) -> None:
             "make num_layers, hidden_size or the vocabulary smaller",
             param="model",
         )
-
-
-def _trainer(
-    recipe: Recipe,
-    corpus: Corpus,
-    run: RunFolder,
-    tokenizer: Tokenizer,
-    config: TransformerConfig,
-    on_event: Callable[[Event], object],
-) -> Trainer[Tokens]:
-    _check_memory(config)
-    end = recipe.data.document_separator is not None
-    context, seed = config.context_length, recipe.training.seed
-    return Trainer(
-        Transformer(config, seed=seed),
-        CausalLM(),
-        Windows(encode(corpus.training, tokenizer, end=end), context, seed),
-        folder=run.path,
-        optimizer=recipe.optimizer,
-        schedule=recipe.schedule,
-        training=recipe.training,
-        validation=all_windows(encode(corpus.validation, tokenizer, end=end), context),
-        on_event=on_event,
-    )
 
 
 def _announce(trainer: Trainer[Any], resumed_from: int | None, on_event: Callable[[Event], object]) -> None:

@@ -33,6 +33,7 @@ from octavo.train.objectives.objective import Objective
 from octavo.train.run import Prepared, RunResult, run_training
 from octavo.train.run_folder import RunFolder
 from octavo.train.trainer import Trainer
+from octavo.writing import whole_file
 
 PAD, END = "<pad>", "</s>"
 EMBEDDED_AT_ONCE = 64
@@ -80,19 +81,14 @@ def _train(
     def prepare(run: RunFolder) -> Prepared[int]:
         on_event(Noted(_told(questions)))
         model, family = make_asking(recipe, questions, run, settings)
-        trainer = Trainer(
+        return Prepared(
             model,
             objective(model, questions),
             Shuffled(range(len(questions.training)), recipe.training.seed),
-            folder=run.path,
-            optimizer=recipe.optimizer,
-            schedule=recipe.schedule,
-            training=recipe.training,
-            validation=range(len(questions.training), len(questions.training) + len(questions.held_out)),
-            rate_scale=lambda name: recipe.retriever.rate_scale if name.startswith("question_encoder.") else 1.0,
-            on_event=on_event,
+            range(len(questions.training), len(questions.training) + len(questions.held_out)),
+            lambda trainer: _export(trainer, model, run, family),
+            lambda name: recipe.retriever.rate_scale if name.startswith("question_encoder.") else 1.0,
         )
-        return Prepared(trainer, lambda: _export(trainer, model, run, family))
 
     return run_training(recipe, checksum(data), folder, prepare, restart=restart, on_event=on_event)
 
@@ -124,9 +120,8 @@ def _index(path: Path, encoder: str, passages: Sequence[Passage]) -> Vectors:
             parts.append(embedder.embed(part, kind="passage"))
             work.advance(len(part))
     vectors = np.concatenate(parts)
-    partial = path.with_name(f".{path.name}.partial.npz")
-    np.savez(partial, allow_pickle=False, vectors=vectors, digest=np.array(digest + encoder))
-    partial.replace(path)
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, vectors=vectors, digest=np.array(digest + encoder))
     return vectors
 
 

@@ -59,8 +59,16 @@ def train_reader(
         tokenizer, more = checkpoint.tokenizer(), 0
         if recipe.model.new_characters:
             tokenizer, more = with_characters(tokenizer, files.texts, recipe.model.new_characters)
-        trainer = _trainer(recipe, files, run, tokenizer, make_model(checkpoint, more, recipe), on_event)
-        return Prepared(trainer, lambda: _export(trainer, tokenizer, run, recipe, files, on_event))
+        model = make_model(checkpoint, more, recipe)
+        source, validation = _windows(recipe, files, tokenizer, model.config)
+        on_event(Noted(f"{len(source):,} windows an epoch: {len(source) / recipe.training.batch_size:.0f} steps"))
+        return Prepared(
+            model,
+            ExtractiveQA(),
+            source,
+            validation,
+            lambda trainer: _export(trainer, tokenizer, run, recipe, files, on_event),
+        )
 
     return run_training(recipe, files.sha256, folder, prepare, restart=restart, on_event=on_event)
 
@@ -97,18 +105,14 @@ def make_model(checkpoint: Checkpoint, more: int, recipe: ReaderRecipe) -> Trans
     return model
 
 
-def _trainer(
-    recipe: ReaderRecipe,
-    files: Files,
-    run: RunFolder,
-    tokenizer: Tokenizer,
-    model: Transformer,
-    on_event: Callable[[Event], object],
-) -> Trainer[Marked]:
-    pairs, windows = PairReader(tokenizer, matches=matches(model.config)), recipe.windows
-    if windows.max_tokens > model.config.context_length:
+def _windows(
+    recipe: ReaderRecipe, files: Files, tokenizer: Tokenizer, config: TransformerConfig
+) -> tuple[QuestionSource, list[Marked]]:
+    """What is trained on, and what is held out, by length."""
+    pairs, windows = PairReader(tokenizer, matches=matches(config)), recipe.windows
+    if windows.max_tokens > config.context_length:
         raise OctavoError(
-            f"windows.max_tokens {windows.max_tokens} is over the encoder's {model.config.context_length} positions",
+            f"windows.max_tokens {windows.max_tokens} is over the encoder's {config.context_length} positions",
             param="windows.max_tokens",
         )
     mask_id = tokenizer.token_id(tokenizer.named.get("mask_token", "[MASK]"))
@@ -122,23 +126,12 @@ def _trainer(
         mask_id=mask_id or 0,
         texts=files.texts,
     )
-    on_event(Noted(f"{len(source):,} windows an epoch: {len(source) / recipe.training.batch_size:.0f} steps"))
     validation = [
         window
         for question in files.validation
         for window in marked_windows(pairs, question, windows.max_tokens, windows.overlap)
     ]
-    return Trainer(
-        model,
-        ExtractiveQA(),
-        source,
-        folder=run.path,
-        optimizer=recipe.optimizer,
-        schedule=recipe.schedule,
-        training=recipe.training,
-        validation=sorted(validation, key=lambda window: len(window.ids)),
-        on_event=on_event,
-    )
+    return source, sorted(validation, key=lambda window: len(window.ids))
 
 
 def _export(

@@ -67,7 +67,7 @@ def train_span_corruption(
         objective = SpanCorruption(begun.start_id, begun.end_id, begun.sentinels(), recipe.training.seed)
         windows = Windows(training, size, recipe.training.seed)
         held = [window for window in all_windows(validation, size) if len(window) > 1]
-        return _prepared(recipe, run, begun, objective, windows, held, on_event)
+        return _prepared(run, begun, objective, windows, held)
 
     return run_training(recipe, corpus.sha256, folder, prepare, restart=restart, on_event=on_event)
 
@@ -88,7 +88,7 @@ def train_text_to_text(
         begun = _begin(recipe.model, run, [part for pair in texts[:kept] for part in pair], recipe.training.seed)
         pairs = [_pair(begun, recipe.model, *pair) for pair in texts]
         source = Shuffled(pairs[:kept], recipe.training.seed)
-        return _prepared(recipe, run, begun, TextToText(begun.start_id), source, pairs[kept:], on_event)
+        return _prepared(run, begun, TextToText(begun.start_id), source, pairs[kept:])
 
     return run_training(recipe, digest, folder, prepare, restart=restart, on_event=on_event)
 
@@ -147,30 +147,10 @@ def _pair(begun: Begun, wanted: Seq2SeqSettings, source: str, target: str) -> Pa
     return Pair(*sides)
 
 
-def _prepared(
-    recipe: SpanRecipe | PairRecipe,
-    run: RunFolder,
-    begun: Begun,
-    objective: Any,
-    source: Any,
-    validation: Sequence[Any],
-    on_event: Callable[[Event], object],
-) -> Prepared[Any]:
-    trainer = Trainer(
-        begun.model,
-        objective,
-        source,
-        folder=run.path,
-        optimizer=recipe.optimizer,
-        schedule=recipe.schedule,
-        training=recipe.training,
-        validation=validation,
-        on_event=on_event,
-    )
-
-    def export() -> None:
+def _prepared(run: RunFolder, begun: Begun, objective: Any, source: Any, validation: Sequence[Any]) -> Prepared[Any]:
+    def export(trainer: Trainer[Any]) -> None:
         ends = GenerationDefaults((begun.end_id,))
         config = begun.model.config
         save_checkpoint(run.model, config, begun.family, trainer.best_parameters(), begun.tokenizer, ends)
 
-    return Prepared(trainer, export)
+    return Prepared(begun.model, objective, source, validation, export)

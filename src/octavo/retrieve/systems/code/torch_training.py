@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +37,7 @@ from octavo.train.objectives.objective import Batch
 from octavo.train.run import Prepared, RunResult, run_training
 from octavo.train.run_folder import RunFolder
 from octavo.train.trainer import Trainer
+from octavo.writing import whole_folder
 
 SPECIAL = ("<pad>", "<s>", "</s>", MATCHING, TEXT, CODE)
 TEMPERATURE = 0.07
@@ -64,18 +63,13 @@ def train_codet5p(
         tokenizer = _tokenizer(run, training, recipe.model.vocab_size)
         model = fresh(recipe, tokenizer)
         lengths = (recipe.model.text_tokens, recipe.model.code_tokens)
-        trainer = Trainer(
+        return Prepared(
             model,
             CodeObjective(model, [*training, *held_out], lengths),
             Shuffled(range(len(training)), recipe.training.seed),
-            folder=run.path,
-            optimizer=recipe.optimizer,
-            schedule=recipe.schedule,
-            training=recipe.training,
-            validation=range(len(training), len(training) + len(held_out)),
-            on_event=on_event,
+            range(len(training), len(training) + len(held_out)),
+            lambda trainer: _export(trainer, model, run.model),
         )
-        return Prepared(trainer, lambda: _export(trainer, model, run.model))
 
     return run_training(recipe, digest, folder, prepare, restart=restart, on_event=on_event)
 
@@ -212,19 +206,16 @@ def _export(trainer: Trainer[int], model: CodeT5p, folder: Path) -> None:
 
 def save_codet5p(folder: Path, model: CodeT5p) -> None:
     """Write a `codet5p_bimodal` folder with its heads, whole or not at all."""
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
     assert model.matching is not None, "a trained model has both heads"
     inner = model.model
-    save_checkpoint(
-        partial, inner.config, "codet5p_bimodal", inner.stored_tensors(), model.tokenizer,
-        GenerationDefaults((model.end_id,)),
-    )  # fmt: skip
-    weights = partial / "model.safetensors"
-    stored = {name: entry.read() for name, entry in read_safetensors(weights).items()}
-    heads = {"proj": model.projection, "itm_head": model.matching}
-    for name, head in heads.items():
-        stored |= {f"{name}.weight": from_torch(head.weight), f"{name}.bias": from_torch(head.bias)}
-    write_safetensors(weights, stored)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        save_checkpoint(
+            partial, inner.config, "codet5p_bimodal", inner.stored_tensors(), model.tokenizer,
+            GenerationDefaults((model.end_id,)),
+        )  # fmt: skip
+        weights = partial / "model.safetensors"
+        stored = {name: entry.read() for name, entry in read_safetensors(weights).items()}
+        heads = {"proj": model.projection, "itm_head": model.matching}
+        for name, head in heads.items():
+            stored |= {f"{name}.weight": from_torch(head.weight), f"{name}.bias": from_torch(head.bias)}
+        write_safetensors(weights, stored)

@@ -18,11 +18,11 @@ from torch.nn import functional
 from octavo.errors import ContextLengthError, OctavoError
 from octavo.models.transformer import Transformer
 from octavo.nn.encoder_decoder.growing import GrowingCache
-from octavo.nn.retrieval.block import add_retrieval
-from octavo.nn.retrieval.chunked_cross_attention import ChunkedAttentionConfig, ChunkedCrossAttention
-from octavo.nn.retrieval.neighbour_encoder import NeighbourEncoder
-from octavo.nn.retrieval.session import RetrievalSession
 from octavo.retrieve.systems.retro.database import CHUNK
+from octavo.retrieve.systems.retro.torch_block import add_retrieval
+from octavo.retrieve.systems.retro.torch_cross_attention import ChunkedAttentionConfig, ChunkedCrossAttention
+from octavo.retrieve.systems.retro.torch_neighbour_encoder import NeighbourEncoder
+from octavo.retrieve.systems.retro.torch_session import RetrievalSession
 from octavo.train.objectives.causal_lm import IGNORED
 from octavo.train.objectives.objective import Batch
 

@@ -7,7 +7,6 @@ flatters it. The same texts are scored with each other's neighbours, and by the 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +52,7 @@ from octavo.train.metrics import Event, Noted
 from octavo.train.run import Prepared, RunResult, encode, run_training
 from octavo.train.run_folder import RunFolder
 from octavo.train.trainer import Trainer
+from octavo.writing import whole_folder
 
 SYSTEM, LEARNT, DATABASE, BASE = "system.json", "retro.safetensors", "database.npz", "base"
 OVERLAPS = (0.125, 0.25, 0.5, 1.0)
@@ -90,19 +90,14 @@ def train_retro(
             encoder_layers=wanted.encoder_layers,
             seed=recipe.training.seed,
         )
-        trainer = Trainer(
+        facts = {"layers": list(layers), "encoder_layers": wanted.encoder_layers, "neighbours": wanted.neighbours}
+        return Prepared(
             model,
             RetroObjective(),
             Shuffled(examples, recipe.training.seed),
-            folder=run.path,
-            optimizer=recipe.optimizer,
-            schedule=recipe.schedule,
-            training=recipe.training,
-            validation=held,
-            on_event=on_event,
+            held,
+            lambda trainer: _export(trainer, checkpoint, run, {**facts, "chunks": wanted.chunks}),
         )
-        facts = {"layers": list(layers), "encoder_layers": wanted.encoder_layers, "neighbours": wanted.neighbours}
-        return Prepared(trainer, lambda: _export(trainer, checkpoint, run, {**facts, "chunks": wanted.chunks}))
 
     return run_training(recipe, corpus.sha256, folder, prepare, restart=restart, on_event=on_event)
 
@@ -208,16 +203,12 @@ def _database(path: Path, documents: Sequence[Ids], tokenizer: Tokenizer, encode
 
 
 def _export(trainer: Trainer[Retrieved], base: Checkpoint, run: RunFolder, facts: Mapping[str, Any]) -> None:
-    partial = run.model.with_name(f".{run.model.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_checkpoint(partial / BASE, base.config, base.family, base.tensors, base.tokenizer(), base.generation)
     learnt = {name: from_torch(torch.from_numpy(array)) for name, array in trainer.best_parameters().items()}
-    write_safetensors(partial / LEARNT, learnt)
-    shutil.copyfile(run.path / DATABASE, partial / DATABASE)
-    (partial / SYSTEM).write_text(json.dumps({"system": "retro", **facts}, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(run.model, ignore_errors=True)
-    partial.rename(run.model)
+    with whole_folder(run.model) as partial:
+        save_checkpoint(partial / BASE, base.config, base.family, base.tensors, base.tokenizer(), base.generation)
+        write_safetensors(partial / LEARNT, learnt)
+        shutil.copyfile(run.path / DATABASE, partial / DATABASE)
+        (partial / SYSTEM).write_text(json.dumps({"system": "retro", **facts}, indent=2) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 
@@ -10,13 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from octavo.nn.attention import Attention
-from octavo.nn.block import Block
+from octavo.nn.block import Block, init_weights
 from octavo.nn.config import EncoderConfig, TransformerConfig
 from octavo.nn.norms import make_norm
 from octavo.nn.rotary import cos_sin
 from octavo.nn.scoring import scaled_attention
-
-INIT_STD = 0.02
 
 
 class NeighbourEncoder(nn.Module):
@@ -31,19 +28,7 @@ class NeighbourEncoder(nn.Module):
         self.config = config
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(layers))
         self.norm = make_norm(config.norm, config.hidden_size)
-        self.init_weights(seed)
-
-    @torch.no_grad()
-    def init_weights(self, seed: int) -> None:
-        """N(0, 0.02), what goes into the residual divided by sqrt(2 layers); norms do nothing yet."""
-        generator = torch.Generator(next(self.parameters()).device).manual_seed(seed)
-        for name, parameter in self.named_parameters():
-            if parameter.ndim == 1:
-                parameter.fill_(0 if name.endswith("bias") or self.config.norm.offset else 1)
-            else:
-                into_residual = name.endswith(("attention.o.weight", ".down.weight"))
-                scale = math.sqrt(2 * len(self.blocks)) if into_residual else 1
-                parameter.normal_(0, INIT_STD / scale, generator=generator)
+        init_weights(self, layers, offset=config.norm.offset, seed=seed)
 
     def forward(self, x: Tensor, mask: Tensor, chunks: Tensor) -> Tensor:
         """x: (batch, chunks, neighbours, tokens, hidden_size), embedded -> the same, encoded.

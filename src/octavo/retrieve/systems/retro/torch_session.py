@@ -15,8 +15,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from octavo.nn.retrieval.block import RetrievalBlock
-from octavo.nn.retrieval.chunked_cross_attention import Neighbours
+from octavo.retrieve.systems.retro.torch_block import RetrievalBlock
+from octavo.retrieve.systems.retro.torch_cross_attention import Neighbours
 
 
 class RetrievalSession:

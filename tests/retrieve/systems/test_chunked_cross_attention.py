@@ -14,8 +14,12 @@ from torch import nn
 from octavo.errors import UnsupportedError
 from octavo.models.transformer import Transformer
 from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, RopeConfig, TransformerConfig
-from octavo.nn.retrieval.block import RetrievalBlock, add_retrieval, retrieving
-from octavo.nn.retrieval.chunked_cross_attention import ChunkedAttentionConfig, ChunkedCrossAttention, Neighbours
+from octavo.retrieve.systems.retro.torch_block import RetrievalBlock, add_retrieval
+from octavo.retrieve.systems.retro.torch_cross_attention import (
+    ChunkedAttentionConfig,
+    ChunkedCrossAttention,
+    Neighbours,
+)
 
 CHUNK, CHUNKS = 4, 5
 TOKENS = CHUNK * CHUNKS
@@ -128,6 +132,11 @@ def model_with(cross: list[ChunkedCrossAttention]) -> tuple[Transformer, list[Re
     return model, add_retrieval(model.blocks, dict(zip((1, 3), cross, strict=True)))
 
 
+def attend_to(blocks: list[RetrievalBlock], found: Neighbours | None) -> None:
+    for block in blocks:
+        block.neighbours = found
+
+
 IDS = torch.randint(0, 50, (2, TOKENS), generator=torch.Generator().manual_seed(5))
 
 
@@ -137,8 +146,8 @@ def test_a_decoder_with_fresh_retrieval_is_its_base_to_the_bit() -> None:
     plain = Transformer(DECODER, seed=3).requires_grad_(False)
     for parameter in plain.parameters():
         parameter.mul_(4 if parameter.ndim > 1 else 1)
-    with retrieving(blocks, neighbours()):
-        assert torch.equal(model(IDS), plain(IDS))
+    attend_to(blocks, neighbours())
+    assert torch.equal(model(IDS), plain(IDS))
     assert torch.equal(base(IDS), plain(IDS)), "and without neighbours"
 
 
@@ -147,10 +156,11 @@ def test_a_decoder_with_retrieval_is_causal_in_its_neighbours_to_the_bit() -> No
     found = neighbours()
     other = found.states.clone()
     other[:, 2] += 1
-    with retrieving(blocks, found):
-        before = model(IDS)
-    with retrieving(blocks, Neighbours(other)):
-        after = model(IDS)
+    attend_to(blocks, found)
+    before = model(IDS)
+    attend_to(blocks, Neighbours(other))
+    after = model(IDS)
+    attend_to(blocks, None)
     first = 3 * CHUNK - 1
     assert torch.equal(before[:, :first], after[:, :first])
     assert (before[:, first:] != after[:, first:]).any(-1).all()

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from octavo.nn.block import INIT_STD
 from octavo.nn.config import NormConfig
 from octavo.nn.linear import Linear
 from octavo.nn.norms import make_norm
-
-INIT_STD = 0.02
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
 from octavo.errors import UnsupportedError
 from octavo.nn.attention import Attend
 from octavo.nn.block import Block, Memory
-from octavo.nn.retrieval.chunked_cross_attention import ChunkedCrossAttention, Neighbours
+from octavo.retrieve.systems.retro.torch_cross_attention import ChunkedCrossAttention, Neighbours
 
 
 class RetrievalBlock(nn.Module):
@@ -48,15 +47,3 @@ def add_retrieval(blocks: nn.ModuleList, crosses: dict[int, ChunkedCrossAttentio
         blocks[layer] = RetrievalBlock(block, cross)
         added.append(blocks[layer])
     return added  # type: ignore[return-value]
-
-
-@contextmanager
-def retrieving(blocks: Sequence[RetrievalBlock], neighbours: Neighbours, *, start: int = 0) -> Iterator[None]:
-    """While it lasts, the blocks attend to these neighbours; the first token that is run stands at `start`."""
-    for block in blocks:
-        block.neighbours, block.start = neighbours, start
-    try:
-        yield
-    finally:
-        for block in blocks:
-            block.neighbours, block.start = None, 0

@@ -1,1 +1,0 @@
-"""Attention to passages that were retrieved for a text, chunk by chunk."""
