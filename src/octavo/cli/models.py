@@ -83,8 +83,8 @@ def show(
 
       octavo show smollm2-135m-instruct --template
     """
+    from octavo.examine.summary import summarise
     from octavo.fetching import sources
-    from octavo.models.summary import summarise
 
     summary = summarise(sources.resolve(model))
     checkpoint = summary.checkpoint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from octavo.cli import arguments as given
 
 if TYPE_CHECKING:
     from octavo.generate.constrain import Constraint
-    from octavo.generate.lm import Stream
+    from octavo.generate.lm import Sampling, Stream
     from octavo.generate.local import LocalModel
 
 
@@ -73,14 +74,7 @@ def run(
 
       octavo run ./opus-mt-en-de "The house is small." --beams 4
     """
-    constraint = _constraint(schema, json_object, regex)
-    text = _whole_prompt(prompt)
-    from octavo.generate.lm import Beams, Request
-    from octavo.generate.local import load
-    from octavo.models.loading import EncoderDecoderError
-
-    reference = given.obtain(model)
-    sampled: dict[str, Any] = {
+    sampled = {
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
@@ -90,40 +84,69 @@ def run(
         "frequency_penalty": frequency_penalty,
         "seed": seed,
     }
-    try:
-        made = load(
-            reference,
-            runner=runner,
-            context=context,
-            quantize=quantize,
-            ignore_config_keys=ignore_config_key or (),
-            speculative=speculative,
-            draft_tokens=draft_tokens,
-            adapters={} if lora is None else {Path(lora).resolve().name: lora},
-        )
-    except EncoderDecoderError:
-        from octavo.cli.systems.seq2seq import answer_source
-
-        others = {"raw": raw, "system": system, **sampled, "stop": stop, "schema": schema, "json-object": json_object}
-        others |= {
-            "regex": regex,
-            "runner": runner,
-            "context": context,
-            "quantize": quantize,
-            "stats": stats,
-            "lora": lora,
-        }
-        options = {f"--{name.replace('_', '-')}": value for name, value in others.items()}
-        answer_source(reference, text, max_tokens=max_tokens, beams=beams, as_json=as_json, others=options)
+    loading = {
+        "runner": runner,
+        "context": context,
+        "quantize": quantize,
+        "ignore_config_keys": ignore_config_key or (),
+        "speculative": speculative,
+        "draft_tokens": draft_tokens,
+    }
+    held_to = {"schema": schema, "json_object": json_object, "regex": regex}
+    constraint, text = (
+        _constraint(schema, json_object, regex),
+        _whole_prompt(prompt),
+    )  # wrong ones are refused before a model is loaded
+    made = _loaded(given.obtain(model), loading, lora)
+    if made is None:
+        others = {"raw": raw, "system": system, **sampled, "stop": stop, **held_to, "runner": runner}
+        others |= {"context": context, "quantize": quantize, "stats": stats, "lora": lora}
+        _answer_source(model, text, max_tokens, beams, as_json, others)
         return
     with made:
-        loaded = made if lora is None else made.adapted(Path(lora).resolve().name)
+        loaded = made if lora is None else made.adapted(_name(lora))
         sampling = given.adjusted(loaded.sampling, **sampled)
         asked = _messages_or_text(loaded, text, system, raw)
-        searched = None if beams is None else Beams(beams)
-        request = Request(asked, max_tokens, sampling, tuple(stop or ()), constraint=constraint, beams=searched)
-        stream = loaded.stream(request)
-        _show(loaded, stream, as_json, stats)
+        _show(loaded, _stream(loaded, asked, max_tokens, sampling, stop, constraint, beams), as_json, stats)
+
+
+def _loaded(reference: str, loading: Mapping[str, Any], lora: str | None) -> LocalModel | None:
+    """The model; None for an encoder-decoder, which another class answers with."""
+    from octavo.generate.local import load
+    from octavo.models.loading import EncoderDecoderError
+
+    try:
+        return load(reference, **loading, adapters={} if lora is None else {_name(lora): lora})
+    except EncoderDecoderError:
+        return None
+
+
+def _name(folder: str) -> str:
+    return Path(folder).resolve().name
+
+
+def _answer_source(
+    model: str, text: str, max_tokens: int | None, beams: int | None, as_json: bool, others: Mapping[str, Any]
+) -> None:
+    from octavo.cli.systems.seq2seq import answer_source
+
+    options = {f"--{name.replace('_', '-')}": value for name, value in others.items()}
+    answer_source(model, text, max_tokens=max_tokens, beams=beams, as_json=as_json, others=options)
+
+
+def _stream(
+    model: LocalModel,
+    asked: str | list[dict[str, Any]],
+    max_tokens: int | None,
+    sampling: Sampling,
+    stop: Sequence[str] | None,
+    constraint: Constraint | None,
+    beams: int | None,
+) -> Stream:
+    from octavo.generate.lm import Beams, Request
+
+    searched = None if beams is None else Beams(beams)
+    return model.stream(Request(asked, max_tokens, sampling, tuple(stop or ()), constraint=constraint, beams=searched))
 
 
 def _constraint(schema: str | None, json_object: bool, regex: str | None) -> Constraint | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from octavo.generate.lm import LanguageModel
     from octavo.generate.local import LocalModel
     from octavo.serve.documents.served import ServedFolder
+    from octavo.serve.http.settings import ServerSettings
     from octavo.serve.http.telemetry import Telemetry
 
 
@@ -102,30 +103,13 @@ def serve(
 
       octavo serve --host 0.0.0.0 --api-key-file key.txt
     """
-    from octavo.errors import OctavoError
     from octavo.fetching.sources import name_for
     from octavo.generate.tasks.yes_no import read_question
-    from octavo.serve.http.server import run
     from octavo.serve.http.settings import ServerSettings
     from octavo.settings import state_dir
 
     references = models or [DEFAULT_MODEL]
     adapters = dict(_pair(text, "--lora", "NAME=FOLDER", "french=./adapters/french") for text in lora or ())
-
-    def load_model(reference: str) -> LocalModel:
-        from octavo.generate.local import load
-
-        return load(
-            given.obtain(reference),
-            runner=runner,
-            context=context,
-            quantize=quantize,
-            ignore_config_keys=ignore_config_key or (),
-            speculative=speculative,
-            draft_tokens=draft_tokens,
-            adapters=adapters if reference == references[0] else {},
-        )
-
     settings = ServerSettings(
         host=host,
         port=port,
@@ -152,11 +136,41 @@ def serve(
         access_log=access_log,
         telemetry=_telemetry() if otel else None,
     )
-    encoder_names = [name_for(reference) for reference in settings.encoders]
+    loading = {
+        "runner": runner,
+        "context": context,
+        "quantize": quantize,
+        "ignore_config_keys": ignore_config_key or (),
+        "speculative": speculative,
+        "draft_tokens": draft_tokens,
+    }
+    try:
+        _serve(references, loading, adapters, settings)
+    finally:
+        if settings.telemetry is not None:
+            settings.telemetry.close()
+
+
+def _serve(
+    references: Sequence[str], loading: Mapping[str, Any], adapters: Mapping[str, str], settings: ServerSettings
+) -> None:
+    """Serve until it is told to stop: the first model at once, with the adapters, the others when they are asked for.
+
+    loading: options of `generate.local.load`.
+    """
+    from octavo.errors import OctavoError
+    from octavo.fetching.sources import name_for
+    from octavo.serve.http.server import run
+
+    def load_model(reference: str) -> LocalModel:
+        from octavo.generate.local import load
+
+        return load(given.obtain(reference), **loading, adapters=adapters if reference == references[0] else {})
+
     on_demand = {name_for(reference): (partial(load_model, reference), reference) for reference in references}
     if len(on_demand) < len(references):
         raise OctavoError("two of these models have one name; serve one of them, or name one of the folders otherwise")
-    _check_aliases(settings.aliases, [*on_demand, *adapters, *encoder_names])
+    _check_aliases(settings.aliases, [*on_demand, *adapters, *map(name_for, settings.encoders)])
     running: list[str] = []
 
     def load_first() -> Sequence[LanguageModel]:
@@ -167,11 +181,7 @@ def serve(
     def announce(address: str, names: Sequence[str]) -> None:
         typer.echo(_next_steps(address, names[0], running[0], settings.api_key is not None), err=True)
 
-    try:
-        run(load_first, settings, on_ready=announce, on_demand=on_demand)
-    finally:
-        if settings.telemetry is not None:
-            settings.telemetry.close()
+    run(load_first, settings, on_ready=announce, on_demand=on_demand)
 
 
 def _telemetry() -> Telemetry:

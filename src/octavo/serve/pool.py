@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
 from octavo.errors import OctavoError, nearest
+from octavo.examine.summary import Summary, summarise
 from octavo.fetching.sources import resolve
 from octavo.generate.lm import LanguageModel
 from octavo.generate.local import LocalModel
-from octavo.models.summary import Summary, summarise
 from octavo.serve.errors import ApiError
 
 Load = Callable[[], LanguageModel]

@@ -35,7 +35,7 @@ def caption(
 
     if find_spec("torch") is None:
         raise MissingDependencyError("models that see need torch; pip install 'octavo[torch,images]'")
-    from octavo.generate.torch_vision import Captioner
+    from octavo.generate.vision.torch_captions import Captioner
 
     captioner = Captioner.load(model)
     for picture in pictures:

@@ -7,8 +7,8 @@ import hashlib
 import math
 from typing import Any
 
+from octavo.examine.summary import Summary
 from octavo.fetching import sources
-from octavo.models.summary import Summary
 from octavo.serve.pool import Entry, ModelPool
 from octavo.text.tool_calls import form_of, thinks
 

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from octavo.errors import ContextLengthError, FormatError
-from octavo.generate.torch_vision import Captioner
+from octavo.generate.vision.torch_captions import Captioner
 
-PEERS = runpy.run_path(str(Path(__file__).parents[1] / "parity/tiny_vision.py"))
+PEERS = runpy.run_path(str(Path(__file__).parents[2] / "parity/tiny_vision.py"))
 IMAGE_TOKEN, PROMPT = 511, "Once upon a time"
 PROCESSOR = {"size": {"height": 28, "width": 28}, "image_mean": [0.5] * 3, "image_std": [0.3] * 3, "resample": 2}
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from octavo.errors import ContextLengthError, FormatError
+from octavo.generate.vision.images import ImageProcessor, open_picture
 from octavo.models.vision.folder import open_vision
-from octavo.models.vision.images import ImageProcessor, open_picture
 from octavo.models.vision.transformer import VisionLanguageModel
 from octavo.nn.encoder_decoder.growing import GrowingCache
 from octavo.text.tokenizer import Tokenizer

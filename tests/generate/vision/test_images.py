@@ -15,7 +15,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from octavo.errors import FormatError, UnknownNameError
-from octavo.models.vision.images import ImageProcessor, open_picture
+from octavo.generate.vision.images import ImageProcessor, open_picture
 
 PEERS = (CLIPImageProcessorPil, BlipImageProcessorPil, SiglipImageProcessorPil, ViTImageProcessorPil)
 SIZES = [(37, 50), (224, 224), (300, 61), (640, 480), (8, 9)]

@@ -1,0 +1,1 @@
+"""Images in: pictures to pixels, and answers to a text with pictures in it."""
