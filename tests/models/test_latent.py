@@ -23,7 +23,7 @@ try:
 except MissingDependencyError as error:
     pytest.skip(str(error), allow_module_level=True)
 
-COMPILED: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("test_compiled.py")))
+COMPILED: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("kernel_models.py")))
 CONFIGS, kernels, encoded, dequantized, loud_model, sequence, whole = (
     COMPILED[name] for name in ("CONFIGS", "kernels", "encoded", "dequantized", "loud_model", "sequence", "whole")
 )

@@ -16,10 +16,11 @@ from octavo.errors import ContextLengthError, MissingDependencyError, Unsupporte
 from octavo.generate.embed import Embedder
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.encoders import loading
-from octavo.models.encoders.compiled import CompiledEncoder, quantized
+from octavo.models.encoders.compiled import CompiledEncoder
 from octavo.models.encoders.encoder import TorchEncoder
 from octavo.models.encoders.runner import EncoderRow, Weights
-from octavo.nn.encodings import dequantize
+from octavo.models.formats.joining.int8 import in_int8
+from octavo.models.tensors import StoredTensor
 from octavo.nn.kernels.binding import machine_levels
 from octavo.nn.kernels.encoder_handle import CHUNK, KernelEncoder
 
@@ -124,7 +125,7 @@ def test_wrong_arguments_never_reach_c() -> None:
 def test_int8_blocks_hold_their_numbers_within_half_a_step() -> None:
     values = np.random.default_rng(1).normal(size=(5, 96)).astype(np.float32)
     values[0, :32] = 0
-    again = dequantize("q8_0", quantized(values), values.shape)
+    again = in_int8(StoredTensor.from_array(values)).dequantize()
     steps = np.repeat(np.abs(values.reshape(5, 3, 32)).max(axis=2) / 127, 32, axis=1)
     assert (np.abs(again - values) <= 0.51 * steps + 1e-3 * np.abs(values)).all()
 

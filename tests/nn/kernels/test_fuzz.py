@@ -32,7 +32,7 @@ try:
 except MissingDependencyError as error:
     pytest.skip(str(error), allow_module_level=True)
 TESTS = Path(__file__).parents[2]
-MODELS: dict[str, Any] = runpy.run_path(str(TESTS / "models/test_compiled.py"))
+MODELS: dict[str, Any] = runpy.run_path(str(TESTS / "models/kernel_models.py"))
 PRODUCTS: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("test_products.py")))
 every_level = pytest.mark.parametrize("level", LEVELS)
 
