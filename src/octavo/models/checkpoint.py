@@ -121,9 +121,7 @@ def checkpoint_of(
     entries = _with_prefix(join_int8(join_mxfp4(entries, str(folder)), str(folder)), family)
     score = _score_head(entries, hub) if config.encoder is None else None
     config = replace(config, tie_embeddings=True) if score else _checked_tie(config, entries, family.rules)
-    harmless = _harmless(family, config, family.rules)
-    if hub.get("num_nextn_predict_layers"):  # a block past the others that guesses further tokens
-        harmless = (*harmless, rf"model\.layers\.{config.num_layers}\..*")
+    harmless = (*_harmless(family, config), *_guessing(hub, rf"model\.layers\.{config.num_layers}\..*"))
     tensors = to_canonical(entries, family.rules, config, harmless=harmless, source=str(folder))
     path = folder / "generation_config.json"
     generation = read_generation(read_json(path) if path.is_file() else None, hub, str(path), ignore=ignore)
@@ -151,9 +149,7 @@ def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
     family, layout = find_gguf(file.metadata, str(path))
     hub = {"model_type": family.name, **hub_config(file, layout, ignore)}
     config = read_config(family, hub, str(path), ignore)
-    harmless = layout.harmless_tensors
-    if hub.get("num_nextn_predict_layers"):
-        harmless = (*harmless, rf"blk\.{config.num_layers}\..*")
+    harmless = (*layout.harmless_tensors, *_guessing(hub, rf"blk\.{config.num_layers}\..*"))
     tensors = to_canonical(join_latent(file.tensors), layout.rules, config, harmless=harmless, source=str(path))
     generation = gguf_generation(file.metadata, str(path))
     advice = path.with_name("generation_config.json")  # the format has no place for it
@@ -207,11 +203,16 @@ def _checked_tie(
     return replace(config, tie_embeddings=False)
 
 
-def _harmless(family: Family, config: TransformerConfig, rules: tuple[KeyRule, ...]) -> tuple[str, ...]:
+def _guessing(hub: Mapping[str, Any], block: str) -> tuple[str, ...]:
+    """The pattern of a block past the others that guesses further tokens, where a model has one."""
+    return (block,) if hub.get("num_nextn_predict_layers") else ()
+
+
+def _harmless(family: Family, config: TransformerConfig) -> tuple[str, ...]:
     """Patterns of tensors that may be there unused: a tied head, present and equal, is one."""
     if not config.tie_embeddings:
         return family.harmless_tensors
-    heads = [rule.stored for rule in rules if rule.canonical == ("lm_head.weight",)]
+    heads = [rule.stored for rule in family.rules if rule.canonical == ("lm_head.weight",)]
     return (*family.harmless_tensors, *heads)
 
 

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import UnsupportedError
+from octavo.models.formats.blocks import encoded
 from octavo.models.tables.kernel_switches import ACTIVATIONS, MAX_GROUP_TOP, MAX_GROUPS, NORM_KINDS, SCORES, SWITCHES
+from octavo.models.tensors import StoredTensor
 from octavo.nn.config import AttentionConfig, MoeConfig, RopeConfig, TransformerConfig
 from octavo.nn.frequencies import alibi_slopes, at_length, inverse_frequencies
 from octavo.nn.kernels.handle import Layer, Rotary
@@ -126,9 +128,7 @@ def _slopes(attention: AttentionConfig) -> NDArray[np.float32]:
     slopes = np.asarray(alibi_slopes(attention.num_heads), np.float32)
     if attention.alibi_after_scale:
         return slopes
-    bits = slopes.view(np.uint32)
-    rounded: NDArray[np.float32] = ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
-    return rounded
+    return encoded(StoredTensor.from_array(slopes), "bf16").dequantize()
 
 
 def _refuse_unknown_shapes(config: TransformerConfig) -> None:

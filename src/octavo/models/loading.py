@@ -5,15 +5,18 @@ Unusual: torch is imported only when it is chosen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, TypeVar
 
 from octavo import settings
 from octavo.errors import MissingDependencyError, UnsupportedError
 from octavo.models.checkpoint import Checkpoint
 from octavo.models.formats.peft import Adapter
 from octavo.models.runner import Runner
+
+RunnerName = Literal["kernels", "torch"]
+Made = TypeVar("Made")
 
 
 class EncoderDecoderError(UnsupportedError):
@@ -23,7 +26,7 @@ class EncoderDecoderError(UnsupportedError):
 def make_runner(
     checkpoint: Checkpoint,
     *,
-    runner: Literal["kernels", "torch"] | None = None,
+    runner: RunnerName | None = None,
     quantize: str | None = None,
     num_blocks: int,
     adapters: Sequence[Adapter] = (),
@@ -49,29 +52,49 @@ def make_runner(
             f"{checkpoint.name} is an encoder-decoder ({checkpoint.family}), which reads a source; `octavo run`, or "
             "octavo.generate.encoder_decoder.torch_seq2seq.Seq2Seq, answers one"
         )
-    if runner is None and settings.kernels() is not None:
-        runner = "torch" if settings.kernels() == "torch" else "kernels"
-    if runner == "torch":
-        if quantize is not None:
-            raise UnsupportedError("the torch runner does not quantise; leave out --quantize or --runner torch")
-        return _torch_runner(checkpoint, num_blocks, adapters)
-    try:
+
+    def on_kernels() -> Runner:
         from octavo.models.compiled import CompiledRunner
         from octavo.models.packing.cache import pack_cache
 
         cache = pack_cache(checkpoint, quantize)
         return CompiledRunner(checkpoint, num_blocks=num_blocks, quantize=quantize, cache=cache, adapters=adapters)
-    except (MissingDependencyError, UnsupportedError):
-        if runner == "kernels" or quantize is not None or find_spec("torch") is None:
-            raise
+
+    def on_torch(asked: bool) -> Runner:
+        if quantize is not None:
+            raise UnsupportedError("the torch runner does not quantise; leave out --quantize or --runner torch")
         return _torch_runner(checkpoint, num_blocks, adapters)
+
+    return kernels_or_torch(runner, on_kernels, on_torch, fall_back=quantize is None)
+
+
+def kernels_or_torch(
+    runner: RunnerName | None, kernels: Callable[[], Made], torch: Callable[[bool], Made], *, fall_back: bool = True
+) -> Made:
+    """What one of them makes. runner None: OCTAVO_KERNELS decides, else kernels, and torch where they raise.
+
+    torch: given whether it was asked for. fall_back: whether it may take the kernels' place. Raises
+    MissingDependencyError where torch is wanted and not installed.
+    """
+    if runner is None and settings.kernels() is not None:
+        runner = "torch" if settings.kernels() == "torch" else "kernels"
+    installed = find_spec("torch") is not None
+    if runner == "torch":
+        if not installed:
+            raise MissingDependencyError(
+                "the torch runner needs torch, which is not installed; pip install 'octavo[torch]', or run on the "
+                "kernels"
+            )
+        return torch(True)
+    try:
+        return kernels()
+    except (MissingDependencyError, UnsupportedError):
+        if runner == "kernels" or not fall_back or not installed:
+            raise
+        return torch(False)
 
 
 def _torch_runner(checkpoint: Checkpoint, num_blocks: int, adapters: Sequence[Adapter]) -> Runner:
-    if find_spec("torch") is None:
-        raise MissingDependencyError(
-            "the torch runner needs torch, which is not installed; pip install 'octavo[torch]', or run on the kernels"
-        )
     if settings.kv_cache() is not None:
         raise UnsupportedError(f"OCTAVO_KV_CACHE={settings.kv_cache()} is the kernels'; unset it for the torch runner")
     from octavo.models.torch_loading import fitting_runner

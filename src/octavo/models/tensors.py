@@ -76,6 +76,10 @@ class StoredTensor:
         rows = self.shape[1]
         return StoredTensor(self.encoding, self.shape[1:], self.data[index * rows : (index + 1) * rows])
 
+    def reshaped(self, shape: tuple[int, ...]) -> StoredTensor:
+        """The same numbers of a dense tensor in another shape; nothing is copied."""
+        return StoredTensor.from_bits(self.encoding, self.bits().reshape(shape))
+
     def transposed(self) -> StoredTensor:
         """The transpose of a dense matrix, copied."""
         assert len(self.shape) == 2, "only a matrix can be transposed"

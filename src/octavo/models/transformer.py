@@ -6,7 +6,6 @@ so that embeddings can be handed in, hidden states read out, and logits made at 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -23,7 +22,7 @@ from octavo.models.runner import BLOCK_SIZE, Row, StepOutput, check_path
 from octavo.models.tensors import StoredTensor
 from octavo.models.torch_tensors import SharedFiles, from_torch, to_torch
 from octavo.nn.attention import Attention
-from octavo.nn.block import Block, Memory
+from octavo.nn.block import Block, Memory, init_weights
 from octavo.nn.config import TransformerConfig
 from octavo.nn.encoder_decoder.relative import RelativeBias
 from octavo.nn.head import Head, TiedOutput
@@ -33,8 +32,6 @@ from octavo.nn.paged import Cache, PagedMemory, PagedStep, Span, chains_of
 from octavo.nn.rotary import cos_sin
 from octavo.nn.scoring import scaled_attention
 from octavo.nn.vision.patches import cut
-
-INIT_STD = 0.02
 
 
 class Transformer(nn.Module):
@@ -113,20 +110,9 @@ class Transformer(nn.Module):
             checkpoint.release()
         return model
 
-    @torch.no_grad()
     def init_weights(self, seed: int = 0) -> None:
-        """Fresh weights (Radford et al. 2019): N(0, 0.02), the outputs into the residual divided by sqrt(2 layers)."""
-        device = next(self.parameters()).device
-        generator = torch.Generator(device).manual_seed(seed)
-        for name, parameter in self.named_parameters():
-            if name.endswith(("bias", "sinks")):
-                parameter.zero_()
-            elif parameter.ndim == 1:
-                parameter.fill_(0 if self.config.norm.offset else 1)
-            else:
-                into_residual = name.endswith(("attention.o.weight", ".down.weight"))
-                scale = math.sqrt(2 * self.config.num_layers) if into_residual else 1
-                parameter.normal_(0, INIT_STD / scale, generator=generator)
+        """Fresh weights, as `nn.block.init_weights` makes them."""
+        init_weights(self, self.config.num_layers, offset=self.config.norm.offset, seed=seed)
 
     def embed(self, tokens: Tensor, positions: Tensor, types: Tensor | None = None) -> Tensor:
         """tokens, positions, types: (batch, tokens) integers -> (batch, tokens, hidden_size). types None: all 0."""

@@ -5,6 +5,9 @@ Where the norms stand is a switch (`placement`).
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 
 from octavo.nn.attention import Attend, Attention, LatentAttention
@@ -14,6 +17,7 @@ from octavo.nn.moe import Moe
 from octavo.nn.norms import RmsNorm, make_norm
 from octavo.nn.shapes import block_norms, memory_size
 
+INIT_STD = 0.02
 Memory = tuple[Tensor, Tensor, Tensor | None]
 """What a block reads of an encoder's output: keys and values, (batch, kv_heads, tokens, head_dim), and a mask."""
 
@@ -77,6 +81,23 @@ class Block(nn.Module):
 
     def _add(self, x: Tensor, branch: Tensor) -> Tensor:
         return x + branch if self.residual_scale == 1 else x + branch * self.residual_scale
+
+
+@torch.no_grad()
+def init_weights(module: nn.Module, layers: int, *, offset: bool, seed: int) -> None:
+    """Fresh weights (Radford et al. 2019): N(0, 0.02), the outputs into the residual divided by sqrt(2 layers).
+
+    Norms do nothing yet. offset: their weights are applied as 1 + weight.
+    """
+    generator = torch.Generator(next(module.parameters()).device).manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        if name.endswith(("bias", "sinks")):
+            parameter.zero_()
+        elif parameter.ndim == 1:
+            parameter.fill_(0 if offset else 1)
+        else:
+            into_residual = name.endswith(("attention.o.weight", ".down.weight"))
+            parameter.normal_(0, INIT_STD / math.sqrt(2 * layers if into_residual else 1), generator=generator)
 
 
 def _apply(norm: nn.Module | None, x: Tensor) -> Tensor:

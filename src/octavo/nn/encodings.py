@@ -8,7 +8,7 @@ Source: the block layouts of ggml (`ggml-common.h`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -139,7 +139,7 @@ def _mxfp4(blocks: Bytes) -> Floats:
     return np.ldexp(values, blocks[:, :1].astype(np.int32) - 127).astype(np.float32)
 
 
-BLOCK_FORMATS: dict[Encoding, BlockFormat] = {
+BLOCK_FORMATS: Mapping[str, BlockFormat] = {
     "f32": BlockFormat(1, 4, _f32),
     "f16": BlockFormat(1, 2, _f16),
     "bf16": BlockFormat(1, 2, _bf16),

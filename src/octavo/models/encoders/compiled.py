@@ -17,10 +17,10 @@ from octavo import settings
 from octavo.errors import ContextLengthError, UnsupportedError
 from octavo.models.checkpoint import Checkpoint
 from octavo.models.encoders.runner import EncoderRow, Floats, Weights
-from octavo.models.formats.joining.int8 import quantized
+from octavo.models.formats.blocks import encoded
+from octavo.models.formats.joining.int8 import BLOCK, in_int8
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import EncoderConfig, TransformerConfig
-from octavo.nn.encodings import Encoding
 from octavo.nn.kernels.binding import choose_level
 from octavo.nn.kernels.encoder_handle import KernelEncoder
 from octavo.nn.kernels.tables.codes import MAX_HEAD_DIM
@@ -29,7 +29,6 @@ ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
 MATRICES = {
     "q": "attention.q", "k": "attention.k", "v": "attention.v", "o": "attention.o", "up": "mlp.up", "down": "mlp.down"
 }  # fmt: skip
-ENCODINGS: Mapping[Weights, Encoding] = {"f32": "f32", "bf16": "bf16", "int8": "q8_0"}
 
 
 class CompiledEncoder:
@@ -90,8 +89,8 @@ class CompiledEncoder:
         for layer in range(self.config.num_layers):
             block = f"blocks.{layer}."
             for slot, name in MATRICES.items():
-                encoding, data = encoded(tensors[f"{block}{name}.weight"], ENCODINGS[weights])
-                self._model.set_matrix(layer, slot, encoding, data, _vector(tensors[f"{block}{name}.bias"]))
+                matrix, bias = _kept(tensors[f"{block}{name}.weight"], weights), _vector(tensors[f"{block}{name}.bias"])
+                self._model.set_matrix(layer, slot, matrix.encoding, matrix.data, bias)
             for slot in ("attention_output_norm", "mlp_output_norm"):
                 self._set_norm(tensors, layer, slot, block + slot)
 
@@ -123,20 +122,11 @@ def refuse_unknown_switches(config: TransformerConfig) -> None:
         raise _unsupported("mlp.activation", config.mlp.activation)
 
 
-def encoded(tensor: StoredTensor, encoding: Encoding) -> tuple[Encoding, NDArray[np.uint8]]:
-    """A matrix's rows in an encoding; one whose rows are not whole blocks of int8 is kept in bf16."""
-    if encoding == "q8_0" and tensor.shape[1] % 32:
-        encoding = "bf16"
-    if tensor.encoding == encoding:
-        return encoding, tensor.data
-    values = tensor.dequantize()
-    if encoding == "f32":
-        return encoding, StoredTensor.from_array(values).data
-    if encoding == "bf16":
-        bits = values.view(np.uint32)
-        rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-        return encoding, StoredTensor.from_bits("bf16", rounded).data
-    return encoding, quantized(values)
+def _kept(tensor: StoredTensor, weights: Weights) -> StoredTensor:
+    """A matrix as it is kept; one whose rows are not whole blocks of int8 in bf16."""
+    if weights == "int8" and tensor.shape[1] % BLOCK == 0:
+        return in_int8(tensor)
+    return encoded(tensor, "f32" if weights == "f32" else "bf16")
 
 
 def _table(tensor: StoredTensor) -> NDArray[Any]:

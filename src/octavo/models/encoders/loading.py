@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.util import find_spec
-from typing import Literal
 
-from octavo import settings
-from octavo.errors import MissingDependencyError, UnsupportedError
+from octavo.errors import UnsupportedError
 from octavo.models.checkpoint import Checkpoint
 from octavo.models.encoders.decoder import MAX_TOKENS, DecoderStates
 from octavo.models.encoders.runner import EncoderRunner, Weights
-from octavo.models.loading import make_runner
+from octavo.models.loading import RunnerName, kernels_or_torch, make_runner
 from octavo.models.runner import BLOCK_SIZE
 
 
 def make_encoder(
-    checkpoint: Checkpoint, *, runner: Literal["kernels", "torch"] | None = None, weights: Weights | None = None
+    checkpoint: Checkpoint, *, runner: RunnerName | None = None, weights: Weights | None = None
 ) -> EncoderRunner:
     """A runner of an encoder's checkpoint, or of a decoder's whose states are wanted.
 
@@ -36,27 +33,17 @@ def make_encoder(
         return DecoderStates(make_runner(states, runner=runner, num_blocks=-(-longest // BLOCK_SIZE)))
     if checkpoint.config.sees_images:
         raise UnsupportedError(f"{checkpoint.name} sees images and reads no text; give an encoder of text")
-    if runner is None and settings.kernels() is not None:
-        runner = "torch" if settings.kernels() == "torch" else "kernels"
-    if runner == "torch":
-        return _torch_encoder(checkpoint, weights)
-    try:
+
+    def on_kernels() -> EncoderRunner:
         from octavo.models.encoders.compiled import CompiledEncoder
 
         return CompiledEncoder(checkpoint, weights=weights or "bf16")
-    except (MissingDependencyError, UnsupportedError):
-        if runner == "kernels" or find_spec("torch") is None:
-            raise
-        return _torch_encoder(checkpoint, None if weights == "int8" else weights)
 
+    def on_torch(asked: bool) -> EncoderRunner:
+        from octavo.models.encoders.encoder import TorchEncoder
 
-def _torch_encoder(checkpoint: Checkpoint, weights: Weights | None) -> EncoderRunner:
-    if find_spec("torch") is None:
-        raise MissingDependencyError(
-            "the torch runner needs torch, which is not installed; pip install 'octavo[torch]', or run on the kernels"
-        )
-    if weights == "int8":
-        raise UnsupportedError("the torch runner keeps weights in f32 or bf16, not int8; int8 is for the kernels")
-    from octavo.models.encoders.encoder import TorchEncoder
+        if weights == "int8" and asked:
+            raise UnsupportedError("the torch runner keeps weights in f32 or bf16, not int8; int8 is for the kernels")
+        return TorchEncoder(checkpoint, weights="bf16" if weights == "bf16" else "f32")
 
-    return TorchEncoder(checkpoint, weights=weights or "f32")
+    return kernels_or_torch(runner, on_kernels, on_torch)

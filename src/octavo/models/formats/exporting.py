@@ -22,8 +22,9 @@ from octavo.models.formats.gguf_writing import write_gguf
 from octavo.models.formats.tables.stored_types import GGUF_FILE_TYPES
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family, GgufLayout
+from octavo.models.mapping.gguf import divided
 from octavo.models.mapping.gguf_decoder import metadata_of
-from octavo.models.mapping.keys import KeyRule, expand, to_stored
+from octavo.models.mapping.keys import expand, to_stored
 from octavo.models.mapping.rope import yarn_of
 from octavo.models.saving import save_checkpoint
 from octavo.models.tensors import StoredTensor
@@ -92,21 +93,14 @@ def _check(family: Family, layout: GgufLayout, config: TransformerConfig, own: d
 
 def _read_back(family: Family, layout: GgufLayout, config: TransformerConfig, own: dict[str, Any]) -> TransformerConfig:
     """The config that a reader makes of the metadata."""
-    names = {rule.stored.format(i=0, e=0) for rule in _present(layout, config)}
+    names = {rule.stored.format(i=0, e=0) for rule in expand(layout.rules, config)}
     reader = ConfigReader({**own, "vocab_size": config.vocab_size}, "the GGUF file to write")
     hub = {"model_type": family.name, **layout.hub_config(reader, names.__contains__)}
     reader.finish(())
     factors = _divisors(config)
     if factors is not None:
-        values = [float(value) for value in factors]
-        hub["rope_scaling"] = {
-            "rope_type": "longrope", "short_factor": values, "long_factor": values, "attention_factor": 1.0
-        }  # fmt: skip
+        hub["rope_scaling"] = divided(factors)
     return family.read_config(ConfigReader(hub, "the GGUF file to write"))
-
-
-def _present(layout: GgufLayout, config: TransformerConfig) -> list[KeyRule]:
-    return expand(layout.rules, config)
 
 
 def _divisors(config: TransformerConfig) -> np.ndarray[Any, np.dtype[np.float32]] | None:
@@ -138,7 +132,9 @@ def _tokenizer_keys(checkpoint: Checkpoint) -> dict[str, Any]:
 def _tensors(
     checkpoint: Checkpoint, layout: GgufLayout, encoding: WrittenEncoding
 ) -> Iterator[tuple[str, StoredTensor]]:
-    exact = {rule.stored for rule in _present(layout, checkpoint.config) if any(p in rule.canonical[0] for p in EXACT)}
+    exact = {
+        rule.stored for rule in expand(layout.rules, checkpoint.config) if any(p in rule.canonical[0] for p in EXACT)
+    }
     factors = _divisors(checkpoint.config)
     if factors is not None:
         yield DIVISORS, StoredTensor.from_array(factors)

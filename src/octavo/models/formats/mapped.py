@@ -6,7 +6,8 @@ Pages are read when touched; `release` takes the touched ones out of the process
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,10 @@ class MappedFile:
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor of a file: validated, not yet touched. encoding None: of a kind that holds no weights for us."""
+    """One tensor of a file: validated, not yet touched. encoding None: of a kind that holds no weights for us.
+
+    make: what puts it together where it does not lie in one piece.
+    """
 
     name: str
     kind: str
@@ -55,14 +59,17 @@ class TensorEntry:
     offset: int
     nbytes: int
     file: MappedFile
+    make: Callable[[], StoredTensor] | None = field(default=None, repr=False)
 
     def read(self) -> StoredTensor:
-        """The tensor as a view of the map. Raises UnsupportedError for a kind such as I64."""
+        """The tensor, a view of the map where it lies in one piece. Raises UnsupportedError for a kind such as I64."""
         if self.encoding is None:
             raise UnsupportedError(
                 f"{self.file.path}: tensor {self.name!r} is stored as {self.kind}, which is not read as weights; "
                 "convert it to F32, F16 or BF16"
             )
+        if self.make is not None:
+            return self.make()
         data = self.file.bytes_at(self.offset, self.nbytes)
         return StoredTensor(self.encoding, self.shape, data.reshape(data_shape(self.encoding, self.shape)))
 

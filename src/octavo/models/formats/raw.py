@@ -7,7 +7,8 @@ columns; they are joined when a tensor is taken. Source: Meta's `llama` and Mist
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,19 +46,6 @@ def read_raw(folder: Path, hidden_size: int) -> dict[str, TensorEntry]:
     return {name: _joined([part[name] for part in parts], hidden_size) for name in parts[0]}
 
 
-@dataclass(frozen=True)
-class JoinedEntry(TensorEntry):
-    """parts: of a matrix that was split along `axis`."""
-
-    parts: tuple[TensorEntry, ...]
-    axis: int
-
-    def read(self) -> StoredTensor:
-        """The whole, copied."""
-        parts = [part.read() for part in self.parts]
-        return StoredTensor.from_bits(parts[0].encoding, np.concatenate([part.bits() for part in parts], self.axis))
-
-
 def _joined(parts: list[TensorEntry], hidden_size: int) -> TensorEntry:
     """Vectors are whole in each file; the table of embeddings was split by columns before LLaMA 3, by rows since."""
     first = parts[0]
@@ -71,8 +59,13 @@ def _joined(parts: list[TensorEntry], hidden_size: int) -> TensorEntry:
     length = sum(part.shape[axis] for part in parts)
     shape = (*first.shape[:axis], length, *first.shape[axis + 1 :])
     nbytes = sum(part.nbytes for part in parts)
-    place = (first.offset, nbytes, first.file)
-    return JoinedEntry(first.name, first.kind, first.encoding, shape, *place, parts=tuple(parts), axis=axis)
+    return replace(first, shape=shape, nbytes=nbytes, make=partial(_whole, parts, axis))
+
+
+def _whole(parts: list[TensorEntry], axis: int) -> StoredTensor:
+    """Of a matrix that was split along `axis`, copied."""
+    read = [part.read() for part in parts]
+    return StoredTensor.from_bits(read[0].encoding, np.concatenate([part.bits() for part in read], axis))
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ Source: torch's documentation of `torch.load` and `weights_only`.
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,20 +16,8 @@ from torch import Tensor
 
 from octavo.errors import FormatError
 from octavo.models.formats.mapped import MappedFile, TensorEntry
-from octavo.models.tensors import StoredTensor
 from octavo.models.torch_tensors import ENCODINGS, from_torch
 from octavo.progress import say
-
-
-@dataclass(frozen=True)
-class PickledEntry(TensorEntry):
-    """tensor: as torch maps it; its bytes are read when they are touched."""
-
-    tensor: Tensor
-
-    def read(self) -> StoredTensor:
-        """The tensor, in place where it lies in order."""
-        return super().read() if self.encoding is None else from_torch(self.tensor)
 
 
 def read_pickle(path: Path) -> dict[str, TensorEntry]:
@@ -61,4 +49,5 @@ def _entry(file: MappedFile, name: str, tensor: object) -> TensorEntry:
         raise FormatError(f"{file.path} claims more numbers for {name!r} than the file has bytes; fetch it again")
     kind = str(tensor.dtype).removeprefix("torch.")
     nbytes = tensor.numel() * tensor.element_size()
-    return PickledEntry(name, kind, ENCODINGS.get(tensor.dtype), tuple(tensor.shape), 0, nbytes, file, tensor.detach())
+    encoding, make = ENCODINGS.get(tensor.dtype), partial(from_torch, tensor.detach())
+    return TensorEntry(name, kind, encoding, tuple(tensor.shape), 0, nbytes, file, make)

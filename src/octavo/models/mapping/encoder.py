@@ -51,34 +51,52 @@ def read_encoder(
     reader: ConfigReader, *, position_offset: int = 0, embedding_size: int | None = None, eps: float = 1e-12
 ) -> TransformerConfig:
     """A hub config in BERT's spelling to switches, without a head. eps: where the config does not say."""
-    hidden_size, num_heads = reader.integer("hidden_size"), reader.integer("num_attention_heads", high=65536)
-    if hidden_size % num_heads:
-        raise FormatError(
-            f"{reader.source} has hidden_size {hidden_size}, not a multiple of its {num_heads} attention heads",
-            param="hidden_size",
-        )
     rows = reader.integer("max_position_embeddings", low=position_offset + 1)
     return TransformerConfig(
         vocab_size=reader.integer("vocab_size"),
-        hidden_size=hidden_size,
-        num_layers=reader.integer("num_hidden_layers", high=4096),
         context_length=rows - position_offset,
-        norm=NormConfig("layer", reader.number("layer_norm_eps", default=eps)),
-        attention=AttentionConfig(num_heads, num_heads, hidden_size // num_heads, qkv_bias=True, output_bias=True),
-        mlp=MlpConfig(
-            reader.integer("intermediate_size"),
-            reader.choice("hidden_act", table=ACTIVATIONS, default="gelu"),
-            gated=False,
-            bias=True,
-        ),
-        rope=None,
         tie_embeddings=reader.flag("tie_word_embeddings", default=True),
         placement="post",
         head_bias=True,
         encoder=EncoderConfig(
             position_offset, reader.integer("type_vocab_size", default=2), embedding_size=embedding_size
         ),
+        **read_body(reader, eps=eps),
     )
+
+
+def read_body(reader: ConfigReader, *, eps: float, activation: str = "gelu", qkv_bias: bool = True) -> dict[str, Any]:
+    """Fields of a `TransformerConfig` that encoders of text and of images spell alike, in which heads fill the width.
+
+    eps, activation: where the config does not say.
+    """
+    width, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads", high=65536)
+    head_dim = reader.shared_out(width, heads, "num_attention_heads")
+    return {
+        "hidden_size": width,
+        "num_layers": reader.integer("num_hidden_layers", high=4096),
+        "norm": NormConfig("layer", reader.number("layer_norm_eps", default=eps)),
+        "attention": AttentionConfig(heads, heads, head_dim, qkv_bias=qkv_bias, output_bias=True),
+        "mlp": MlpConfig(
+            reader.integer("intermediate_size"),
+            reader.choice("hidden_act", table=ACTIVATIONS, default=activation),
+            gated=False,
+            bias=True,
+        ),
+        "rope": None,
+    }
+
+
+def write_body(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `read_body`."""
+    return {
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.attention.num_heads,
+        "intermediate_size": config.mlp.intermediate_size,
+        "hidden_act": HUB_ACTIVATIONS[config.mlp.activation],
+        "layer_norm_eps": config.norm.eps,
+    }
 
 
 def task_of(reader: ConfigReader) -> Task | None:
@@ -111,15 +129,10 @@ def write_encoder(config: TransformerConfig) -> dict[str, Any]:
     """Switches to the keys that `read_encoder` reads; the row adds its own."""
     assert config.encoder is not None, "not an encoder"
     return {
+        **write_body(config),
         "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.attention.num_heads,
-        "intermediate_size": config.mlp.intermediate_size,
-        "hidden_act": HUB_ACTIVATIONS[config.mlp.activation],
         "max_position_embeddings": config.num_positions,
         "type_vocab_size": config.encoder.token_types,
-        "layer_norm_eps": config.norm.eps,
         "tie_word_embeddings": config.tie_embeddings,
     }
 

@@ -5,7 +5,7 @@ Source: the metadata keys of ggml's docs/gguf.md; `general.*` and `tokenizer.*` 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,9 @@ def hub_config(file: GgufFile, layout: GgufLayout, ignore: Collection[str]) -> d
     reader.finish(())
     factors = file.tensors.get("rope_freqs.weight")
     if factors is not None:
-        config["rope_scaling"] = _divisors(factors.read().dequantize(), config, str(file.path))
+        if config.get("rope_scaling") is not None:
+            raise FormatError(f"{file.path} has rope_freqs.weight beside rope.scaling, two scalings of one thing")
+        config["rope_scaling"] = divided(factors.read().dequantize())
     return config
 
 
@@ -70,9 +72,7 @@ def _yarn(reader: ConfigReader, original: int) -> dict[str, Any]:
     return said
 
 
-def _divisors(factors: np.ndarray[Any, np.dtype[np.float32]], config: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Divisors of the frequencies as longrope with equal lists."""
-    if config.get("rope_scaling") is not None:
-        raise FormatError(f"{source} has rope_freqs.weight beside rope.scaling, two scalings of one thing")
+def divided(factors: np.ndarray[Any, np.dtype[np.float32]]) -> dict[str, Any]:
+    """Divisors of the frequencies as a config says them: longrope with equal lists."""
     values = factors.reshape(-1).tolist()
     return {"rope_type": "longrope", "short_factor": values, "long_factor": values, "attention_factor": 1.0}

@@ -6,8 +6,9 @@ Unusual: nothing is read when a file is opened; a tensor is cut, turned or reord
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Literal
 
@@ -20,21 +21,14 @@ from octavo.models.tensors import StoredTensor, concatenate_rows, stacked, zeros
 from octavo.nn.config import TransformerConfig
 from octavo.nn.shapes import parameter_shapes
 
+Shape = tuple[int, ...]
 Layout = Literal[
-    "plain",
-    "transposed",
-    "pairs",
-    "tail_pairs",
-    "head_pairs",
-    "groups",
-    "one_more",
-    "after_two",
-    "bare_row",
-    "experts",
-    "swapped_experts",
-    "one_row",
-    "patches",
-]
+    "plain", "transposed", "pairs", "tail_pairs", "head_pairs", "groups", "one_more", "after_two", "bare_row",
+    "experts", "swapped_experts", "one_row", "patches",
+]  # fmt: skip
+STACKED, TURNED = ("experts", "swapped_experts"), ("transposed", "swapped_experts")
+RESHAPED = ("head_pairs", "one_row", "bare_row", "patches")
+"""Layouts of the same numbers in another shape."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +131,7 @@ def to_canonical(
         _check_shape(entry, _stored_shape(sizes, rule.layout, config), source)
         used.add(rule.stored)
         for number, name in enumerate(rule.canonical):
-            makers.setdefault(name, _maker(entry, rule, _part(sizes, rule, number), config))
+            makers.setdefault(name, partial(_canonical, entry, rule, sizes, number, config))
     for name in shapes:
         if name not in makers:
             assert name in absent, f"no rule makes {name}"
@@ -167,7 +161,7 @@ def to_stored(
         if not made.issuperset(rule.canonical):
             written.setdefault(rule.stored, []).append(rule)
             made.update(rule.canonical)
-    return {stored: _inverse(tensors, parts, config) for stored, parts in written.items()}
+    return {stored: partial(_stored, tensors, parts, config) for stored, parts in written.items()}
 
 
 def expand(rules: tuple[KeyRule, ...], config: TransformerConfig) -> list[KeyRule]:
@@ -197,8 +191,13 @@ def rows_of(rule: KeyRule, number: int, config: TransformerConfig) -> NDArray[np
     return rows
 
 
-def _stored_shape(sizes: list[tuple[int, ...]], layout: Layout, config: TransformerConfig) -> tuple[int, ...]:
-    shape = (sum(size[0] for size in sizes), *sizes[0][1:])
+def _joined(sizes: Sequence[Shape]) -> Shape:
+    """The shape of canonical tensors one under the other."""
+    return (sum(size[0] for size in sizes), *sizes[0][1:])
+
+
+def _stored_shape(sizes: Sequence[Shape], layout: Layout, config: TransformerConfig) -> Shape:
+    shape = _joined(sizes)
     if layout == "head_pairs":
         return (shape[0] // config.attention.head_dim, config.attention.head_dim)
     if layout == "one_row":
@@ -207,7 +206,7 @@ def _stored_shape(sizes: list[tuple[int, ...]], layout: Layout, config: Transfor
         return (shape[0] + 2, *shape[1:])
     if layout == "bare_row":
         return shape[1:]
-    if layout in ("experts", "swapped_experts"):
+    if layout in STACKED:
         assert config.moe is not None, "only experts lie so"
         return (config.moe.num_experts, *(shape if layout == "experts" else shape[::-1]))
     if layout == "patches":
@@ -217,7 +216,7 @@ def _stored_shape(sizes: list[tuple[int, ...]], layout: Layout, config: Transfor
     return shape[::-1] if layout == "transposed" else shape
 
 
-def _part(sizes: list[tuple[int, ...]], rule: KeyRule, number: int) -> slice:
+def _part(sizes: Sequence[Shape], rule: KeyRule, number: int) -> slice:
     """Which rows of the stored tensor, turned round, are its canonical tensor of this number."""
     if rule.interleaved:
         return slice(number, None, len(sizes))
@@ -225,46 +224,36 @@ def _part(sizes: list[tuple[int, ...]], rule: KeyRule, number: int) -> slice:
     return slice(start, start + sizes[number][0])
 
 
-def _check_shape(entry: TensorEntry, shape: tuple[int, ...], source: str) -> None:
+def _check_shape(entry: TensorEntry, shape: Shape, source: str) -> None:
     if entry.shape != shape:
         raise FormatError(
             f"{source}: tensor {entry.name!r} has shape {list(entry.shape)}, but the config asks for {list(shape)}"
         )
 
 
-def _maker(entry: TensorEntry, rule: KeyRule, part: slice, config: TransformerConfig) -> Callable[[], StoredTensor]:
-    def make() -> StoredTensor:
-        tensor = entry.slab(rule.expert) if rule.layout in ("experts", "swapped_experts") else entry.read()
-        if rule.layout in ("transposed", "swapped_experts") and len(tensor.shape) == 2:
-            tensor = tensor.transposed()
-        if rule.layout == "after_two":
-            return tensor.rows(slice(2, None))
-        if rule.layout == "bare_row":
-            return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(1, -1))
-        if rule.layout == "head_pairs":
-            tensor = StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1))
-        if rule.layout == "one_row":
-            tensor = StoredTensor.from_bits(tensor.encoding, tensor.bits()[0])
-        if rule.layout == "patches":
-            tensor = StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(tensor.shape[0], -1))
-        if rule.layout == "one_more":
-            tensor = StoredTensor.from_array(tensor.dequantize() - 1)
-        order = _row_order(rule.layout, config, tensor.shape[0])
-        if order is not None:
-            return tensor.rows(order[part])
-        return tensor.rows(part) if len(rule.canonical) > 1 else tensor
-
-    return make
+def _canonical(
+    entry: TensorEntry, rule: KeyRule, sizes: Sequence[Shape], number: int, config: TransformerConfig
+) -> StoredTensor:
+    """The rule's canonical tensor of this number. sizes: the shapes of all of them."""
+    tensor = entry.slab(rule.expert) if rule.layout in STACKED else entry.read()
+    if rule.layout in TURNED and len(tensor.shape) == 2:
+        tensor = tensor.transposed()
+    if rule.layout in RESHAPED:
+        tensor = tensor.reshaped(_joined(sizes))
+    if rule.layout == "after_two":
+        tensor = tensor.rows(slice(2, None))
+    if rule.layout == "one_more":
+        tensor = StoredTensor.from_array(tensor.dequantize() - 1)
+    order, part = _row_order(rule.layout, config, tensor.shape[0]), _part(sizes, rule, number)
+    if order is not None:
+        return tensor.rows(order[part])
+    return tensor.rows(part) if len(rule.canonical) > 1 else tensor
 
 
-def _inverse(
-    tensors: Mapping[str, StoredTensor], rules: list[KeyRule], config: TransformerConfig
-) -> Callable[[], StoredTensor]:
-    def make() -> StoredTensor:
-        slabs = [_one_stored(tensors, rule, config) for rule in rules]
-        return stacked(slabs) if rules[0].layout in ("experts", "swapped_experts") else slabs[0]
-
-    return make
+def _stored(tensors: Mapping[str, StoredTensor], rules: list[KeyRule], config: TransformerConfig) -> StoredTensor:
+    """The inverse: a stored tensor of the canonical ones that lie in it; rules: one, or one an expert."""
+    slabs = [_one_stored(tensors, rule, config) for rule in rules]
+    return stacked(slabs) if rules[0].layout in STACKED else slabs[0]
 
 
 def _one_stored(tensors: Mapping[str, StoredTensor], rule: KeyRule, config: TransformerConfig) -> StoredTensor:
@@ -273,8 +262,6 @@ def _one_stored(tensors: Mapping[str, StoredTensor], rule: KeyRule, config: Tran
     tensor = parts[0] if len(parts) == 1 else concatenate_rows(parts)
     if rule.layout == "one_more":
         return StoredTensor.from_array(tensor.dequantize() + 1)
-    if rule.layout == "bare_row":
-        return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1))
     if rule.layout == "after_two":
         return concatenate_rows([zeros_like(tensor.rows(slice(2))), tensor])
     order = _row_order(rule.layout, config, tensor.shape[0])
@@ -282,15 +269,9 @@ def _one_stored(tensors: Mapping[str, StoredTensor], rule: KeyRule, config: Tran
         order = np.arange(tensor.shape[0]).reshape(-1, len(parts)).T.reshape(-1)
     if order is not None:
         tensor = tensor.rows(np.argsort(order))
-    if rule.layout == "head_pairs":
-        return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(-1, config.attention.head_dim))
-    if rule.layout == "one_row":
-        return StoredTensor.from_bits(tensor.encoding, tensor.bits()[None])
-    if rule.layout == "patches":
-        shape = _stored_shape([tensor.shape], "patches", config)
-        return StoredTensor.from_bits(tensor.encoding, tensor.bits().reshape(shape))
-    swapped = rule.layout in ("transposed", "swapped_experts") and len(tensor.shape) == 2
-    return tensor.transposed() if swapped else tensor
+    if rule.layout in RESHAPED:
+        return tensor.reshaped(_stored_shape([tensor.shape], rule.layout, config))
+    return tensor.transposed() if rule.layout in TURNED and len(tensor.shape) == 2 else tensor
 
 
 def _row_order(layout: Layout, config: TransformerConfig, rows: int) -> NDArray[np.intp] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo.models.formats.blocks import encoded
 from octavo.models.tensors import DENSE_DTYPES, StoredTensor
 from octavo.nn.encodings import E2M1
 from octavo.nn.kernels.tables.codes import ENCODINGS
@@ -44,6 +45,4 @@ def turned(tensor: StoredTensor) -> StoredTensor:
     """A matrix turned round; one in blocks, which cannot be, rounded to bfloat16."""
     if tensor.encoding in DENSE_DTYPES:
         return tensor.transposed()
-    bits = tensor.dequantize().view(np.uint32)
-    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-    return StoredTensor.from_bits("bf16", rounded.astype(np.uint16)).transposed()
+    return encoded(tensor, "bf16").transposed()

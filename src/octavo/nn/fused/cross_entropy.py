@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from octavo.nn.kernels.training import training_kernels
+from octavo.nn.fused.applying import applies, kernels
 
 BYTES = 1 << 26
 """Of the logits of one part, about."""
@@ -21,14 +21,7 @@ BYTES = 1 << 26
 
 def usable(hidden: Tensor, weight: Tensor) -> bool:
     """Whether `linear_cross_entropy` takes them: float32 weights on the CPU, in training, with kernels."""
-    return (
-        hidden.device.type == weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and hidden.dtype in (torch.float32, torch.bfloat16)
-        and hidden.requires_grad
-        and torch.is_grad_enabled()
-        and training_kernels(torch.get_num_threads()) is not None
-    )
+    return hidden.requires_grad and applies(hidden) and applies(weight, (torch.float32,))
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -46,8 +39,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        kernels, targets = training_kernels(torch.get_num_threads()), targets.contiguous()
-        assert kernels is not None, "usable said so"
+        targets = targets.contiguous()
         losses, dhidden = torch.empty(len(hidden)), torch.empty_like(hidden)
         dweight = torch.zeros_like(weight) if weight.requires_grad else None
         rows = max(64, BYTES // (len(weight) * dtype.itemsize))
@@ -57,7 +49,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 part = hidden[start : start + rows].to(dtype)
                 logits = part @ narrow.T
                 addresses = targets[start:].data_ptr(), losses[start:].data_ptr()
-                kernels.cross_entropy(logits.data_ptr(), dtype == torch.bfloat16, len(part), len(weight), *addresses)
+                kernels().cross_entropy(logits.data_ptr(), dtype == torch.bfloat16, len(part), len(weight), *addresses)
                 dhidden[start : start + rows] = logits @ narrow
                 if dweight is not None:
                     dweight += logits.T @ part

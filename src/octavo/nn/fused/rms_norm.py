@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from octavo.nn.kernels.training import TrainingKernels, training_kernels
+from octavo.nn.fused.applying import applies, kernels
 
 
 def usable(x: Tensor) -> bool:
     """Whether `rms_norm` takes x: float32 on the CPU, in training, with kernels."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.is_grad_enabled() and _kernels() is not None
+    return applies(x, (torch.float32,))
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
@@ -32,9 +32,8 @@ class _RmsNorm(torch.autograd.Function):
         x, weight = x.contiguous(), weight.contiguous()
         width, rows = x.shape[-1], x.numel() // x.shape[-1]
         y, inverse = torch.empty(x.shape, dtype=dtype), torch.empty(rows)
-        kernels, bf16 = _kernels(), dtype == torch.bfloat16
-        assert kernels is not None, "usable said so"
-        kernels.rms_forward(x.data_ptr(), weight.data_ptr(), rows, width, eps, y.data_ptr(), bf16, inverse.data_ptr())
+        pointers = y.data_ptr(), dtype == torch.bfloat16, inverse.data_ptr()
+        kernels().rms_forward(x.data_ptr(), weight.data_ptr(), rows, width, eps, *pointers)
         ctx.save_for_backward(x, weight, inverse)
         return y
 
@@ -42,15 +41,10 @@ class _RmsNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, weight, inverse = ctx.saved_tensors
-        kernels, gradient, width = _kernels(), gradient.contiguous(), x.shape[-1]
-        assert kernels is not None, "the forward pass had them"
-        dx, dweight = torch.empty_like(x), torch.zeros(kernels.threads, width)
-        kernels.rms_backward(
+        used, gradient, width = kernels(), gradient.contiguous(), x.shape[-1]
+        dx, dweight = torch.empty_like(x), torch.zeros(used.threads, width)
+        used.rms_backward(
             x.data_ptr(), weight.data_ptr(), inverse.data_ptr(), gradient.data_ptr(), gradient.dtype == torch.bfloat16,
             x.numel() // width, width, dx.data_ptr(), dweight.data_ptr(),
         )  # fmt: skip
         return dx, dweight.sum(0), None, None
-
-
-def _kernels() -> TrainingKernels | None:
-    return training_kernels(torch.get_num_threads())

@@ -8,21 +8,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from octavo.nn.fused.applying import applies, kernels
 from octavo.nn.kernels.tables.interface import Rotation
-from octavo.nn.kernels.training import training_kernels
-
-TYPES = (torch.float32, torch.bfloat16)
 
 
 def usable(x: Tensor) -> bool:
     """Whether `rotate` takes x: float32 or bfloat16 on the CPU, in training, with kernels."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype in TYPES
-        and x.requires_grad
-        and torch.is_grad_enabled()
-        and training_kernels(torch.get_num_threads()) is not None
-    )
+    return x.requires_grad and applies(x)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -45,8 +37,6 @@ class _Rotate(torch.autograd.Function):
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool) -> Tensor:
-    kernels = training_kernels(torch.get_num_threads())
-    assert kernels is not None, "usable said so"
     x = x if x.stride(-1) == 1 else x.contiguous()
     out, cos, sin = torch.empty_like(x), cos.contiguous(), sin.contiguous()
     if out.stride(-1) != 1:
@@ -54,5 +44,5 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool) -> Tensor:
     addresses = [tensor.data_ptr() for tensor in (x, out, cos, sin)]
     strides = (x.stride()[:3], out.stride()[:3], 0 if len(cos) == 1 else cos.stride(0))
     bf16 = x.dtype == torch.bfloat16
-    kernels.rotate(Rotation(*addresses, *strides, bf16, *x.shape, cos.shape[-1], back, 0))
+    kernels().rotate(Rotation(*addresses, *strides, bf16, *x.shape, cos.shape[-1], back, 0))
     return out

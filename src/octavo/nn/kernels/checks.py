@@ -1,4 +1,4 @@
-"""Checks of a step's index arrays, before C sees them."""
+"""Checks of arrays, before C sees them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 from octavo.nn.kernels.tables.codes import MAX_TREE
 
 Int32s = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+
+def check_floats(values: Floats, *shape: int) -> None:
+    """Raise ValueError unless it is contiguous float32 of that shape."""
+    if values.dtype != np.float32 or values.shape != shape or not values.flags.c_contiguous:
+        raise ValueError(f"expected contiguous float32 of shape {shape}, got {values.dtype} of shape {values.shape}")
 
 
 def check_indices(array: Int32s | None, dimensions: int) -> None:

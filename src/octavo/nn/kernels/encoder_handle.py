@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from octavo.errors import OctavoError
 from octavo.nn.encodings import Encoding, row_bytes
 from octavo.nn.kernels.binding import library
+from octavo.nn.kernels.checks import check_floats
 from octavo.nn.kernels.tables.codes import ENCODER_MATRICES, ENCODER_NORMS, ENCODER_TABLES, ENCODINGS, LEVELS
 from octavo.nn.kernels.tables.interface import EncoderShape, Texts
 
@@ -55,7 +56,7 @@ class KernelEncoder:
             raise ValueError(f"{slot} needs {rows} rows of contiguous bytes, not {data.shape}")
         if data.shape[1] != row_bytes(encoding, columns):
             raise ValueError(f"a row of {data.shape[1]} bytes has not {columns} numbers in {encoding}")
-        _check_floats(bias, (rows,))
+        check_floats(bias, rows)
         number, code = ENCODER_MATRICES[slot], ENCODINGS[encoding]
         pointers = data.ctypes.data, bias.ctypes.data
         if self._library.octavo_encoder_set_matrix(self._open(), layer, number, code, rows, columns, *pointers):
@@ -65,7 +66,7 @@ class KernelEncoder:
         """Weight and bias (hidden_size,) of a norm. layer is ignored for embed_norm."""
         self._check_layer(layer)
         for values in (weight, bias):
-            _check_floats(values, (self._shape.hidden_size,))
+            check_floats(values, self._shape.hidden_size)
         number, pointers = ENCODER_NORMS[slot], (weight.ctypes.data, bias.ctypes.data)
         if self._library.octavo_encoder_set_norm(self._open(), layer, number, *pointers):
             raise OctavoError(f"the system refused memory for the norm {slot}; close programs and try again")
@@ -116,11 +117,6 @@ class KernelEncoder:
         if self._handle is None:
             raise ValueError("the encoder is closed")
         return self._handle
-
-
-def _check_floats(values: Floats, shape: tuple[int, ...]) -> None:
-    if values.dtype != np.float32 or values.shape != shape or not values.flags.c_contiguous:
-        raise ValueError(f"expected contiguous float32 of shape {shape}, got {values.dtype} of {values.shape}")
 
 
 def _chunks(lengths: Sequence[int], threads: int) -> list[int]:

@@ -14,17 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import OctavoError
+from octavo.nn.encodings import BLOCK_FORMATS
 from octavo.nn.kernels.binding import library
-from octavo.nn.kernels.checks import check_indices, check_range, tree_slots
+from octavo.nn.kernels.checks import check_floats, check_indices, check_range, tree_slots
 from octavo.nn.kernels.matrices import matrix_shape, norm_width
 from octavo.nn.kernels.tables.codes import ADAPTED, ENCODINGS, EXPERTS, HEADS, LEVELS, MATRICES, NORMS, VECTORS
 from octavo.nn.kernels.tables.interface import LatentShape, LayerShape, MoeShape, RotaryShape, Shape, Step
 
-SOURCE_BYTES = {
-    "f32": (1, 4), "bf16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22),
-    "q5_1": (32, 24), "q4_k": (256, 144), "q5_k": (256, 176), "q6_k": (256, 210),
-}  # fmt: skip
-"""Columns and bytes of a source block."""
 NEUTRAL = dict.fromkeys(("embedding_scale", "residual_scale", "logit_scale"), 1.0)
 Int32s = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -86,7 +82,7 @@ class KernelModel:
         layer_shapes = (LayerShape * len(layers))(*(self._layer_shape(layer, rotaries) for layer in layers))
         rotary_shapes = (RotaryShape * len(rotaries))(*(self._rotary_shape(rotary) for rotary in rotaries))
         if slopes is not None:
-            self._check_floats(slopes, self._shape.num_heads)
+            check_floats(slopes, self._shape.num_heads)
         self._handle = self._library.octavo_create(
             ctypes.byref(self._shape), layer_shapes, rotary_shapes, None if slopes is None else slopes.ctypes.data
         )
@@ -148,7 +144,7 @@ class KernelModel:
     def set_bias(self, layer: int, slot: str, values: Floats) -> None:
         """The bias (out,) of a matrix."""
         self._check_layer(layer)
-        self._check_floats(values, self.matrix_shape(slot)[0])
+        check_floats(values, self.matrix_shape(slot)[0])
         number = self._number(layer, slot)
         self._done(self._library.octavo_set_bias(self._open(), layer, number, values.ctypes.data, values.size), slot)
 
@@ -158,7 +154,7 @@ class KernelModel:
         values: (hidden_size,); for q_norm and k_norm (head_dim,), or all heads' features where qk_norm says so.
         """
         self._check_layer(layer)
-        self._check_floats(values, norm_width(self._shape, slot))
+        check_floats(values, norm_width(self._shape, slot))
         number = NORMS[slot]
         self._done(
             self._library.octavo_set_norm(self._open(), layer, number, bias, values.ctypes.data, values.size), slot
@@ -185,16 +181,30 @@ class KernelModel:
         one each token has, -1 for none.
         """
         shape = self._shape
-        for array, dimensions in (
-            (tokens, 1),
-            (rows, 1),
-            (positions, 1),
-            (tables, 2),
-            (wanted, 1),
-            (parents, 1),
-            (adapters, 1),
-        ):
-            check_indices(array, dimensions)
+        slots = self._check_step(tokens, rows, positions, tables, wanted, parents, adapters)
+        logits = np.empty((len(wanted), shape.vocab_size), np.float32)
+        states = np.empty((len(wanted), shape.hidden_size), np.float32) if hidden else None
+        arrays = (tokens, rows, positions, slots, adapters, parents, tables, wanted, logits, states)
+        pointers = [None if array is None else array.ctypes.data for array in arrays]
+        step = Step(len(tokens), len(wanted), tables.shape[1], *pointers)
+        self._done(self._library.octavo_step(self._open(), ctypes.byref(step)), "the step's threads")
+        return logits, states
+
+    def _check_step(
+        self,
+        tokens: Int32s,
+        rows: Int32s,
+        positions: Int32s,
+        tables: Int32s,
+        wanted: Int32s,
+        parents: Int32s | None,
+        adapters: Int32s | None,
+    ) -> Int32s:
+        """Raise ValueError for what `step` does not take; returns where the tokens' keys and values go, (n,)."""
+        shape = self._shape
+        for array in (tokens, rows, positions, wanted, parents, adapters):
+            check_indices(array, 1)
+        check_indices(tables, 2)
         if not len(tokens) == len(rows) == len(positions) or not 1 <= len(tokens) <= self.max_tokens:
             raise ValueError(f"a step takes 1 to {self.max_tokens} tokens with a row and a position each")
         check_range("token id", tokens, shape.vocab_size)
@@ -211,13 +221,7 @@ class KernelModel:
             check_range("adapter", adapters + 1, shape.num_adapters + 1)
             if len(adapters) != len(tokens):
                 raise ValueError("each token has an adapter or -1")
-        logits = np.empty((len(wanted), shape.vocab_size), np.float32)
-        states = np.empty((len(wanted), shape.hidden_size), np.float32) if hidden else None
-        arrays = (tokens, rows, positions, slots, adapters, parents, tables, wanted, logits, states)
-        pointers = [None if array is None else array.ctypes.data for array in arrays]
-        step = Step(len(tokens), len(wanted), tables.shape[1], *pointers)
-        self._done(self._library.octavo_step(self._open(), ctypes.byref(step)), "the step's threads")
-        return logits, states
+        return slots
 
     def move(self, blocks: Int32s, start: int, slots: Int32s) -> None:
         """What lies at a row's slots is moved to start, start + 1 and on. blocks: ids; slots: ascending, from start."""
@@ -237,9 +241,8 @@ class KernelModel:
         rank = len(down)
         if not 0 <= adapter < self._shape.num_adapters or not 1 <= rank <= self._shape.adapter_rank:
             raise ValueError(f"adapter {adapter} of rank {rank} was not made room for")
-        for values, shape in ((down, (rank, columns)), (up, (rows, rank))):
-            if values.dtype != np.float32 or values.shape != shape or not values.flags.c_contiguous:
-                raise ValueError(f"expected contiguous float32 of shape {shape}, got {values.dtype} {values.shape}")
+        check_floats(down, rank, columns)
+        check_floats(up, rows, rank)
         sizes = ADAPTED.index(slot), rank, rows, columns
         pointers = down.ctypes.data, up.ctypes.data
         self._done(self._library.octavo_set_adapter(self._open(), adapter, layer, *sizes, *pointers), "an adapter")
@@ -251,7 +254,7 @@ class KernelModel:
         """
         self._check_layer(layer)
         sinks = slot == "attention.sinks"
-        self._check_floats(values, self._shape.num_heads if sinks else self._shape.moe.experts)
+        check_floats(values, self._shape.num_heads if sinks else self._shape.moe.experts)
         values = values * np.float32(np.log2(np.e)) if sinks else values  # scores are powers of two there
         self._done(
             self._library.octavo_set_vector(self._open(), layer, VECTORS[slot], values.ctypes.data, values.size), slot
@@ -297,10 +300,6 @@ class KernelModel:
         if not 0 <= layer < self._shape.num_layers:
             raise ValueError(f"layer {layer} of {self._shape.num_layers}")
 
-    def _check_floats(self, values: Floats, count: int) -> None:
-        if values.dtype != np.float32 or values.shape != (count,) or not values.flags.c_contiguous:
-            raise ValueError(f"expected {count} contiguous float32, got {values.dtype} of shape {values.shape}")
-
     def _open(self) -> int:
         if self._handle is None:
             raise ValueError("the model is closed")
@@ -317,8 +316,7 @@ def product(level: str, encoding: str, rows: int, columns: int, data: NDArray[np
     The same code as in a model, with the activations rounded as there: for tests and measurements.
     """
     check_source(encoding, rows, columns, data)
-    if x.dtype != np.float32 or x.ndim != 2 or x.shape[1] != columns or not x.flags.c_contiguous:
-        raise ValueError(f"x must be contiguous float32 of shape (tokens, {columns})")
+    check_floats(x, len(x), columns)
     y = np.empty((len(x), rows), np.float32)
     arguments = (LEVELS[level], ENCODINGS[encoding], rows, columns, data.ctypes.data, x.ctypes.data, len(x))
     if library().octavo_product(*arguments, y.ctypes.data):
@@ -345,10 +343,10 @@ def source_row_bytes(encoding: str, columns: int) -> int:
     """Bytes of a source row. Raises ValueError for a width of broken blocks."""
     if encoding == "int8":
         return 4 + -(-columns // 32) * 32
-    weights, size = SOURCE_BYTES[encoding]
-    if columns % weights:
+    block = BLOCK_FORMATS[encoding]
+    if columns % block.weights:
         raise ValueError(f"{columns} columns are no whole blocks of {encoding}")
-    return columns // weights * size
+    return columns // block.weights * block.bytes
 
 
 def check_source(encoding: str, rows: int, columns: int, data: NDArray[np.uint8]) -> None:

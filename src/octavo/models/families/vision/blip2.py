@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from octavo.errors import FormatError
 from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.encoder import read_body
 from octavo.models.mapping.image import read_image_encoder
 from octavo.models.mapping.keys import KeyRule, layer_rules, linear_rules
 from octavo.models.mapping.tables.config_keys import IMAGE_HARMLESS
 from octavo.models.mapping.tables.encoder_names import CLIP_REST
-from octavo.models.mapping.tables.spellings import ACTIVATIONS
 from octavo.models.mapping.vision_row import VisionParts, VisionRow
-from octavo.nn.config import AttentionConfig, EncoderConfig, MlpConfig, NormConfig, TransformerConfig
+from octavo.nn.config import EncoderConfig, TransformerConfig
 from octavo.nn.vision.config import ProjectorConfig
 
 QFORMER_HARMLESS = (
@@ -47,31 +47,19 @@ def read_tower(reader: ConfigReader) -> TransformerConfig:
 def _queries(reader: ConfigReader, tower: TransformerConfig, count: int) -> TransformerConfig:
     """BERT's blocks over learned queries, which read the tower in every so many of them."""
     reader.skip(*QFORMER_HARMLESS)
-    width, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads", high=65536)
-    layers = reader.integer("num_hidden_layers", high=4096)
+    body = read_body(reader, eps=1e-12)
     every = reader.integer("cross_attention_frequency", default=2)
     read = reader.integer("encoder_hidden_size", default=tower.hidden_size)
     if read != tower.hidden_size:
         raise FormatError(f"{reader.source} has queries that read a width of {read}, not {tower.hidden_size}")
     return replace(
         tower,
-        hidden_size=width,
-        num_layers=layers,
         context_length=count,
-        norm=NormConfig("layer", reader.number("layer_norm_eps", default=1e-12)),
-        attention=AttentionConfig(
-            heads, heads, reader.shared_out(width, heads, "num_attention_heads"), qkv_bias=True, output_bias=True
-        ),
-        mlp=MlpConfig(
-            reader.integer("intermediate_size"),
-            reader.choice("hidden_act", table=ACTIVATIONS, default="gelu"),
-            gated=False,
-            bias=True,
-        ),
         placement="post",
         encoder=EncoderConfig(queries=count),
         memory=tower,
-        memory_layers=tuple(layer % every == 0 for layer in range(layers)),
+        memory_layers=tuple(layer % every == 0 for layer in range(body["num_layers"])),
+        **body,
     )
 
 

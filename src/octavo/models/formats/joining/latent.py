@@ -6,7 +6,7 @@ Unusual: the half for keys lies turned, head by head, as it is multiplied into t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,19 +14,6 @@ from octavo.models.formats.mapped import TensorEntry
 from octavo.models.tensors import StoredTensor
 
 KEYS, VALUES, WHOLE = "attn_k_b.weight", "attn_v_b.weight", "attn_kv_b.weight"
-
-
-@dataclass(frozen=True)
-class LatentEntry(TensorEntry):
-    """keys: (heads, rank, width of a key). values: (heads, width of a value, rank)."""
-
-    keys: TensorEntry
-    values: TensorEntry
-
-    def read(self) -> StoredTensor:
-        """The whole, expanded: each head's keys, then its values."""
-        keys, values = self.keys.read().dequantize(), self.values.read().dequantize()
-        return StoredTensor.from_array(np.concatenate([keys.swapaxes(1, 2), values], axis=1).reshape(self.shape))
 
 
 def join_latent(entries: Mapping[str, TensorEntry]) -> dict[str, TensorEntry]:
@@ -42,6 +29,12 @@ def join_latent(entries: Mapping[str, TensorEntry]) -> dict[str, TensorEntry]:
         shape = (heads * (width + values.shape[1]), rank)
         whole = name.removesuffix(KEYS) + WHOLE
         place = (keys.offset, keys.nbytes + values.nbytes, keys.file)
-        joined[whole] = LatentEntry(whole, "F32", "f32", shape, *place, keys=keys, values=values)
+        joined[whole] = TensorEntry(whole, "F32", "f32", shape, *place, make=partial(_whole, keys, values))
         del joined[name], joined[values.name]
     return joined
+
+
+def _whole(keys: TensorEntry, values: TensorEntry) -> StoredTensor:
+    """Each head's keys, then its values, expanded. keys: (heads, rank, width); values: (heads, width, rank)."""
+    parts = keys.read().dequantize().swapaxes(1, 2), values.read().dequantize()
+    return StoredTensor.from_array(np.concatenate(parts, axis=1).reshape(-1, keys.shape[1]))

@@ -22,7 +22,7 @@ BLOCK_BYTES = 16
 """Of 32 weights, without their exponent."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mxfp4Entry(TensorEntry):
     """shape: (experts, rows, width) in weights. scales: the other tensor, of one byte a block."""
 
