@@ -19,13 +19,13 @@ from octavo.generate.ckip.pipeline import open_ckip
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.recurrent.bilstm import TaggerNetwork
 from octavo.models.transformer import Transformer
-from octavo.nn.recurrent.bilstm_tagger import BiLstmTagger
 from octavo.nn.recurrent.tagger_config import TaggerConfig
 from octavo.train.metrics import Event, Noted
 from octavo.train.objectives.causal_lm import IGNORED
 from octavo.train.objectives.token_labels import CharacterLabels, LabelledCharacters, LabelledTokens, TokenLabels
 from octavo.train.recipe import load_any
 from octavo.train.tagging.labelled import character_labels, normal
+from octavo.train.tagging.network import BiLstmTagger
 from octavo.train.tagging.recipe import CkipRecipe
 from octavo.train.tagging.run import train_ckip
 from octavo.train.tagging.scoring import score_model

@@ -13,23 +13,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from octavo.nn.kernels.training import TrainingKernels, training_kernels
-
-TYPES = (torch.float32, torch.bfloat16)
+from octavo.nn.fused.applying import applies, kernels
 
 
 def usable(gate: Tensor, up: Tensor, weight: Tensor) -> bool:
     """Whether `gated_product` takes them: one type, float32 weights, on the CPU, in training, with kernels."""
-    return (
-        gate.device.type == up.device.type == weight.device.type == "cpu"
-        and gate.dtype == up.dtype
-        and gate.dtype in TYPES
-        and weight.dtype == torch.float32
-        and gate.requires_grad
-        and up.requires_grad
-        and torch.is_grad_enabled()
-        and _kernels() is not None
-    )
+    wanted = gate.requires_grad and up.requires_grad
+    return wanted and applies(gate) and applies(up, (gate.dtype,)) and applies(weight, (torch.float32,))
 
 
 def gated_product(gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
@@ -45,10 +35,9 @@ class _GatedProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
         gate, up = gate.contiguous(), up.contiguous()
-        wide, kernels = torch.empty_like(gate), _kernels()
-        assert kernels is not None, "usable said so"
+        wide = torch.empty_like(gate)
         addresses = gate.data_ptr(), up.data_ptr(), wide.data_ptr()
-        kernels.gate(*addresses, gate.dtype == torch.bfloat16, gate.numel())
+        kernels().gate(*addresses, gate.dtype == torch.bfloat16, gate.numel())
         with torch.autocast("cpu", enabled=False):
             narrow = weight.to(gate.dtype)
             ctx.save_for_backward(gate, up, narrow)
@@ -58,15 +47,9 @@ class _GatedProduct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         gate, up, narrow = ctx.saved_tensors
-        kernels = _kernels()
-        assert kernels is not None, "the forward pass had them"
         wide, dgate, dup = gradient @ narrow, torch.empty_like(gate), torch.empty_like(up)  # wide: its gradient yet
         addresses = gate.data_ptr(), up.data_ptr(), wide.data_ptr(), dgate.data_ptr(), dup.data_ptr()
-        kernels.gate_backward(*addresses, gate.dtype == torch.bfloat16, gate.numel())
+        kernels().gate_backward(*addresses, gate.dtype == torch.bfloat16, gate.numel())
         if not ctx.needs_input_grad[2]:
             return dgate, dup, None
         return dgate, dup, (gradient.flatten(0, -2).T @ wide.flatten(0, -2)).float()
-
-
-def _kernels() -> TrainingKernels | None:
-    return training_kernels(torch.get_num_threads())

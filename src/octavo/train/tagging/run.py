@@ -25,7 +25,6 @@ from octavo.models.recurrent.tagger_files import save_tagger
 from octavo.models.saving import save_checkpoint
 from octavo.models.transformer import Transformer
 from octavo.nn.config import HeadConfig
-from octavo.nn.recurrent.bilstm_tagger import BiLstmTagger
 from octavo.text.tokenizer import Tokenizer
 from octavo.text.wordpiece import NAMED, save_vocabulary
 from octavo.train.data import Shuffled
@@ -43,10 +42,12 @@ from octavo.train.tagging.labelled import (
     normal,
     tagger_tables,
 )
+from octavo.train.tagging.network import BiLstmTagger
 from octavo.train.tagging.recipe import CkipRecipe
 from octavo.train.tagging.scoring import score_model
 from octavo.train.tagging.sentences import Annotated, Sentence, read_annotated
 from octavo.train.trainer import Trainer
+from octavo.writing import whole_folder
 
 OnEvent = Callable[[Event], object]
 
@@ -90,14 +91,13 @@ def _prepare_tagger(recipe: CkipRecipe, read: Annotated, run: RunFolder, on_even
 
     model = BiLstmTagger(config, dropout=recipe.model.dropout, unknown=recipe.model.unknown, seed=recipe.training.seed)
     examples, held = ([example(sentence) for sentence in part] for part in (training, validation))
-    trainer = _trainer(recipe, run, model, CharacterLabels(), examples, held, on_event)
 
-    def export() -> None:
+    def export(trainer: Trainer[Any]) -> None:
         save_tagger(run.model, config, trainer.best_parameters(), characters, words)
         if read.validation:
             _measure(CkipTagger.load(run.model, recipe.model.task), read.validation, on_event)
 
-    return Prepared(trainer, export)
+    return _prepared(recipe, model, CharacterLabels(), examples, held, export, on_event)
 
 
 def _prepare_encoder(recipe: CkipRecipe, read: Annotated, run: RunFolder, on_event: OnEvent) -> Prepared[Any]:
@@ -110,9 +110,8 @@ def _prepare_encoder(recipe: CkipRecipe, read: Annotated, run: RunFolder, on_eve
         [LabelledTokens(*row) for row in encoder_rows(part, recipe.model.task, labels, reader, IGNORED)]
         for part in (read.training, read.validation)
     )
-    trainer = _trainer(recipe, run, model, TokenLabels(), examples, held, on_event)
 
-    def export() -> None:
+    def export(trainer: Trainer[Any]) -> None:
         candidate = run.path / "candidate"
         save_checkpoint(candidate, model.config, family, trainer.best_parameters(), None, GenerationDefaults(()))
         save_vocabulary(tokenizer, candidate)
@@ -126,7 +125,22 @@ def _prepare_encoder(recipe: CkipRecipe, read: Annotated, run: RunFolder, on_eve
             with CkipTransformer.load(str(run.model), recipe.model.task) as opened:
                 _measure(opened, read.validation, on_event)
 
-    return Prepared(trainer, export)
+    return _prepared(recipe, model, TokenLabels(), examples, held, export, on_event)
+
+
+def _prepared(
+    recipe: CkipRecipe,
+    model: torch.nn.Module,
+    objective: Any,
+    training: Sequence[Any],
+    validation: Sequence[Any],
+    export: Callable[[Trainer[Any]], None],
+    on_event: OnEvent,
+) -> Prepared[Any]:
+    steps = len(training) / recipe.training.batch_size
+    on_event(Noted(f"{len(training):,} sentences an epoch: {steps:.0f} steps"))
+    held = sorted(validation, key=lambda example: len(example.labels))
+    return Prepared(model, objective, Shuffled(training, recipe.training.seed), held, export)
 
 
 def _measure(model: CkipTagger | CkipTransformer, sentences: Sequence[Sentence], on_event: OnEvent) -> None:
@@ -147,14 +161,11 @@ def _vocabulary(recipe: CkipRecipe, sentences: Sequence[Sentence], run: RunFolde
     if not run.tokenizer.is_dir():
         counts = Counter(character for sentence in sentences for character in sentence.text)
         often = sorted(c for c, count in counts.items() if count >= recipe.model.occurrences and not c.isspace())
-        partial = run.path / ".tokenizer.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
         special = [NAMED[role] for role in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")]
-        (partial / "vocab.txt").write_text("\n".join([*special, *often]) + "\n", encoding="utf-8")
         settings = {"do_lower_case": False, "tokenizer_class": "BertTokenizer"}
-        (partial / "tokenizer_config.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
-        partial.rename(run.tokenizer)
+        with whole_folder(run.tokenizer) as partial:
+            (partial / "vocab.txt").write_text("\n".join([*special, *often]) + "\n", encoding="utf-8")
+            (partial / "tokenizer_config.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
     return Tokenizer.from_folder(run.tokenizer)
 
 
@@ -174,27 +185,3 @@ def _model(
             if name in checkpoint.tensors and not name.startswith("head."):
                 parameter.copy_(torch.from_numpy(checkpoint.tensors[name].dequantize()))
     return model, checkpoint.family
-
-
-def _trainer(
-    recipe: CkipRecipe,
-    run: RunFolder,
-    model: torch.nn.Module,
-    objective: Any,
-    training: Sequence[Any],
-    validation: Sequence[Any],
-    on_event: OnEvent,
-) -> Trainer[Any]:
-    steps = len(training) / recipe.training.batch_size
-    on_event(Noted(f"{len(training):,} sentences an epoch: {steps:.0f} steps"))
-    return Trainer(
-        model,
-        objective,
-        Shuffled(training, recipe.training.seed),
-        folder=run.path,
-        optimizer=recipe.optimizer,
-        schedule=recipe.schedule,
-        training=recipe.training,
-        validation=sorted(validation, key=lambda example: len(example.labels)),
-        on_event=on_event,
-    )
