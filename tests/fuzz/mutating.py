@@ -14,11 +14,15 @@ import signal
 import sys
 import tempfile
 import warnings
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from octavo.errors import OctavoError
 from octavo.models.checkpoint import open_checkpoint
+from octavo.models.encoders.token_heads import has_token_heads, read_token_heads
+from octavo.models.formats.peft import read_adapter
+from octavo.models.formats.sentence_transformers import read_layout
 from octavo.text.tokenizer import Tokenizer
 
 ROOM = 256 << 20
@@ -68,7 +72,7 @@ def damaged_json(data: bytes, chance: random.Random) -> bytes:
             if chance.random() < 0.2:
                 del parent[key]
             else:
-                parent[key] = chance.choice(VALUES)
+                parent[key] = deepcopy(chance.choice(VALUES))
             break
     return json.dumps(value).encode()
 
@@ -87,13 +91,26 @@ def open_tokenizer(path: Path) -> None:
     tokenizer.decode(ids)
 
 
+def open_layout(path: Path) -> None:
+    layout = read_layout(path)
+    if has_token_heads(layout.body):
+        read_token_heads(layout.body, 64)
+
+
+def open_adapter(path: Path) -> None:
+    read_adapter("fuzzed", path / "adapter", open_checkpoint(path))
+
+
+RUNS = {"model": open_model, "tokenizer": open_tokenizer, "layout": open_layout, "adapter": open_adapter}
+
+
 def stop(*unused: object) -> None:
     raise TimeoutError
 
 
 def main(kind: str, source: Path, name: str, count: int, seed: int) -> None:
     chance = random.Random(seed)
-    run = open_tokenizer if kind == "tokenizer" else open_model
+    run = RUNS[kind]
     run(source)  # the valid one opens, and what is imported late is
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + ROOM

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import sentencepiece
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, processors, trainers
 
@@ -119,3 +120,70 @@ def test_damaged_tokenizers_of_the_hub_are_refused(name: str, valid: Path) -> No
 )  # fmt: skip
 def test_damaged_vocabularies_are_refused(kind: str, name: str, vocabularies: Path) -> None:
     check("tokenizer", vocabularies / kind, name)
+
+
+@pytest.fixture(scope="module")
+def others(valid: Path, tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of the authors' own layouts, of shards, an adapter, a vocabulary with merges, and of embedders."""
+    root = tmp_path_factory.mktemp("others")
+    made = runpy.run_path(str(PROGRAM.parents[1] / "models/test_raw_layouts.py"))
+    raw = made["raw_tensors"](tiny("llama")[0])
+    for name, params in (("meta", made["META"]), ("mistral", made["MISTRAL"])):
+        (root / name).mkdir()
+        made["write_params"](root / name, params)
+    torch.save(raw, root / "meta/consolidated.00.pth")
+    save_file(raw, root / "mistral/consolidated.safetensors")
+    hub = Path(shutil.copytree(valid / "hub", root / "shards"))
+    tensors = load_file(hub / "model.safetensors")
+    (hub / "model.safetensors").unlink()
+    files = {name: f"model-{1 + at % 2}.safetensors" for at, name in enumerate(sorted(tensors))}
+    for file in set(files.values()):
+        save_file({name: tensors[name] for name in tensors if files[name] == file}, hub / file)
+    (hub / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    (hub / "generation_config.json").write_text(json.dumps({"temperature": 0.5, "eos_token_id": [2], "top_k": 3}))
+    adapted = Path(shutil.copytree(valid / "hub", root / "adapted"))
+    (adapted / "adapter").mkdir()
+    fields = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["k_proj"], "bias": "none"}
+    (adapted / "adapter/adapter_config.json").write_text(json.dumps(fields))
+    module = "base_model.model.model.layers.1.self_attn.k_proj.lora_"
+    pair = {f"{module}A.weight": torch.ones(2, 64), f"{module}B.weight": torch.ones(32, 2)}
+    save_file(pair, adapted / "adapter/adapter_model.safetensors")
+    (root / "merges").mkdir()
+    model = json.loads((valid / "hub/tokenizer.json").read_text())["model"]
+    (root / "merges/vocab.json").write_text(json.dumps(model["vocab"]))
+    lines = [" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"]]
+    (root / "merges/merges.txt").write_text("#version: 0.2\n" + "\n".join(lines) + "\n")
+    for name, last in (("pooled", "Pooling"), ("asked", "LogitScore")):
+        (root / name / "1").mkdir(parents=True)
+        modules = [{"type": "x.Transformer", "path": ""}, {"type": f"x.{last}", "path": "1"}]
+        (root / name / "modules.json").write_text(json.dumps(modules))
+        said = {"max_seq_length": 12, "modality_config": {"message": {}}}
+        (root / name / "sentence_bert_config.json").write_text(json.dumps(said))
+        prompts = {"prompts": {"query": "q: "}, "default_prompt_name": None}
+        (root / name / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    (root / "pooled/1/config.json").write_text('{"pooling_mode_cls_token": true, "word_embedding_dimension": 4}')
+    (root / "asked/1/config.json").write_text('{"true_token_id": 3, "false_token_id": 4}')
+    for name, rows in (("sparse_linear.pt", 1), ("colbert_linear.pt", 4)):
+        torch.save({"weight": torch.ones(rows, 64), "bias": torch.ones(rows)}, root / "pooled" / name)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("kind", "folder", "name"),
+    [
+        ("model", "meta", "params.json"), ("model", "meta", "consolidated.00.pth"),
+        ("model", "mistral", "params.json"), ("model", "mistral", "consolidated.safetensors"),
+        ("model", "shards", "model.safetensors.index.json"), ("model", "shards", "model-1.safetensors"),
+        ("model", "shards", "generation_config.json"),
+        ("adapter", "adapted", "adapter/adapter_config.json"),
+        ("adapter", "adapted", "adapter/adapter_model.safetensors"),
+        ("tokenizer", "merges", "vocab.json"), ("tokenizer", "merges", "merges.txt"),
+        ("layout", "pooled", "modules.json"), ("layout", "pooled", "1/config.json"),
+        ("layout", "pooled", "sentence_bert_config.json"), ("layout", "pooled", "config_sentence_transformers.json"),
+        ("layout", "pooled", "sparse_linear.pt"),
+        ("layout", "asked", "modules.json"), ("layout", "asked", "1/config.json"),
+        ("layout", "asked", "sentence_bert_config.json"),
+    ],
+)  # fmt: skip
+def test_other_damaged_files_of_models_are_refused(kind: str, folder: str, name: str, others: Path) -> None:
+    check(kind, others / folder, name)

@@ -117,7 +117,7 @@ def with_config(minilm: Path, folder: Path, config: dict[str, Any]) -> Path:
     [
         ({"modules.json": "[]"}, FormatError, "lists no module"),
         ({"modules.json": "{"}, FormatError, "no list of modules"),
-        ({"modules.json": '[{"type": "x.Transformer", "path": "../other"}]'}, FormatError, "outside its folder"),
+        ({"modules.json": '[{"type": "x.Transformer", "path": "../other"}]'}, FormatError, "no folder inside its own"),
         ({"modules.json": '[{"type": "x.Transformer", "path": ""}, {"type": "x.Dense", "path": "2"}]'},
          UnsupportedError, "has Transformer, Dense"),
         ({"1_Pooling/config.json": '{"pooling_mode_mean_token": true}'}, UnsupportedError,

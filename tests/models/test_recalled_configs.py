@@ -179,7 +179,6 @@ def test_what_the_numbers_of_recalled_configs_mean() -> None:
 @pytest.mark.parametrize(
     ("model_type", "words"),
     [
-        ("baichuan", "'baichuan', a family that is not here"),
         ("lfm2", "'lfm2', a family that is not here"),
         ("apertus", "'apertus', a family that is not here"),
         ("gemma3n_text", "did you mean 'gemma3_text'"),

@@ -83,8 +83,8 @@ def _modules(path: Path) -> list[tuple[str, str]]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise FormatError(f"{path} is no list of modules with type and path ({error}); fetch it again") from None
     for _, inside in found:
-        if Path(inside).is_absolute() or ".." in Path(inside).parts:
-            raise FormatError(f"{path} names {inside!r}, which is outside its folder; fetch it again")
+        if len(inside) > 200 or Path(inside).is_absolute() or ".." in Path(inside).parts:
+            raise FormatError(f"{path} names {inside[:200]!r}, which is no folder inside its own; fetch it again")
     if not found:
         raise FormatError(f"{path} lists no module; fetch it again")
     return found
@@ -111,7 +111,8 @@ def _poolings(path: Path) -> tuple[Pooling, ...]:
 
 
 def _answers(path: Path, body: Path) -> tuple[int, int | None]:
-    if "message" not in _read_if_there(body / "sentence_bert_config.json").get("modality_config", {}):
+    modalities = _read_if_there(body / "sentence_bert_config.json").get("modality_config")
+    if not isinstance(modalities, dict) or "message" not in modalities:
         raise UnsupportedError(
             f"{body}/sentence_bert_config.json has no 'message' in modality_config: the pair would be read bare, "
             "without the chat template's question, which is not supported"
