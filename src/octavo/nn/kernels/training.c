@@ -27,17 +27,37 @@ INLINE uint16_t to_bf16(float f) {  // to nearest even; not a number stays so
     return (uint16_t)(f == f ? rounded : quiet);
 }
 
+// Written as vectors: compilers unroll a loop over so few numbers before they see that it is one, and leave it scalar.
+typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
+typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+
+INLINE void widen(const uint16_t *from, float *x) {
+    halves h;
+    memcpy(&h, from, sizeof h);
+    const words bits = __builtin_convertvector(h, words) << 16;
+    memcpy(x, &bits, sizeof bits);
+}
+
+INLINE void narrow(const float *x, uint16_t *to) {  // as to_bf16
+    words bits;
+    memcpy(&bits, x, sizeof bits);
+    const words rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
+    const words odd = (words)((bits & 0x7fffffff) > 0x7f800000);
+    const halves h = __builtin_convertvector((rounded & ~odd) | (quiet & odd), halves);
+    memcpy(to, &h, sizeof h);
+}
+
 INLINE void get(const numbers n, size_t at, int count, float *x) {  // up to LANES of them
-    if (count == LANES && n.bf16) EACH_LANE x[l] = of_bf16(((const uint16_t *)n.rows)[at + (size_t)l]);
-    else if (count == LANES) EACH_LANE x[l] = ((const float *)n.rows)[at + (size_t)l];
+    if (count == LANES && n.bf16) widen((const uint16_t *)n.rows + at, x);
+    else if (count == LANES) memcpy(x, (const float *)n.rows + at, 4 * LANES);
     else
         for (int l = 0; l < count; l++)
             x[l] = n.bf16 ? of_bf16(((const uint16_t *)n.rows)[at + (size_t)l]) : ((const float *)n.rows)[at + (size_t)l];
 }
 
 INLINE void put(const numbers n, size_t at, int count, const float *x) {
-    if (count == LANES && n.bf16) EACH_LANE ((uint16_t *)n.rows)[at + (size_t)l] = to_bf16(x[l]);
-    else if (count == LANES) EACH_LANE ((float *)n.rows)[at + (size_t)l] = x[l];
+    if (count == LANES && n.bf16) narrow(x, (uint16_t *)n.rows + at);
+    else if (count == LANES) memcpy((float *)n.rows + at, x, 4 * LANES);
     else
         for (int l = 0; l < count; l++) {
             if (n.bf16) ((uint16_t *)n.rows)[at + (size_t)l] = to_bf16(x[l]);
@@ -234,23 +254,29 @@ typedef struct {
     int32_t back, threads;
 } gating;
 
+INLINE float sigmoid_of(float x) {
+    const float e = exp_of(-fabsf(x)), inverse = 1.0f / (1.0f + e), below = e * inverse;
+    return x < 0 ? below : inverse;
+}
+
 INLINE void gate_rows(void *argument, int thread) {
     const gating *g = argument;
     const int64_t lines = (g->count + LANES - 1) / LANES;
-    float gate[LANES], up[LANES], d[LANES], s[LANES], wide[LANES];
+    float gate[LANES], up[LANES], d[LANES], wide[LANES];
     EACH_LANE gate[l] = up[l] = d[l] = 0;
     for (int64_t line = lines * thread / g->threads; line < lines * (thread + 1) / g->threads; line++) {
         const size_t at = (size_t)line * LANES;
         const int count = g->count - (int64_t)at < LANES ? (int)(g->count - (int64_t)at) : LANES;
         get(g->gate, at, count, gate);
         get(g->up, at, count, up);
-        EACH_LANE s[l] = exp_of(gate[l] < 0 ? gate[l] : -gate[l]);
-        EACH_LANE s[l] = (gate[l] < 0 ? s[l] : 1.0f) / (1.0f + s[l]);  // the sigmoid
-        EACH_LANE wide[l] = gate[l] * s[l] * up[l];
+        if (g->back) get(g->wide, at, count, d);
+        EACH_LANE {
+            const float x = gate[l], y = up[l], s = sigmoid_of(x), silu = x * s;
+            wide[l] = silu * y;
+            up[l] = d[l] * y * s * (1.0f + x * (1.0f - s));
+            gate[l] = d[l] * silu;
+        }
         if (g->back) {
-            get(g->wide, at, count, d);
-            EACH_LANE up[l] = d[l] * up[l] * s[l] * (1.0f + gate[l] * (1.0f - s[l]));
-            EACH_LANE gate[l] = d[l] * gate[l] * s[l];
             put(g->dgate, at, count, up);
             put(g->dup, at, count, gate);
         }
