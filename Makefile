@@ -46,7 +46,7 @@ sanitize: $(VENV)/.ready-test
 # llama.cpp is built the first time (ten minutes); where it cannot be, the other peers are measured.
 bench: $(VENV)/.ready-test
 	@$(BIN)/python benchmarks/llama_cpp.py || echo "octavo: going on without llama.cpp" >&2
-	@for claim in decode cold_start engine_overhead latency training from_pretrained memory_wall; do \
+	@for claim in decode cold_start engine_overhead server_overhead latency training from_pretrained memory_wall; do \
 	  echo "== benchmarks/$$claim.py"; $(BIN)/python benchmarks/$$claim.py || exit 1; done
 
 # The kernels alone, on the shapes of three models, beside llama.cpp and the memory bandwidth of the same minutes.

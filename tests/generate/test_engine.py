@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from octavo.generate.engine import Engine
 from octavo.generate.lm import Delta, Event, Finished, Request, Sampling, Started
-from octavo.generate.tasks.completion import Completion, CompletionStream, Limits
+from octavo.generate.tasks.completion import Completion, Limits
 from octavo.generate.tasks.scoring import Scoring
+from octavo.generate.tasks.stream import CompletionStream
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.text.tokenizer import Tokenizer
 

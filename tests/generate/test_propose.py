@@ -139,7 +139,7 @@ def test_answers_with_guesses_have_the_exact_distribution(proposer: str, samplin
     counts: dict[tuple[int, ...], int] = {}
     accepted = 0
     for task in tasks:
-        events = [task.events.get() for _ in range(task.events.qsize())]
+        events = task.events.at_hand()
         said = tuple(token for event in events if isinstance(event, Delta) for token in event.token_ids)
         counts[said] = counts.get(said, 0) + 1
         assert isinstance(events[-1], Finished)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from octavo.errors import OctavoError
 from octavo.generate.lm import Sampling
 from octavo.generate.sample import Sampler, draw, log_softmax, truncated
 from octavo.generate.sample.bias import add_bias
+from octavo.generate.sample.draw import chunk_sums, level_of_sums, log_total
 from octavo.generate.sample.penalties import penalise_presence, penalise_repetition
 
 torch = pytest.importorskip("torch")
 processors = pytest.importorskip("transformers.generation.logits_process")
 
+DRAWING = sys.modules["octavo.generate.sample.draw"]  # the room's `draw` is the function
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -24,6 +28,7 @@ def random_logits(seed: int, size: int = 200) -> np.ndarray:
 
 
 @settings(deadline=None, max_examples=60)
+@example(0, 2.0, 0, 0.984375, 0.0)  # what is kept reaches further down than most of the vocabulary
 @given(seeds, st.floats(0.1, 2), st.integers(0, 220), st.floats(0.01, 1), st.sampled_from([0.0, 0.02, 0.3]))
 def test_temperature_and_cuts_equal_transformers(seed: int, temperature: float, k: int, p: float, min_p: float) -> None:
     logits = random_logits(seed)
@@ -80,7 +85,27 @@ def test_bias_of_minus_100_forbids_and_100_forces() -> None:
     assert add_bias(logits, {3: 1.5})[3] == np.float32(logits[3] + np.float32(1.5))
 
 
-def test_draws_have_the_exact_distribution() -> None:
+@pytest.mark.parametrize("size", [1, 15, 16, 255, 256, 257, 1000, 49152])
+def test_sums_of_weights_in_c_equal_those_of_numpy(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if level_of_sums() is None:
+        pytest.skip("the kernels are not built")
+    logits = random_logits(size, size)
+    logits[1::7] = -np.inf
+    for temperature in (1.0, 0.1, 1.7):
+        largest, sums = chunk_sums(logits, temperature)
+        with monkeypatch.context() as patched:
+            patched.setattr(DRAWING, "level_of_sums", lambda: None)
+            assert chunk_sums(logits, temperature)[0] == largest == logits.max()
+            assert np.allclose(sums, chunk_sums(logits, temperature)[1], rtol=2e-6)
+    assert abs(log_total(logits) - (logits.max() - log_softmax(logits).max())) < 1e-6
+
+
+@pytest.mark.parametrize("in_c", [False, True])
+def test_draws_have_the_exact_distribution(in_c: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not in_c:
+        monkeypatch.setattr(DRAWING, "level_of_sums", lambda: None)
+    elif level_of_sums() is None:
+        pytest.skip("the kernels are not built")
     logits = np.log(np.array([0.5, 0.0001, 0.3, 0.1999], np.float32))
     logits[1] = -np.inf
     random = np.random.default_rng(0)

@@ -57,7 +57,7 @@ class MemoryRunner:
         logits = []
         for row, own in zip(rows, slots, strict=True):
             self.computed += len(row.tokens)
-            self.memory[own[row.start :]] = row.tokens + 1000 * self.weights
+            self.memory[own[row.start :]] = np.add(row.tokens, 1000 * self.weights)
             for last in range(row.start + row.logits_from, row.start + len(row.tokens)):
                 seen = own[max(0, last + 1 - self.window) : last + 1]
                 logits.append(self.logits(self.memory[seen]))
@@ -85,9 +85,9 @@ def completion(request: Request, draft_tokens: int = 0) -> Completion:
 
 
 def drained(task: Completion) -> list[Event]:
+    task.deliver()  # as the next step would
     events = []
-    while not task.events.empty():
-        event = task.events.get()
+    for event in task.events.at_hand():
         assert not isinstance(event, BaseException), event
         events.append(event)
     return events

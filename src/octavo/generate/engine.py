@@ -105,6 +105,8 @@ class Engine:
 
     def _take_work(self) -> bool:
         """Wait for work and take what came. False: the engine closes."""
+        if self._busy and self._scheduler.num_tasks and not (self._arrived or self._errands or self._closing):
+            return True  # looked at without the lock: what comes a moment later has its turn after the next step
         with self._changed:
             self._busy = bool(self._scheduler.num_tasks)
             while not (self._closing or self._busy or self._arrived or self._errands):

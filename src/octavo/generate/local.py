@@ -21,8 +21,9 @@ from octavo.generate.propose import Proposer
 from octavo.generate.propose.draft import DraftModelProposer
 from octavo.generate.propose.ngram import NGramProposer
 from octavo.generate.tasks.beam import BeamCompletion
-from octavo.generate.tasks.completion import Completion, CompletionStream, Limits
+from octavo.generate.tasks.completion import Completion, Limits
 from octavo.generate.tasks.scoring import Scoring
+from octavo.generate.tasks.stream import CompletionStream
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.formats.peft import read_adapter
 from octavo.models.loading import make_runner
@@ -182,7 +183,12 @@ class LocalModel:
         completion = Completion(
             prompt, request, limits, self.tokenizer, matcher, root, self._draft_tokens, self._adapter
         )
-        if not completion.finished:
+        return self._submit(completion)
+
+    def _submit(self, completion: Completion | BeamCompletion) -> CompletionStream:
+        if completion.finished:  # no token was asked for
+            completion.deliver()
+        else:
             self.engine.submit(completion)
         return CompletionStream(completion, self.engine.wake)
 
@@ -196,10 +202,7 @@ class LocalModel:
                 param="max_tokens",
             )
         root = root_of(request.cache_salt, self._adapter)
-        completion = BeamCompletion(prompt, request, beams, limits, self.tokenizer, root, self._adapter)
-        if not completion.finished:
-            self.engine.submit(completion)
-        return CompletionStream(completion, self.engine.wake)
+        return self._submit(BeamCompletion(prompt, request, beams, limits, self.tokenizer, root, self._adapter))
 
     def score(
         self, text: str | Sequence[int], *, top: int = 0, start: int = 0, cancelled: threading.Event | None = None

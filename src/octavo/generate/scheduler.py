@@ -9,7 +9,7 @@ by one while the other waits. A runner's rows are independent of their neighbour
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -91,6 +91,10 @@ class Task(Protocol):
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""
+        ...
+
+    def deliver(self) -> None:
+        """Its reader hears what it has said; it is asked to just before a step and when it has ended."""
         ...
 
     def cancel(self) -> None:
@@ -177,9 +181,8 @@ class Scheduler:
         self.pool.check([branch.blocks[branch.behind :] for place in self._running for branch in place.task.branches])
         assert not any(branch.blocks for place in self._waiting for branch in place.task.branches), "blocks in a queue"
 
-    def _all(self) -> Iterator[_Place]:
-        yield from self._running
-        yield from self._waiting
+    def _all(self) -> list[_Place]:
+        return self._running + self._waiting
 
     def _drop_cancelled(self) -> None:
         for place in self._all():
@@ -188,6 +191,8 @@ class Scheduler:
         self._retire()
 
     def _admit(self) -> None:
+        if not self._waiting:
+            return
         room = self._max_running - sum(place.task.width for place in self._running)
         while self._waiting and self.pool.available:
             place = min(self._waiting, key=lambda place: place.rank)
@@ -202,21 +207,27 @@ class Scheduler:
 
     def _plan(self) -> Plan:
         """Choose how many tokens each branch runs in this step: decoding before prompts."""
-        branches = [(place, branch) for place in self._running for branch in place.task.branches]
         budget = self._runner.max_tokens
         plan: Plan = []
-        for place, branch in branches:
-            if branch.pending == 1 and budget:
-                free = (len(branch.blocks) + self.pool.available) * BLOCK_SIZE - branch.computed
-                branch.draft = branch.draft.first(max(0, min(budget, free) - 1))  # nobody is preempted for a guess
-                count = 1 + len(branch.draft.tokens)
-                if self._grow(place, branch, count):
+        prompts: list[tuple[_Place, Branch]] = []
+        for place in self._running.copy():  # one of them may be preempted for another
+            for branch in place.task.branches:
+                if branch.pending > 1:
+                    prompts.append((place, branch))
+                elif branch.pending and budget and self._grow(place, branch, count := self._decoded(branch, budget)):
                     plan.append((place, branch, count))
                     budget -= count
-        if plan:
-            budget = min(budget, self._pace.beside())
-        self._plan_prompts([(place, branch) for place, branch in branches if branch.pending > 1], budget, plan)
+        if prompts:
+            self._plan_prompts(prompts, min(budget, self._pace.beside()) if plan else budget, plan)
         return [(place, branch, count) for place, branch, count in plan if branch.blocks]
+
+    def _decoded(self, branch: Branch, budget: int) -> int:
+        """How many tokens of a text that decodes to run: its last, and what there is room for of a draft."""
+        if not branch.draft.tokens:
+            return 1
+        free = (len(branch.blocks) + self.pool.available) * BLOCK_SIZE - branch.computed
+        branch.draft = branch.draft.first(max(0, min(budget, free) - 1))  # nobody is preempted for a guess
+        return 1 + len(branch.draft.tokens)
 
     def _plan_prompts(self, prompts: list[tuple[_Place, Branch]], budget: int, plan: Plan) -> None:
         """The shortest first, so that a short one does not wait for a long one; but see MOST_PASSED."""
@@ -262,23 +273,28 @@ class Scheduler:
             branch.computed = len(branch.blocks) * BLOCK_SIZE
 
     def _run(self, plan: Plan) -> None:
-        for place, branch, _ in plan:
+        if not plan:
+            return
+        rows: list[Row] = []
+        decoded = prompt = at = 0
+        for place, branch, count in plan:
             if not place.started:
                 place.started = True
                 place.task.started(branch.computed)
-        if not plan:
-            return
+            rows.append(_row(place.task, branch, count))
+            if branch.pending > 1:
+                prompt += count
+            else:
+                decoded += count
+        for running in self._running:
+            running.task.deliver()
         begun = time.perf_counter()
-        prompt = sum(count for _, branch, count in plan if branch.pending > 1)
-        rows = [_row(place.task, branch, count) for place, branch, count in plan]
-        output = self._runner.step(rows)
-        at = 0
+        logits = self._runner.step(rows).logits
         for (place, branch, count), row in zip(plan, rows, strict=True):
             wanted = count - row.logits_from
             branch.computed += count - len(branch.draft.tokens)
-            self._take(place.task, branch, row, output.logits[at : at + wanted])
+            self._take(place.task, branch, row, logits[at : at + wanted])
             at += wanted
-        decoded = sum(count for _, _, count in plan) - prompt
         self._pace.measured(decoded, prompt, time.perf_counter() - begun)
 
     def _take(self, task: Task, branch: Branch, row: Row, logits: NDArray[np.float32]) -> None:
@@ -315,6 +331,7 @@ class Scheduler:
     def _preempt(self, place: _Place) -> None:
         """Take a task's memory; it waits for its turn to be computed again."""
         self._running.remove(place)
+        place.task.deliver()
         for branch in place.task.branches:
             self._free(branch)
         self._waiting.append(place)
@@ -336,12 +353,15 @@ class Scheduler:
 
     def _retire(self) -> None:
         """Free what finished tasks hold."""
-        for place in self._all():
-            if place.task.finished:
-                for branch in place.task.branches:
-                    self._free(branch)
-        self._waiting = [place for place in self._waiting if not place.task.finished]
-        self._running = [place for place in self._running if not place.task.finished]
+        ended = [place for place in self._all() if place.task.finished]
+        if not ended:
+            return
+        for place in ended:
+            for branch in place.task.branches:
+                self._free(branch)
+            place.task.deliver()
+        self._waiting = [place for place in self._waiting if place not in ended]
+        self._running = [place for place in self._running if place not in ended]
 
 
 def _is_coming(branch: Branch, unread: int, leading: Sequence[Branch]) -> bool:
@@ -360,14 +380,11 @@ def _is_coming(branch: Branch, unread: int, leading: Sequence[Branch]) -> bool:
 
 
 def _row(task: Task, branch: Branch, count: int) -> Row:
-    draft = branch.draft
-    tokens = [*branch.tokens[branch.computed : branch.computed + count], *draft.tokens]
-    parents = None if draft.parents is None else np.array([-1, *(guess + 1 for guess in draft.parents)], np.int32)
-    return Row(
-        np.asarray(tokens, np.int32),
-        branch.computed,
-        branch.blocks,
-        task.logits_from(branch, count),
-        parents,
-        branch.adapter,
-    )
+    start, draft = branch.computed, branch.draft
+    tokens = branch.tokens[start : start + count]
+    parents = None
+    if draft.tokens:
+        tokens += draft.tokens
+        if draft.parents is not None:
+            parents = np.array([-1, *(guess + 1 for guess in draft.parents)], np.int32)
+    return Row(tokens, start, branch.blocks, task.logits_from(branch, count), parents, branch.adapter)

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from octavo import settings
 from octavo.errors import FormatError
@@ -26,6 +25,7 @@ from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
 from octavo.nn.kernels.binding import choose_level
 from octavo.nn.kernels.handle import KernelModel
+from octavo.nn.kernels.indices import Indices
 from octavo.nn.kernels.tables.codes import CACHES, NORMS, VECTORS
 from octavo.nn.shapes import block_norms, parameter_shapes, qk_norm_widths
 
@@ -107,29 +107,24 @@ class CompiledRunner:
 
     def step(self, rows: Sequence[Row], *, hidden: bool = False) -> StepOutput:
         """Run the rows' tokens; see `Runner.step`. Raises ValueError for ids, positions or blocks out of range."""
-        counts = [len(row.tokens) for row in rows]
-        needed = [(row.start + count + BLOCK_SIZE - 1) // BLOCK_SIZE for row, count in zip(rows, counts, strict=True)]
-        tables = np.zeros((len(rows), max(needed, default=0)), np.int32)
-        wanted: list[NDArray[np.int32]] = []
-        first = 0
-        for index, (row, count, blocks) in enumerate(zip(rows, counts, needed, strict=True)):
+        tokens: list[int] = []
+        index: list[int] = []
+        positions: list[int] = []
+        wanted: list[int] = []
+        tables = []
+        for number, row in enumerate(rows):
+            count = len(row.tokens)
+            blocks = -(-(row.start + count) // BLOCK_SIZE)
             _check_row(row, count, blocks)
-            tables[index, :blocks] = row.blocks[:blocks]
-            wanted.append(np.arange(first + row.logits_from, first + count, dtype=np.int32))
-            first += count
-        if not 1 <= first <= self.max_tokens:
-            raise ValueError(f"a step takes 1 to {self.max_tokens} tokens, not {first}")
-        logits, states = self._model.step(
-            np.concatenate([row.tokens for row in rows]),
-            np.repeat(np.arange(len(rows), dtype=np.int32), counts),
-            np.concatenate([row.positions for row in rows]),
-            tables,
-            np.concatenate(wanted),
-            hidden=hidden,
-            parents=_parents(rows),
-            adapters=_adapters(rows),
-        )
-        return StepOutput(logits, states)
+            wanted += range(len(tokens) + row.logits_from, len(tokens) + count)
+            tokens.extend(row.tokens)
+            index += [number] * count
+            positions += range(row.start, row.start + count) if row.parents is None else row.positions.tolist()
+            tables.append(row.blocks[:blocks])
+        if not 1 <= len(tokens) <= self.max_tokens:
+            raise ValueError(f"a step takes 1 to {self.max_tokens} tokens, not {len(tokens)}")
+        indices = Indices(tokens, index, positions, tables, wanted, _parents(rows), _adapters(rows))
+        return StepOutput(*self._model.step(indices, hidden=hidden))
 
     def accept(self, row: Row, path: Sequence[int]) -> None:
         """As `Runner.accept`."""
@@ -283,30 +278,30 @@ def _take(tensors: Mapping[str, StoredTensor], name: str) -> StoredTensor:
         raise FormatError(f"the checkpoint has no tensor {name!r}; fetch or convert the model again") from None
 
 
-def _parents(rows: Sequence[Row]) -> NDArray[np.int32] | None:
+def _parents(rows: Sequence[Row]) -> list[int] | None:
     """The step's index of the token that each one follows in a tree, -1 in other rows; None where no row is one."""
     if all(row.parents is None for row in rows):
         return None
-    found, first = [], 0
+    found: list[int] = []
     for row in rows:
+        first = len(found)
         if row.parents is None:
-            found.append(np.full(len(row.tokens), -1, np.int32))
+            found += [-1] * len(row.tokens)
         else:
-            found.append(first + np.maximum(row.parents, 0).astype(np.int32))
-        first += len(row.tokens)
-    return np.concatenate(found)
+            found += [first + max(parent, 0) for parent in row.parents.tolist()]
+    return found
 
 
-def _adapters(rows: Sequence[Row]) -> NDArray[np.int32] | None:
+def _adapters(rows: Sequence[Row]) -> list[int] | None:
     """Of each of the step's tokens, counted from 0, -1 for none; None where no row has one."""
     if not any(row.adapter for row in rows):
         return None
-    return np.repeat(np.array([row.adapter - 1 for row in rows], np.int32), [len(row.tokens) for row in rows])
+    return [row.adapter - 1 for row in rows for _ in row.tokens]
 
 
 def _check_row(row: Row, count: int, blocks: int) -> None:
-    if row.tokens.dtype != np.int32 or row.tokens.ndim != 1 or count < 1:
-        raise ValueError("a row needs at least one int32 token")
+    if count < 1:
+        raise ValueError("a row needs at least one token")
     if row.start < 0:
         raise ValueError(f"position {row.start} is before the start")
     if len(row.blocks) < blocks:

@@ -26,7 +26,7 @@ MAX_TREE = 64
 class Row:
     """Tokens to run for one sequence.
 
-    tokens: (n,) int32, n >= 1, at positions start .. start + n - 1; keys and values of all positions before `start` are
+    tokens: n >= 1 ids, at positions start .. start + n - 1; keys and values of all positions before `start` are
     already in the row's blocks. blocks: block ids, position p lives in blocks[p // BLOCK_SIZE]; enough of them. Of
     positions that no layer of the model sees any more the ids mean nothing.
     logits_from: logits are wanted for tokens[logits_from:]; n - 1 is the last only, n is none.
@@ -37,7 +37,7 @@ class Row:
     adapter: 0 for none, else the number of one that the runner was made with, the first being 1.
     """
 
-    tokens: NDArray[np.int32]
+    tokens: Sequence[int] | NDArray[np.int32]
     start: int
     blocks: Sequence[int]
     logits_from: int

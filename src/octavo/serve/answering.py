@@ -26,6 +26,8 @@ SSE_HEADERS = {
     "x-accel-buffering": "no",
 }
 PING = b": ping\n\n"
+JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+"""Made once: `json.dumps` makes an encoder at each call that asks for anything."""
 
 
 class Shape(Protocol):
@@ -120,13 +122,18 @@ class EventStream:
         self._shape = shape
         self.prompt_param = shape.prompt_param
         self.answers_a_prompt = shape.answers_a_prompt
-        self._no_usage = {"usage": None} if shape.include_usage else {}
+        self._no_usage = ',"usage":null' if shape.include_usage else ""
+        self._around: dict[str, Any] = {}
+        self._begin = ""
 
     def written(self, index: int, event: Event | Scores) -> bytes:
-        """One chunk for each piece."""
-        envelope = self._shape.envelope(streamed=True)
+        """One chunk for each piece. What is around the choices is the same in all: it is written out once."""
         pieces = self._shape.pieces(index, event)
-        return b"".join(sse({**envelope, "choices": [piece], **self._no_usage}) for piece in pieces)
+        envelope = self._shape.envelope(streamed=True)
+        if envelope != self._around:
+            self._around, self._begin = envelope, f'data: {JSON.encode(envelope)[:-1]},"choices":['
+        chunks = [f"{self._begin}{JSON.encode(piece)}]{self._no_usage}}}\n\n" for piece in pieces]
+        return "".join(chunks).encode()
 
     def end(self, usage: Usage) -> bytes:
         """The token counts, where they were asked for."""
@@ -231,9 +238,8 @@ class Answer(Response):
 
 def sse(value: Any, event: str | None = None) -> bytes:
     """A server-sent event, named where the API names its events."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     name = "" if event is None else f"event: {event}\n"
-    return f"{name}data: {text}\n\n".encode()
+    return f"{name}data: {JSON.encode(value)}\n\n".encode()
 
 
 def serving_of(request: Request) -> Serving:

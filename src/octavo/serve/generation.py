@@ -1,7 +1,9 @@
-"""The bridge from the blocking streams of a `LanguageModel` to asyncio: one thread a running answer.
+"""The bridge from the streams of a `LanguageModel` to asyncio.
 
-Unusual: whatever ends a request early (its client left, the server stops, the response was cancelled) goes one way:
-`abort`, which closes the model's streams, takes waiting ones out of the queue, and wakes the reader with the reason.
+Answers of the local engine are heard from its thread, all that a step says with one wake of the event loop; any other
+model's have a thread each, which reads them. Unusual: whatever ends a request early (its client left, the server stops,
+the response was cancelled) goes one way: `abort`, which closes the model's streams, takes waiting ones out of the
+queue, and wakes the reader with the reason.
 """
 
 from __future__ import annotations
@@ -10,14 +12,17 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from starlette.types import Receive
 
 from octavo.errors import OctavoError
 from octavo.generate.lm import Event, Finished, LanguageModel, Request, Scores, Stream
+from octavo.generate.tasks.stream import CompletionStream, Said
 from octavo.serve.admission import Admission
 from octavo.serve.errors import ApiError
 from octavo.serve.metrics import Observation
@@ -49,20 +54,21 @@ class Generation:
     """All answers of one HTTP request, as one stream of items in the order in which they happen."""
 
     def __init__(
-        self, model: LanguageModel, jobs: Sequence[Job], admission: Admission, observation: Observation
+        self, model: LanguageModel, jobs: Sequence[Job], admission: Admission, observation: Observation, post: Post
     ) -> None:
-        loop = asyncio.get_running_loop()
         self.model_name = model.name
-        self._items: asyncio.Queue[Item | Exception] = asyncio.Queue()
+        self._items: asyncio.Queue[Item | Exception | None] = asyncio.Queue()
+        self._pings: asyncio.TimerHandle | None = None
         self._admission = admission
         self._observation = observation
         self._open = len(jobs)
         self._priority = min((job.request.priority for job in jobs), default=0)
         self._ended = False
-        self._loop = loop
+        self._loop = asyncio.get_running_loop()
+        self._heard = self._loop.time()
         self._limit: asyncio.TimerHandle | None = None
         self._workers = [
-            _Worker(model, job, partial(_on_loop, loop, self._deliver, index), partial(_on_loop, loop, self._release))
+            _Worker(model, job, partial(post.send, self._deliver, index), partial(post.send, self._release))
             for index, job in enumerate(jobs)
         ]
 
@@ -89,20 +95,30 @@ class Generation:
 
         Raises what the model raised, or what `abort` was given.
         """
-        while self._open:
-            try:
-                async with asyncio.timeout(ping_seconds):
-                    item = await self._items.get()
-            except TimeoutError:
-                yield None
-                continue
-            if isinstance(item, Exception):
-                self._observation.failed(getattr(item, "code", type(item).__name__))
-                raise item
-            self._observation.event(*item)
-            if isinstance(item[1], Finished):
-                self._open -= 1
-            yield item
+        if ping_seconds is not None:
+            self._pings = self._loop.call_later(ping_seconds, self._ping, ping_seconds)
+        try:
+            while self._open:
+                item = await self._items.get()
+                self._heard = self._loop.time()
+                if isinstance(item, Exception):
+                    self._observation.failed(getattr(item, "code", type(item).__name__))
+                    raise item
+                if item is not None:
+                    self._observation.event(*item)
+                    if isinstance(item[1], Finished):
+                        self._open -= 1
+                yield item
+        finally:
+            if self._pings is not None:
+                self._pings.cancel()
+
+    def _ping(self, seconds: float) -> None:
+        """One timer for a whole answer, not one a token."""
+        quiet = self._loop.time() - self._heard
+        if quiet >= seconds:
+            self._items.put_nowait(None)
+        self._pings = self._loop.call_later(seconds - quiet if quiet < seconds else seconds, self._ping, seconds)
 
     def limit(self, seconds: float) -> None:
         """End all answers when so many seconds have passed from now, with an error that says so."""
@@ -159,9 +175,9 @@ async def client_left(receive: Receive, act: Callable[[], None]) -> AsyncIterato
 
 
 class _Worker:
-    """The thread that pulls one answer's events from the model.
+    """One answer: the thread that begins it, and what it says.
 
-    deliver and released are called from the thread: with each event or an exception, and with the seconds it ran.
+    deliver and released are called from any thread: with each event or an exception, and with the seconds it ran.
     """
 
     def __init__(
@@ -194,34 +210,55 @@ class _Worker:
             stream.close()
 
     def _run(self) -> None:
-        started = time.monotonic()
+        self._started = time.monotonic()
         try:
             if self._job.scored is not None:
                 self._deliver(self._model.score(self._job.scored, top=self._job.top, cancelled=self._closed))
-            self._pull()
+            stream = self._model.stream(self._job.request)
+            with self._lock:
+                self._stream = stream
+                closed = self._closed.is_set()
+            if closed:
+                stream.close()
+            if isinstance(stream, CompletionStream):
+                stream.listen(self._hear)
+            else:
+                for event in stream:
+                    self._hear((event,))
         except Exception as error:
-            self._deliver(error)
-        finally:
-            self.running = False
-            self._released(time.monotonic() - started)
+            self._hear((error,))
 
-    def _pull(self) -> None:
-        stream = self._model.stream(self._job.request)
-        with self._lock:
-            self._stream = stream
-            closed = self._closed.is_set()
-        if closed:
-            stream.close()
-        event = None
-        for event in stream:
+    def _hear(self, said: Sequence[Said]) -> None:
+        for event in said:
+            if isinstance(event, BaseException) and not isinstance(event, Exception):
+                event = RuntimeError(f"the engine stopped: {event!r}")
             self._deliver(event)
-        assert isinstance(event, Finished), "a stream ends with Finished"
+        if isinstance(said[-1], Finished | BaseException):
+            self.running = False
+            self._released(time.monotonic() - self._started)
 
 
-def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *values: object) -> None:
-    """Call it on the event loop; a loop that is closed belongs to a server that has ended, where nobody listens."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *values)
+class Post:
+    """Carries calls from other threads to the event loop; those that come together with one wake of it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._woken = False
+
+    def send(self, function: Callable[..., None], *values: Any) -> None:
+        """Call it on the event loop, in the order of sending; from any thread."""
+        self._calls.append((function, values))
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(RuntimeError):  # a closed loop is of a server that has ended: nobody listens
+                self._loop.call_soon_threadsafe(self._carry)
+
+    def _carry(self) -> None:
+        self._woken = False  # first: what is sent from now on wakes the loop again
+        while self._calls:
+            function, values = self._calls.popleft()
+            function(*values)
 
 
 @contextlib.asynccontextmanager

@@ -82,6 +82,11 @@ class Metrics:
         """Add a value to a histogram of HISTOGRAMS."""
         self._histograms[name].labels(model, "0").observe(value)
 
+    def of_tokens(self, model: str) -> tuple[Counter, Histogram]:
+        """A model's counter of generated tokens, and its histogram of the time between two."""
+        between = self._histograms["inter_token_latency_seconds"]
+        return self._counters["generation_tokens"].labels(model, "0"), between.labels(model, "0")
+
     def finished(self, model: str, reason: str) -> None:
         """An answer ended."""
         self._finished.labels(model, "0", reason).inc()
@@ -115,6 +120,8 @@ class Observation:
         self._model = model
         self._arrived = time.monotonic()
         self._answers = [_Answer() for _ in range(answers)]
+        # Looked up once: there is one of each a token.
+        self._generated, self._between = metrics.of_tokens(model)
 
     def event(self, index: int, event: Event | Scores) -> None:
         """Something happened to an answer."""
@@ -154,14 +161,14 @@ class Observation:
                 self._metrics.finished(self._model, "abort")
 
     def _tokens(self, answer: _Answer, count: int, now: float) -> None:
-        self._metrics.count(self._model, "generation_tokens", count)
+        self._generated.inc(count)
         answer.tokens += count
         if answer.last is None:
             answer.first = now
             self._observe("time_to_first_token_seconds", now - self._arrived)
         else:
             for _ in range(count):
-                self._observe("inter_token_latency_seconds", (now - answer.last) / count)
+                self._between.observe((now - answer.last) / count)
         answer.last = now
 
     def _end(self, answer: _Answer, event: Finished, now: float) -> None:

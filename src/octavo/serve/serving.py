@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +13,7 @@ from octavo.serve.admission import Admission
 from octavo.serve.documents.library import DocumentLibrary
 from octavo.serve.encoders.pool import EncoderPool
 from octavo.serve.errors import ApiError
-from octavo.serve.generation import Generation, Job
+from octavo.serve.generation import Generation, Job, Post
 from octavo.serve.http.settings import ServerSettings
 from octavo.serve.metrics import Metrics, Observation
 from octavo.serve.pool import ModelPool
@@ -37,6 +38,7 @@ class Serving:
         self.created = int(time.time())
         self.phase: Phase = "loading"
         self.generations: set[Generation] = set()
+        self._post: Post | None = None  # of the event loop, which runs when the first request comes
         self.state = State(settings.state_path)
         self.owner = owner_of(settings.api_key)
         self.documents = DocumentLibrary(self.state, self.encoders, settings.documents_path)
@@ -72,7 +74,8 @@ class Serving:
         telemetry = self.settings.telemetry
         span = None if telemetry is None else telemetry.begin(model, [job.request for job in jobs])
         observation = Observation(self.metrics, model.name, len(jobs), span)
-        generation = Generation(model, jobs, self.admission, observation)
+        self._post = self._post or Post(asyncio.get_running_loop())
+        generation = Generation(model, jobs, self.admission, observation, self._post)
         if limited:
             generation.limit(self.settings.request_seconds)
         self.models.hold(model.name)

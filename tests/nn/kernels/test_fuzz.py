@@ -25,6 +25,7 @@ from octavo.nn.encodings import BLOCK_FORMATS
 from octavo.nn.kernels import binding
 from octavo.nn.kernels.encoder_handle import KernelEncoder
 from octavo.nn.kernels.handle import KernelModel, Layer, Rotary, checksum, product, quantize
+from octavo.nn.kernels.indices import Indices
 from octavo.nn.kernels.tables import codes
 
 try:
@@ -194,16 +195,30 @@ def test_quantising_and_checksums_read_odd_addresses() -> None:
         assert checksum(at_odd_address(part)) == checksum(part)
 
 
-def test_a_step_refuses_indices_at_odd_addresses() -> None:
+def test_a_step_copies_its_indices_and_c_refuses_each_that_is_out_of_range() -> None:
     sizes = {
         "vocab_size": 8, "hidden_size": 16, "context_length": 32, "num_heads": 1, "num_kv_heads": 1, "head_dim": 16,
         "intermediate_size": 16, "gated": 0, "activation": 3, "norm_kind": 0, "norm_eps": 1e-5, "attention_scale": 1.0,
-        "num_blocks": 2, "threads": 1, "cache": 1,
+        "num_blocks": 2, "threads": 1, "cache": 1, "num_adapters": 1, "adapter_rank": 1,
     }  # fmt: skip
     model = KernelModel(LEVELS[-1], [Layer()], [Rotary(np.zeros(1))], **sizes)
-    one = np.zeros(1, np.int32)
-    with pytest.raises(ValueError, match="aligned"):
-        model.step(at_odd_address(one), one, one, np.zeros((1, 1), np.int32), one, hidden=False)
+    lawful = Indices([7, 0], [0, 1], [31, 0], [[0, 1], [1]], [0, 1], adapters=[0, -1], embedded=[-1, 0])
+    whole = (1, 2**31 - 1, -1, -(2**31))
+    for name, wrong in {
+        "tokens": (8, *whole[1:]), "rows": (2, *whole[1:]), "positions": (32, *whole[1:]), "tables": (2, *whole[1:]),
+        "wanted": (2, *whole[1:]), "adapters": (1, 2**31 - 1, -2, -(2**31)), "embedded": (1, 2**31 - 1, -2, -(2**31)),
+    }.items():  # fmt: skip
+        for value in (*wrong, 2**31, -(2**40), 0.5):
+            for place in (0, 1):
+                values = list(getattr(lawful, name))
+                values[place] = [0, value] if name == "tables" else value
+                with pytest.raises(ValueError):
+                    model.step(replace(lawful, **{name: values}), hidden=False, embedding=np.zeros((1, 16), np.float32))
+    for name in ("rows", "positions", "adapters", "embedded"):
+        with pytest.raises(ValueError, match="each token"):
+            model.step(replace(lawful, **{name: [0]}), hidden=False)
+    with pytest.raises(ValueError, match="embedding 0 is not"):
+        model.step(lawful, hidden=False)  # there are no embeddings
     model.close()
 
 

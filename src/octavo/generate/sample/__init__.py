@@ -50,9 +50,7 @@ class Sampler:
         if self._random is None:
             token = int(logits.argmax())
         elif not guesses:
-            ids, kept = cut(logits, self.sampling)
-            index = draw(kept, self._random)
-            token = index if ids is None else int(ids[index])
+            token = drawn(logits, self.sampling, self._random)
         else:
             token = judged(guesses, probabilities(logits, self.sampling), self._random)
         self._counts[token] += 1
@@ -73,14 +71,26 @@ class Sampler:
         return logits
 
 
+def drawn(logits: NDArray[np.float32], sampling: Sampling, random: np.random.Generator) -> int:
+    """A token of the distribution that `sampling` makes of the logits, (vocab_size,), temperature > 0."""
+    if not (sampling.top_k or sampling.top_p < 1 or sampling.min_p or sampling.typical_p < 1):
+        return draw(logits, random, sampling.temperature)
+    ids, kept = cut(logits, sampling)
+    index = draw(kept, random)
+    return index if ids is None else int(ids[index])
+
+
 def cut(logits: NDArray[np.float32], sampling: Sampling) -> tuple[NDArray[np.int64] | None, NDArray[np.float32]]:
     """Temperature and the cuts that `sampling` asks for, temperature > 0. logits: (vocab_size,).
 
     Returns the ids that are left, None for all, and their logits.
     """
-    ids, logits = None, apply_temperature(logits, sampling.temperature)
+    ids = None
+    if sampling.top_k:  # before the temperature, which changes no order: so it has few to divide
+        ids = keep_top_k(logits, sampling.top_k)
+        logits = logits[ids]
+    logits = apply_temperature(logits, sampling.temperature)
     stages: list[tuple[bool, Callable[[NDArray[np.float32]], NDArray[np.int64]]]] = [
-        (sampling.top_k > 0, partial(keep_top_k, k=sampling.top_k)),
         (sampling.top_p < 1, partial(keep_top_p, p=sampling.top_p)),
         (sampling.min_p > 0, partial(keep_min_p, min_p=sampling.min_p)),
         (sampling.typical_p < 1, partial(keep_typical_p, p=sampling.typical_p)),

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.generate.sample.draw import weights_of
+from octavo.generate.sample.draw import chunk_sums, weights_of
 
 Logits = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -23,7 +23,7 @@ DEPTHS = (4.0, 8.0, 16.0, math.inf)
 
 def keep_top_k(logits: Logits, k: int) -> Indices:
     """The k largest logits, and those equal to the k-th."""
-    for near in _near_the_top(logits):
+    for near in _near_the_top(logits, float(logits.max())):
         if near.size >= k:
             values = logits[near]
             kept: Indices = near[values >= np.partition(values, values.size - k)[values.size - k]]
@@ -33,14 +33,15 @@ def keep_top_k(logits: Logits, k: int) -> Indices:
 
 def keep_top_p(logits: Logits, p: float) -> Indices:
     """The smallest set of likeliest tokens whose probabilities sum to at least p, the likeliest first."""
-    weights = weights_of(logits)
-    total = float(weights.sum(dtype=np.float64))
-    for near in _near_the_top(logits):
-        if weights[near].sum(dtype=np.float64) >= p * total or near.size > logits.size // 2:
+    largest, sums = chunk_sums(logits)
+    wanted = p * float(sums.sum(dtype=np.float64))
+    for near in _near_the_top(logits, largest):
+        weights = weights_of(logits[near])
+        if weights.sum(dtype=np.float64) >= wanted:
             break
-    order = near[np.argsort(-weights[near])]
-    sums = np.cumsum(weights[order], dtype=np.float64)
-    return order[: int(np.searchsorted(sums, p * total)) + 1]
+    order = np.argsort(-weights)
+    reached = np.cumsum(weights[order], dtype=np.float64)
+    return near[order[: int(np.searchsorted(reached, wanted)) + 1]]
 
 
 def keep_min_p(logits: Logits, min_p: float) -> Indices:
@@ -61,8 +62,7 @@ def keep_typical_p(logits: Logits, p: float) -> Indices:
     return np.flatnonzero(distance <= distance[order[last]])
 
 
-def _near_the_top(logits: Logits) -> Iterator[Indices]:
+def _near_the_top(logits: Logits, largest: float) -> Iterator[Indices]:
     """Indices of logits near the largest, more and more; at last all that are not -inf."""
-    largest = logits.max()
     for depth in DEPTHS:
-        yield np.flatnonzero(logits > largest - np.float32(depth))
+        yield np.flatnonzero(logits > np.float32(largest - depth))

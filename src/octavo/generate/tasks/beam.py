@@ -7,7 +7,6 @@ is forked: the second shares the full blocks of the first and computes the rest 
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.generate.blocks import START
-from octavo.generate.lm import Beams, Delta, Event, Finished, FinishReason, Request, Started
+from octavo.generate.lm import Beams, Delta, Finished, FinishReason, Request, Started
 from octavo.generate.sample import log_softmax
 from octavo.generate.scheduler import Branch
 from octavo.generate.tasks.completion import Limits
+from octavo.generate.tasks.stream import Events
 from octavo.text.tokenizer import Tokenizer
 
 
@@ -107,7 +107,7 @@ class BeamCompletion:
         self.branches = [Branch(list(prompt), root, adapter=adapter)]
         self.width = beams.num_beams
         self.priority = request.priority
-        self.events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
+        self.events = Events()
         self.cancelled = False
         self.finished = False
         self._num_prompt = len(prompt)
@@ -127,7 +127,7 @@ class BeamCompletion:
         """The engine starts it."""
         if not self._started:
             self._started = True
-            self.events.put(Started(self._num_prompt, cached))
+            self.events.add(Started(self._num_prompt, cached))
 
     def to_guess(self, branch: Branch) -> None:
         """Nothing: the beams are not read one after another."""
@@ -152,7 +152,11 @@ class BeamCompletion:
     def fail(self, error: BaseException) -> None:
         """End with an error that the reader of the stream will see raised."""
         self.finished = True
-        self.events.put(error)
+        self.events.add(error)
+
+    def deliver(self) -> None:
+        """Let the reader hear what was said."""
+        self.events.deliver()
 
     def cancel(self) -> None:
         """End at once, without an answer."""
@@ -181,5 +185,5 @@ class BeamCompletion:
         shown = tokens if stop is None else tokens[:-1]
         text = "".join(map(self._detokenizer.push, shown)) + self._detokenizer.flush()
         if shown:
-            self.events.put(Delta(text, shown))
-        self.events.put(Finished(reason, self._num_prompt, len(tokens), stop))
+            self.events.add(Delta(text, shown))
+        self.events.add(Finished(reason, self._num_prompt, len(tokens), stop))

@@ -1,27 +1,27 @@
 """One completion inside the engine: it chooses the tokens of its answer and tells the reader of them.
 
-The engine's thread alone touches it, but for `events` (a queue) and `cancelled` (a flag), which the stream shares.
+The engine's thread alone touches it, but for `events` and `cancelled` (a flag), which the stream shares.
 """
 
 from __future__ import annotations
 
-import queue
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octavo.generate.blocks import START
-from octavo.generate.lm import Delta, Event, Finished, FinishReason, Request, Started, TokenLogprob
+from octavo.generate.lm import Delta, Finished, FinishReason, Request, Started, TokenLogprob
 from octavo.generate.matcher import Matcher
 from octavo.generate.propose import NO_DRAFT, Draft, Text
 from octavo.generate.propose.trust import Trust
-from octavo.generate.sample import Sampler, log_softmax
+from octavo.generate.sample import Sampler
+from octavo.generate.sample.draw import log_total
 from octavo.generate.scheduler import Branch
 from octavo.generate.stopping import StopMatcher
 from octavo.generate.tasks.scoring import PromptScores, token_logprob, top_logprobs
+from octavo.generate.tasks.stream import Events
 from octavo.text.tokenizer import Tokenizer
 
 
@@ -54,7 +54,7 @@ class Completion:
     ) -> None:
         self.branches = [Branch(list(prompt), root, adapter=adapter)]
         self.priority = request.priority
-        self.events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
+        self.events = Events()
         self.cancelled = False
         self.finished = False
         self._tokens = self.branches[0].tokens
@@ -87,7 +87,7 @@ class Completion:
         """The engine starts it; `cached` tokens of the prompt were at hand."""
         if not self._started:
             self._started = True
-            self.events.put(Started(self._num_prompt, cached))
+            self.events.add(Started(self._num_prompt, cached))
 
     def to_guess(self, branch: Branch) -> Text | None:
         """As many tokens as have been worth guessing, and as may still come."""
@@ -109,7 +109,7 @@ class Completion:
         if branch.pending:
             return
         if self._scores is not None:
-            self.events.put(self._scores.scores())
+            self.events.add(self._scores.scores())
             self._scores = None
         if self._limits.max_tokens:
             self._follow(branch, logits[-1 - len(branch.draft.tokens) :])
@@ -119,7 +119,11 @@ class Completion:
     def fail(self, error: BaseException) -> None:
         """End with an error that the reader of the stream will see raised."""
         self.finished = True
-        self.events.put(error)
+        self.events.add(error)
+
+    def deliver(self) -> None:
+        """Let the reader hear what was said."""
+        self.events.deliver()
 
     def cancel(self) -> None:
         """End at once, keeping what was said."""
@@ -132,6 +136,9 @@ class Completion:
     def _follow(self, branch: Branch, logits: NDArray[np.float32]) -> None:
         """Choose the next token, and one more after each guess that was right. logits: (1 + guesses, vocab_size)."""
         draft, branch.draft = branch.draft, NO_DRAFT
+        if not draft.tokens:
+            self._choose(logits[0], draft, ())
+            return
         self._drafted += len(draft.tokens)
         before, at = self._accepted, -1
         while True:
@@ -143,8 +150,7 @@ class Completion:
             at = right[0]
             branch.stood.append(at)
             branch.computed += 1
-        if draft.tokens:
-            self._trust.told(len(draft.tokens), self._accepted - before, draft.depth)
+        self._trust.told(len(draft.tokens), self._accepted - before, draft.depth)
 
     def _choose(self, logits: NDArray[np.float32], draft: Draft, guesses: Sequence[int]) -> None:
         """guesses: which of the draft are made here."""
@@ -154,6 +160,9 @@ class Completion:
             return
         if self._num_sampled < self._request.min_tokens and self._limits.stop_ids:
             allowed = _without(self._limits.stop_ids, np.ones(logits.size, np.bool_) if allowed is None else allowed)
+        if not guesses:
+            self._append(self._sampler.choose(logits, allowed), logits)
+            return
         drawn = () if draft.probabilities is None else draft.probabilities
         judged = [(draft.tokens[guess], drawn[guess]) for guess in guesses] if len(drawn) else ()
         token = self._sampler.choose(logits, allowed, judged)
@@ -165,7 +174,7 @@ class Completion:
         if token in self._limits.stop_ids:
             shown = self._request.include_stop and token in self._request.stop_token_ids
             if shown:
-                self.events.put(Delta(self._detokenizer.push(token), (token,), self._logprobs(token, logits)))
+                self.events.add(Delta(self._detokenizer.push(token), (token,), self._logprobs(token, logits)))
             self._finish("stop", token)
             return
         if self._matcher is not None:
@@ -173,7 +182,7 @@ class Completion:
         text = self._detokenizer.push(token)
         if self._num_sampled > self._request.min_tokens or not self._request.min_tokens:
             text = self._stops.push(text)
-        self.events.put(Delta(text, (token,), self._logprobs(token, logits)))
+        self.events.add(Delta(text, (token,), self._logprobs(token, logits)))
         if self._stops.matched is not None:
             self._finish("stop", self._stops.matched)
         elif self._matcher is not None and self._matcher.ended:
@@ -189,18 +198,18 @@ class Completion:
         rest = self._stops.push(self._detokenizer.flush())
         rest += self._stops.flush()
         if rest:
-            self.events.put(Delta(rest, ()))
+            self.events.add(Delta(rest, ()))
         if self._stops.matched is not None:
             reason, stop = "stop", self._stops.matched
         counts = (self._num_prompt, self._num_sampled)
-        self.events.put(Finished(reason, *counts, stop, self._drafted, self._accepted))
+        self.events.add(Finished(reason, *counts, stop, self._drafted, self._accepted))
 
     def _logprobs(self, token: int, logits: NDArray[np.float32]) -> tuple[TokenLogprob, ...]:
         if self._request.logprobs is None:
             return ()
-        logprobs = log_softmax(logits)
-        top = top_logprobs(logprobs, self._request.logprobs, self._tokenizer)
-        return (token_logprob(token, logprobs, self._tokenizer, top),)
+        total = log_total(logits)
+        top = top_logprobs(logits, total, self._request.logprobs, self._tokenizer)
+        return (token_logprob(token, logits, total, self._tokenizer, top),)
 
 
 def _without(ids: Collection[int], allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -208,36 +217,3 @@ def _without(ids: Collection[int], allowed: NDArray[np.bool_]) -> NDArray[np.boo
     others = allowed.copy()
     others[list(ids)] = False
     return others if others.any() else allowed
-
-
-class Told(Protocol):
-    """What a stream shares with the engine's thread."""
-
-    events: queue.SimpleQueue[Event | BaseException]
-    cancelled: bool
-
-
-class CompletionStream:
-    """The reader's end of a completion: its events, from any thread. wake: tells the engine of a cancellation."""
-
-    def __init__(self, completion: Told, wake: Callable[[], None]) -> None:
-        self._completion = completion
-        self._wake = wake
-        self._ended = False
-
-    def __iter__(self) -> Iterator[Event]:
-        return self
-
-    def __next__(self) -> Event:
-        if self._ended:
-            raise StopIteration
-        event = self._completion.events.get()
-        self._ended = isinstance(event, Finished | BaseException)
-        if isinstance(event, BaseException):
-            raise event
-        return event
-
-    def close(self) -> None:
-        """Stop the request; its blocks are free before the next step."""
-        self._completion.cancelled = True
-        self._wake()

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from octavo.errors import OctavoError
 from octavo.generate.blocks import START
 from octavo.generate.lm import Scores, TokenLogprob
-from octavo.generate.sample import log_softmax
+from octavo.generate.sample.draw import log_total
+from octavo.generate.sample.truncation import keep_top_k
 from octavo.generate.scheduler import Branch
 from octavo.text.tokenizer import Tokenizer
+
+Logits = NDArray[np.float32]
 
 
 class PromptScores:
@@ -47,9 +50,9 @@ class PromptScores:
         """logits: (n, vocab_size), of the tokens from number `first`, the first unread one, on."""
         assert first == self.unread, "logits are read in order, once"
         for row, following in zip(logits, self._tokens[first + 1 :], strict=False):
-            logprobs = log_softmax(row)
-            self._logprobs.append(float(logprobs[following]))
-            self._tops.append(top_logprobs(logprobs, self._top, self._tokenizer))
+            total = log_total(row)
+            self._logprobs.append(float(row[following]) - total)
+            self._tops.append(top_logprobs(row, total, self._top, self._tokenizer))
             self._ranks.append(1 + int((row > row[following]).sum()))
 
     def scores(self) -> Scores:
@@ -111,24 +114,26 @@ class Scoring:
         self.finished = True
         self.result.put(error)
 
+    def deliver(self) -> None:
+        """Nothing: its one result is at hand when it ends."""
+
     def cancel(self) -> None:
         """End at once: nobody waits for it, or the model is closing."""
         self.fail(OctavoError("the scoring was cancelled"))
 
 
 def token_logprob(
-    token: int, logprobs: NDArray[np.float64], tokenizer: Tokenizer, top: tuple[TokenLogprob, ...] = ()
+    token: int, logits: Logits, total: float, tokenizer: Tokenizer, top: tuple[TokenLogprob, ...] = ()
 ) -> TokenLogprob:
-    """One token with its log-probability. logprobs: (vocab_size,)."""
+    """One token with its log-probability. logits: (vocab_size,). total: their `log_total`."""
     raw = tokenizer.token_bytes(token)
-    return TokenLogprob(token, raw.decode("utf-8", "replace"), raw, float(logprobs[token]), top)
+    return TokenLogprob(token, raw.decode("utf-8", "replace"), raw, float(logits[token]) - total, top)
 
 
-def top_logprobs(logprobs: NDArray[np.float64], count: int, tokenizer: Tokenizer) -> tuple[TokenLogprob, ...]:
-    """The `count` likeliest tokens, likeliest first. logprobs: (vocab_size,)."""
+def top_logprobs(logits: Logits, total: float, count: int, tokenizer: Tokenizer) -> tuple[TokenLogprob, ...]:
+    """The `count` likeliest tokens, likeliest first. logits: (vocab_size,). total: their `log_total`."""
     if count == 0:
         return ()
-    count = min(count, logprobs.size)
-    likeliest = np.argpartition(logprobs, logprobs.size - count)[logprobs.size - count :]
-    order = likeliest[np.argsort(-logprobs[likeliest], kind="stable")]
-    return tuple(token_logprob(int(token), logprobs, tokenizer) for token in order)
+    near = keep_top_k(logits, count)
+    order = near[np.argsort(-logits[near], kind="stable")][:count]
+    return tuple(token_logprob(token, logits, total, tokenizer) for token in order.tolist())

@@ -293,4 +293,4 @@ static void attend(attention_tile *tile) {
     {.name = NAME,                                                                                              \
      .forms = {[F32] = AS_F32, [BF16] = BF16_FORM, [Q8_0 ... Q6_K] = AS_INT8, [INT8] = AS_TURNED},              \
      .normalize = normalize, .prepare = prepare, .multiply = multiply, .gate = gate, .cap = cap, .rotate = rotate, \
-     .store = store_position, .attend = attend}
+     .sum_weights = sum_weights, .store = store_position, .attend = attend}

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from octavo.errors import OctavoError
 from octavo.nn.encodings import BLOCK_FORMATS
 from octavo.nn.kernels.binding import library
-from octavo.nn.kernels.checks import check_floats, check_indices, check_range, tree_slots
+from octavo.nn.kernels.checks import check_floats, check_indices, check_range
+from octavo.nn.kernels.indices import Indices, address, explain, laid_out
 from octavo.nn.kernels.matrices import matrix_shape, norm_width
 from octavo.nn.kernels.tables.codes import ADAPTED, ENCODINGS, EXPERTS, HEADS, LEVELS, MATRICES, NORMS, VECTORS
 from octavo.nn.kernels.tables.interface import LatentShape, LayerShape, MoeShape, RotaryShape, Shape, Step
@@ -160,75 +161,32 @@ class KernelModel:
             self._library.octavo_set_norm(self._open(), layer, number, bias, values.ctypes.data, values.size), slot
         )
 
-    def step(
-        self,
-        tokens: Int32s,
-        rows: Int32s,
-        positions: Int32s,
-        tables: Int32s,
-        wanted: Int32s,
-        *,
-        hidden: bool,
-        parents: Int32s | None = None,
-        adapters: Int32s | None = None,
-    ) -> tuple[Floats, Floats | None]:
+    def step(self, indices: Indices, *, hidden: bool, embedding: Floats | None = None) -> tuple[Floats, Floats | None]:
         """Run tokens and return the logits (wanted, vocab_size), and the hidden states after the final norm if asked.
 
-        tokens, rows, positions: (n,): ids; each token's row of `tables`; places in the sequence, one row's tokens
-        together and ascending. tables: (rows, width) block ids. wanted: ascending indices into the tokens.
-        parents: (n,): in a row that is a tree, the index of the token that each one follows, and of the first its own;
-        -1 in the others. A tree's keys and values lie in the order of its tokens, until `move`. adapters: (n,): which
-        one each token has, -1 for none.
+        embedding: (m, hidden_size), where the indices speak of some.
         """
-        shape = self._shape
-        slots = self._check_step(tokens, rows, positions, tables, wanted, parents, adapters)
-        logits = np.empty((len(wanted), shape.vocab_size), np.float32)
-        states = np.empty((len(wanted), shape.hidden_size), np.float32) if hidden else None
-        arrays = (tokens, rows, positions, slots, adapters, parents, tables, wanted, logits, states)
-        pointers = [None if array is None else array.ctypes.data for array in arrays]
-        step = Step(len(tokens), len(wanted), tables.shape[1], *pointers)
-        self._done(self._library.octavo_step(self._open(), ctypes.byref(step)), "the step's threads")
+        shape, wanted = self._shape, len(indices.wanted)
+        _memory, sizes, places = laid_out(indices)  # the array must live as long as its addresses are used
+        count = 0 if embedding is None else len(embedding)
+        if embedding is not None:
+            check_floats(embedding, count, shape.hidden_size)
+        logits = np.empty((wanted, shape.vocab_size), np.float32)
+        states = np.empty((wanted, shape.hidden_size), np.float32) if hidden else None
+        step = Step(*sizes, count, *places, address(embedding), address(logits), address(states))
+        status = self._library.octavo_step(self._open(), ctypes.byref(step))
+        if status > 0:
+            reach = shape.context_length if self._all_windowed else shape.num_blocks
+            explain(indices, shape, self.max_tokens, reach, count)
+        self._done(status, "the step's threads")
         return logits, states
-
-    def _check_step(
-        self,
-        tokens: Int32s,
-        rows: Int32s,
-        positions: Int32s,
-        tables: Int32s,
-        wanted: Int32s,
-        parents: Int32s | None,
-        adapters: Int32s | None,
-    ) -> Int32s:
-        """Raise ValueError for what `step` does not take; returns where the tokens' keys and values go, (n,)."""
-        shape = self._shape
-        for array in (tokens, rows, positions, wanted, parents, adapters):
-            check_indices(array, 1)
-        check_indices(tables, 2)
-        if not len(tokens) == len(rows) == len(positions) or not 1 <= len(tokens) <= self.max_tokens:
-            raise ValueError(f"a step takes 1 to {self.max_tokens} tokens with a row and a position each")
-        check_range("token id", tokens, shape.vocab_size)
-        check_range("row", rows, len(tables))
-        blocks = tables.shape[1] if self._all_windowed else min(tables.shape[1], shape.num_blocks)
-        slots = positions if parents is None else tree_slots(rows, positions, parents)
-        check_range("position", positions, shape.context_length)
-        check_range("position", slots, blocks * 16)
-        check_range("block id", tables, shape.num_blocks)
-        check_range("wanted index", wanted, len(tokens))
-        if np.any(wanted[1:] <= wanted[:-1]):
-            raise ValueError("wanted indices must ascend")
-        if adapters is not None:
-            check_range("adapter", adapters + 1, shape.num_adapters + 1)
-            if len(adapters) != len(tokens):
-                raise ValueError("each token has an adapter or -1")
-        return slots
 
     def move(self, blocks: Int32s, start: int, slots: Int32s) -> None:
         """What lies at a row's slots is moved to start, start + 1 and on. blocks: ids; slots: ascending, from start."""
         for array in (blocks, slots):
             check_indices(array, 1)
-        check_range("block id", blocks, self._shape.num_blocks)
-        check_range("slot", slots, len(blocks) * 16)
+        check_range("block id", blocks.tolist(), self._shape.num_blocks)
+        check_range("slot", slots.tolist(), len(blocks) * 16)
         if start < 0 or np.any(np.diff(slots, prepend=start - 1) < 1):
             raise ValueError("slots must ascend and lie at or behind where they are moved to")
         pointers = blocks.ctypes.data, start, slots.ctypes.data

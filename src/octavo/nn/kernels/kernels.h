@@ -26,6 +26,7 @@
 #define EXPORT __attribute__((visibility("default")))
 
 enum { PANEL = 16, GROUP = 32, BLOCK = 16 };              // rows, columns, positions of a KV block
+enum { WEIGHTS = 256 };  // of a vocabulary, summed together
 enum { MAX_TOKENS = 512, OWN_ROWS = 8, MAX_QUERIES = 12 };  // of a step; prepared by each thread itself; of an attention tile
 enum { MAX_TREE = 64, TREE_BLOCKS = (BLOCK + MAX_TREE) / BLOCK };  // guesses after a tree's first token; of its longest chain
 
@@ -128,6 +129,7 @@ typedef struct {
     void (*multiply)(const matrix *m, const activations *a, int tokens, float *y, size_t stride, int add, int first, int end);
     void (*gate)(float *gate, const float *up, int count, activation_kind kind, float limit);  // up may be NULL: act(gate)
     void (*cap)(float *x, int count, float scale, float softcap);  // softcap tanh(scale x / softcap), or scale x
+    float (*sum_weights)(const float *logits, int count, float scale, float *sums);  // a sum for each WEIGHTS; the largest
     void (*rotate)(float *head, const float *cos_sin, int rotary_dim);
     void (*store)(uint8_t *block, const float *key, const float *value, int slot, int head_dim, int padded_dim,
                   cache_kind kind);

@@ -146,3 +146,21 @@ static void cap(float *x, int count, float scale, float softcap) {
     store(last, capped(load(last), scale, softcap));
     memcpy(x + i, last, (size_t)(count - i) * 4);
 }
+
+static float sum_weights(const float *logits, int count, float scale, float *sums) {  // of exp(scale (logit - largest))
+    float last[16];
+    const int whole = count & ~15;
+    for (int i = 0; i < 16; i++) last[i] = whole + i < count ? logits[whole + i] : -INFINITY;
+    vec largest = load(last);
+    for (int i = 0; i < whole; i += 16) largest = maximum(largest, load(logits + i));
+    const float most = max_lanes(largest);
+    for (int first = 0; first < count; first += WEIGHTS) {
+        vec sum = splat(0.0f);
+        for (int i = first; i < first + WEIGHTS && i < count; i += 16) {
+            const vec below = sub(i < whole ? load(logits + i) : load(last), splat(most));
+            sum = add(sum, exp2_of(mul(below, splat(scale * 1.44269504f))));
+        }
+        sums[first / WEIGHTS] = sum_lanes(sum);
+    }
+    return most;
+}

@@ -82,11 +82,17 @@ void add_sublayer(const share *w, const layer *l, matrix_slot slot, const activa
 static void embed_one(const share *w, int t) {
     model *m = w->m;
     float *x = m->x + (size_t)t * m->hidden_width;
-    lookup_row(&m->embed, w->s->token[t], x);
-    for (int i = 0; i < m->shape.hidden_size; i++) x[i] *= m->shape.embedding_scale;
+    const size_t size = (size_t)m->shape.hidden_size;
+    if (w->s->embedded && w->s->embedded[t] >= 0) {  // of a picture: as it is
+        memcpy(x, w->s->embedding + (size_t)w->s->embedded[t] * size, size * 4);
+        memset(x + size, 0, ((size_t)m->hidden_width - size) * 4);
+    } else {
+        lookup_row(&m->embed, w->s->token[t], x);
+        for (size_t i = 0; i < size; i++) x[i] *= m->shape.embedding_scale;
+    }
     if (m->embed_norm.weight) {
         m->level->normalize(&m->embed_norm, x, m->shape.hidden_size, m->scratch[w->thread]);
-        memcpy(x, m->scratch[w->thread], (size_t)m->shape.hidden_size * 4);
+        memcpy(x, m->scratch[w->thread], size * 4);
     }
     if (!m->positions.data) return;
     float *position = m->scratch[w->thread];
@@ -193,7 +199,30 @@ static void fill_turns(rotary *r, int furthest) {  // in double; up to the furth
     }
 }
 
-EXPORT int32_t octavo_step(model *m, const step *s) {
+static int within(const int32_t *values, int count, int first, int end) {
+    int wrong = 0;  // no way out of the loop, so that it is vectors
+    for (int i = 0; i < count; i++) wrong |= (values[i] < first) | (values[i] >= end);
+    return !wrong;
+}
+
+static int lawful(const model *m, const step *s) {  // whether each index is one; parents are the caller's business
+    const model_shape *shape = &m->shape;
+    int all_windowed = 1, blocks = s->table_width;
+    for (int i = 0; i < shape->num_layers; i++) all_windowed &= m->layers[i].shape.window > 0;
+    if (!all_windowed && blocks > shape->num_blocks) blocks = shape->num_blocks;  // a table may name one twice
+    if (s->tokens < 1 || s->tokens > MAX_TOKENS || s->wanted < 0 || s->wanted > s->tokens) return 0;
+    for (int i = 1; i < s->wanted; i++)
+        if (s->wanted_tokens[i] <= s->wanted_tokens[i - 1]) return 0;
+    return within(s->token, s->tokens, 0, shape->vocab_size) && within(s->row, s->tokens, 0, s->rows) &&
+           within(s->position, s->tokens, 0, shape->context_length) && within(s->slot, s->tokens, 0, blocks * BLOCK) &&
+           within(s->tables, s->rows * s->table_width, 0, shape->num_blocks) &&
+           within(s->wanted_tokens, s->wanted, 0, s->tokens) &&
+           (!s->embedded || within(s->embedded, s->tokens, -1, s->embeddings)) &&
+           (!s->adapter || within(s->adapter, s->tokens, -1, shape->num_adapters));
+}
+
+EXPORT int32_t octavo_step(model *m, const step *s) {  // 0; 1: an index is out of range; -1: threads are missing
+    if (!lawful(m, s)) return 1;
     const int few = m->shape.num_heads / m->shape.num_kv_heads <= MAX_QUERIES;  // queries of a KV head: one tile
     share w = {.m = m, .s = s, .one_token_rows = few};
     for (int t = 1; t < s->tokens; t++)

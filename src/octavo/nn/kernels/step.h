@@ -6,13 +6,15 @@
 #include "kernels.h"
 
 typedef struct {  // the same fields in the same order as binding.Step
-    int32_t tokens, wanted, table_width;
+    int32_t tokens, wanted, rows, table_width, embeddings;
     const int32_t *token, *row, *position;  // (tokens,): id, index of its row's block table, position
     const int32_t *slot;                    // (tokens,): where in its row's blocks its key and value go
     const int32_t *adapter;                 // (tokens,) or NULL: the adapter of its row, or -1
     const int32_t *parent;                  // (tokens,) or NULL: of a tree's token the one before it, its own if first; or -1
     const int32_t *tables;                  // (rows, table_width) block ids
     const int32_t *wanted_tokens;           // (wanted,) ascending indices into the tokens
+    const int32_t *embedded;                // (tokens,) or NULL: which row of `embedding` it is instead of its id's, or -1
+    const float *embedding;                 // (embeddings, hidden_size)
     float *logits, *hidden;                 // (wanted, vocab_size); (wanted, hidden_size) or NULL
 } step;
 

@@ -60,12 +60,9 @@ class Step(ctypes.Structure):
     """step in step.h."""
 
     _fields_ = (
-        *((name, INT32) for name in ("tokens", "wanted", "table_width")),
-        *(
-            (name, POINTER)
-            for name in ("token", "row", "position", "slot", "adapter", "parent", "tables", "wanted_tokens")
-        ),
-        *((name, POINTER) for name in ("logits", "hidden")),
+        *((name, INT32) for name in ("tokens", "wanted", "rows", "table_width", "embeddings")),
+        *((name, POINTER) for name in ("token", "row", "position", "slot", "adapter", "parent", "tables")),
+        *((name, POINTER) for name in ("wanted_tokens", "embedded", "embedding", "logits", "hidden")),
     )
 
 
@@ -119,6 +116,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_packed_bytes": (INT64, INT32, INT32, INT32),
     "octavo_product": (INT32, INT32, INT32, INT32, INT32, POINTER, POINTER, INT32, POINTER),
     "octavo_quantize": (INT32, INT32, INT32, INT32, INT32, POINTER, POINTER),
+    "octavo_sum_weights": (FLOAT, INT32, POINTER, INT32, FLOAT, POINTER),
     "octavo_packing": (INT32,),
     "octavo_checksum": (ctypes.c_uint64, POINTER, ctypes.c_uint64),
     "octavo_set_bias": (INT32, POINTER, INT32, INT32, POINTER, INT32),
