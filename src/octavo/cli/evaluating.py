@@ -41,7 +41,7 @@ def rag(
     hyde: Annotated[
         str | None, typer.Option("--hyde", metavar="MODEL", help="Searches with answers that this model makes up.")
     ] = None,
-    reader: Annotated[bool, typer.Option("--reader", help="Answer with the reader, and rank passages by it.")] = False,
+    reader: Annotated[bool, typer.Option("--reader", help="Rank passages by the reader, and answer with it.")] = False,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="MODEL", help="Answer with this chat model.")
     ] = None,
@@ -154,8 +154,10 @@ def _answers(
     from octavo.evaluate.rag import measure_answers
     from octavo.progress import track
 
-    if (reader or model) and collection.answers is None:
-        raise OctavoError(f"{collection.name} has no gold answers, so answers cannot be scored; leave out --model")
+    if collection.answers is None:
+        if model:
+            raise OctavoError(f"{collection.name} has no gold answers, so answers cannot be scored; leave out --model")
+        return []
     answerers = {**({"reader": _by_reader()} if reader else {}), **({model: _by_model(model)} if model else {})}
     rows = []
     for answerer, answer in answerers.items():
