@@ -145,3 +145,18 @@ def test_an_interrupted_parting_leaves_the_store_as_it_was(store: SqliteStore, m
         store.arrange()
     assert [found(store, query) for query in clustered(20, 4)] == before
     store.check()
+
+
+def test_the_rows_of_a_cell_lie_in_one_piece(path: Path, store: SqliteStore) -> None:
+    assert store._vectors is not None
+    rows = store._vectors.scan()
+    assert (np.diff(rows._row("cells")) >= 0).all() and len(rows) == DOCUMENTS * PASSAGES
+    put(store, "new", clustered(3, 12345))
+    assert store._vectors.scan() is rows and len(rows) == DOCUMENTS * PASSAGES + 3, "added behind, without reading anew"
+
+
+def test_numbers_that_are_deleted_are_overwritten_in_memory() -> None:
+    rows = scan.Scan(48)
+    rows.append(scan.Block(np.array([1, 2], np.int64), clustered(2, 1)))
+    rows.remove(np.array([1], np.int64))
+    assert not rows._row("vectors")[0].any() and rows._row("vectors")[1].any() and len(rows) == 1
