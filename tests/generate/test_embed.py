@@ -106,6 +106,21 @@ def test_prompts_stand_before_their_kind(minilm: Path, tmp_path: Path) -> None:
         assert asked.prompts == {"query": "find: ", "passage": "text: ", "plain": "text: "}
 
 
+def test_published_instructions_stand_before_queries_and_passages(minilm: Path) -> None:
+    with (
+        Embedder.load(str(minilm), runner="torch", instructions="llm-embedder-qa") as told,
+        Embedder.load(str(minilm), runner="torch") as plain,
+    ):
+        for kind, before in (
+            ("query", "Represent this query for retrieving relevant documents: "),
+            ("passage", "Represent this document for retrieval: "),
+            ("plain", ""),
+        ):
+            assert np.array_equal(told.embed(["a duck"], kind=kind), plain.embed([before + "a duck"]))  # type: ignore[arg-type]
+    with pytest.raises(OctavoError, match=r"did you mean 'bge-en'\?"):
+        Embedder.load(str(minilm), instructions="bge-ne")
+
+
 def with_config(minilm: Path, folder: Path, config: dict[str, Any]) -> Path:
     shutil.copytree(minilm, folder, dirs_exist_ok=True)
     (folder / "config_sentence_transformers.json").write_text(json.dumps(config))

@@ -9,7 +9,7 @@ import pytest
 
 from octavo.errors import OctavoError
 from octavo.retrieve.filters import read_condition
-from octavo.retrieve.search import Search, reciprocal_ranks, relative_scores
+from octavo.retrieve.search import Search, reciprocal_ranks, relative_scores, without_repeats
 from octavo.retrieve.stores.sqlite import SqliteStore
 from octavo.retrieve.stores.store import Hit, Passage, Place, Source, VectorSpace
 
@@ -81,3 +81,11 @@ def test_relative_scores_keep_how_sure_a_ranking_is() -> None:
     assert [(hit.passage.document, hit.score) for hit in fused] == [("a", pytest.approx(0.95)), ("b", 0.625)]
     assert relative_scores([[], hits(("c", 2.0))])[0].score == 0.5
     assert relative_scores([[], []]) == []
+
+
+def test_copies_of_a_passage_take_one_place() -> None:
+    duck = "Mallards are ducks that eat weed and snails, and they nest in the reeds of quiet ponds."
+    texts = [duck, duck.upper(), duck.replace("quiet", "many quiet"), "Geese eat grass.", "Swans eat weed, too."]
+    many = [Hit(Passage(f"{at}.md", "", Place(0, len(text)), text), 1 - at / 10) for at, text in enumerate(texts)]
+    assert found(without_repeats(many, 5)) == ["0.md", "3.md", "4.md"]
+    assert found(without_repeats(many, 2)) == ["0.md", "3.md"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -118,13 +118,17 @@ def search(
 
       octavo search papers/ "late interaction" --where type=pdf -k 3 --json
     """
+    from octavo.retrieve.search import SPARE, without_repeats
+
     with _library(folder, encoder, rebuild, index, store) as library:
         _update(library, None, None)
         finder = replace(library.search, exact=exact)
+        within, most = _filter(where), count + SPARE
         if hyde is None:
-            hits = finder.find(query, count, mode=mode, where=_filter(where))
+            hits = finder.find(query, most, mode=mode, where=within)
         else:
-            hits = finder.find_with(_made_up(library, query, hyde), query, count, mode or "hybrid", _filter(where))
+            hits = finder.find_with(_made_up(library, query, hyde), query, most, mode or "hybrid", within)
+        hits = without_repeats(hits, count)
         if as_json:
             typer.echo(json.dumps([_row(hit) for hit in hits], ensure_ascii=False))
         else:
@@ -177,7 +181,8 @@ def ask(
       octavo ask --web "When does the museum open?" --search searxng:http://127.0.0.1:8888
     """
     from octavo.errors import OctavoError
-    from octavo.retrieve.reader import DEPTH, answer, rerank
+    from octavo.retrieve.reader import answer, rerank
+    from octavo.retrieve.search import SPARE, without_repeats
 
     if web:
         _ask_web(folder if question is None else None, question, model, url, web_search, scorer, count, as_json)
@@ -186,13 +191,10 @@ def ask(
         raise OctavoError("a folder and a question are needed, in this order; --web asks without a folder")
     with _library(folder, encoder, rebuild, index, store) as library, _reader(reader) as reads:
         _update(library, chunk, overlap)
-        hits = library.search.find(question, max(count, DEPTH), mode=mode, where=_filter(where))
-        hits = rerank(reads, question, hits)[:count]
-        loaded = _load_model(model, url, api_key_file)
-        try:
+        hits = library.search.find(question, count + SPARE, mode=mode, where=_filter(where))
+        hits = without_repeats(rerank(reads, question, hits), count)
+        with closing(_load_model(model, url, api_key_file)) as loaded:
             found = answer(loaded, question, hits, reads)
-        finally:
-            loaded.close()
     if as_json:
         typer.echo(json.dumps(_answer_row(found, hits), ensure_ascii=False))
     else:

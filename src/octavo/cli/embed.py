@@ -23,6 +23,9 @@ def embed(
     kind: Annotated[
         Literal["query", "passage", "plain"], typer.Option("--kind", help="Whose prompt stands before each text.")
     ] = "plain",
+    instructions: Annotated[
+        str | None, typer.Option("--instructions", metavar="SET", help="Published prompts: bge-en, llm-embedder-qa, …")
+    ] = None,
     hybrid: Annotated[
         bool, typer.Option("--hybrid", help="Of BGE-M3: the weights of tokens and the tokens' vectors, too.")
     ] = False,
@@ -42,6 +45,8 @@ def embed(
 
       octavo embed all-minilm-l6-v2 --json < sentences.txt
 
+      octavo embed ./bge-small-en-v1.5 --instructions bge-en --kind query --json "Who nests in reeds?"
+
       octavo embed ./bge-m3 --hybrid "What is BGE M3?" "BM25 is a bag of words"
     """
     from octavo.generate.embed import Embedder, normalized
@@ -50,7 +55,7 @@ def embed(
     if hybrid:
         _embed_hybrid(given.obtain(model), lines, runner, weights, as_json=as_json)
         return
-    with Embedder.load(given.obtain(model), runner=runner, weights=weights) as embedder:
+    with Embedder.load(given.obtain(model), runner=runner, weights=weights, instructions=instructions) as embedder:
         vectors = embedder.embed(lines, kind=kind)
         unknown = embedder.unknown_fraction(lines)
     if unknown > 0.3:

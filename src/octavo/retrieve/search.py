@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from octavo.errors import OctavoError
+from octavo.retrieve.chunking.duplicates import find_duplicates
 from octavo.retrieve.filters import Filter
 from octavo.retrieve.stores.store import Hit, Passage, Store, Vectors
 
@@ -21,6 +22,8 @@ Mode = Literal["hybrid", "rrf", "words", "vectors"]
 DEPTH = 100
 """Passages of each ranking that are joined; 1000 gives the same to the third figure."""
 RANK_CONSTANT = 60
+SPARE = 10
+"""Passages that are found beyond those that are shown, in place of such as repeat others."""
 MOST_UNKNOWN = 0.25
 """A text with a greater share of tokens that its encoder does not know is searched by words alone."""
 
@@ -94,6 +97,12 @@ def knows(encoder: TextEncoder, texts: Sequence[str]) -> bool:
 def matching(store: Store, where: Filter) -> list[str]:
     """The documents whose metadata a filter matches. Each has its own name as `document`, too."""
     return [name for name, listing in store.listing().items() if where.matches({"document": name, **listing.metadata})]
+
+
+def without_repeats(hits: Sequence[Hit], limit: int) -> list[Hit]:
+    """The first `limit` passages that do not nearly repeat an earlier one, so that copies of a file take one place."""
+    repeats = {found.index for found in find_duplicates(hit.passage.text for hit in hits)}
+    return [hit for at, hit in enumerate(hits) if at not in repeats][:limit]
 
 
 def relative_scores(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:

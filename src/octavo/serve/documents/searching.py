@@ -12,7 +12,16 @@ from typing import Any
 
 from octavo.retrieve.filters import Comparison, Filter
 from octavo.retrieve.reader import Reader, rerank
-from octavo.retrieve.search import DEPTH, Mode, Search, TextEncoder, knows, relative_scores
+from octavo.retrieve.search import (
+    DEPTH,
+    SPARE,
+    Mode,
+    Search,
+    TextEncoder,
+    knows,
+    relative_scores,
+    without_repeats,
+)
 from octavo.retrieve.stores.store import Hit, Store, Vectors
 
 Object = dict[str, Any]
@@ -58,7 +67,8 @@ def find(
             if known is None or known.score < scaled.score:
                 best[hit.passage.id] = scaled
     ordered = sorted(best.values(), key=lambda hit: (-hit.score, hit.passage.id))
-    return [Found(homes[hit.passage.id], hit) for hit in ordered[:limit] if hit.score >= threshold]
+    kept = without_repeats([hit for hit in ordered[: limit + SPARE] if hit.score >= threshold], limit)
+    return [Found(homes[hit.passage.id], hit) for hit in kept]
 
 
 def _vector(query: str, encoder: TextEncoder | None) -> Vectors | None:
