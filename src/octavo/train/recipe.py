@@ -146,15 +146,20 @@ class TrainingSettings(Section):
         return self
 
 
-class Recipe(Section):
+class AnyRecipe(Section):
+    """What each recipe has, whatever its objective."""
+
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    training: TrainingSettings = TrainingSettings()
+
+
+class Recipe(AnyRecipe):
     """A whole run. Only `data.path` has no default."""
 
     data: DataSettings
     tokenizer: TokenizerSettings = TokenizerSettings()
     model: ModelSettings = ModelSettings()
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    training: TrainingSettings = TrainingSettings()
 
 
 Kind = TypeVar("Kind", bound=Section)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from octavo.train.interrupt import StopRequest
 from octavo.train.metrics import Event, Noted
 from octavo.train.objectives.causal_lm import CausalLM
 from octavo.train.objectives.objective import Objective
-from octavo.train.recipe import OptimizerSettings, Recipe, ScheduleSettings, TrainingSettings
+from octavo.train.recipe import AnyRecipe, Recipe
 from octavo.train.run_folder import RunFolder
 from octavo.train.trainer import Trainer
 from octavo.writing import whole_folder
@@ -101,21 +101,6 @@ class Prepared(Generic[Example]):
     validation: Sequence[Example]
     export: Callable[[Trainer[Example]], None]
     rate_scale: Callable[[str], float] = lambda name: 1.0
-
-
-class AnyRecipe(Protocol):
-    """What each recipe has, whatever its objective."""
-
-    @property
-    def optimizer(self) -> OptimizerSettings: ...
-
-    @property
-    def schedule(self) -> ScheduleSettings: ...
-
-    @property
-    def training(self) -> TrainingSettings: ...
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
 
 
 def run_training(

@@ -12,19 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from octavo.errors import FormatError, OctavoError
+from octavo.train.recipe import AnyRecipe
 from octavo.writing import whole_file
 
 _FREE = ("data.path", "data.source", "data.sha256")
 """Keys that do not change what is computed; the text's own checksum stands for them."""
-
-
-class Dumped(Protocol):
-    """A recipe, of whatever objective."""
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +59,7 @@ class RunFolder:
         return self.path / ".lock"
 
     @contextmanager
-    def opened(self, recipe: Dumped, text_sha256: str, *, restart: bool) -> Iterator[None]:
+    def opened(self, recipe: AnyRecipe, text_sha256: str, *, restart: bool) -> Iterator[None]:
         """Hold the folder for this process, new or with the same recipe.
 
         restart: remove what an earlier run left, only files of a run. Raises OctavoError naming each key that differs
@@ -95,7 +90,7 @@ class RunFolder:
         for file in (self.metrics, self.recipe):
             file.unlink(missing_ok=True)
 
-    def _agree(self, recipe: Dumped, text_sha256: str) -> None:
+    def _agree(self, recipe: AnyRecipe, text_sha256: str) -> None:
         now = {**recipe.model_dump(mode="json"), "text_sha256": text_sha256}
         if not self.recipe.exists():
             with whole_file(self.recipe) as partial:

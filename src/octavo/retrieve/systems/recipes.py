@@ -7,7 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from octavo.fetching.sources import DEFAULT_ENCODER
-from octavo.train.recipe import Count, DataSettings, OptimizerSettings, ScheduleSettings, Section, TrainingSettings
+from octavo.train.recipe import (
+    AnyRecipe,
+    Count,
+    DataSettings,
+    Section,
+)
 from octavo.train.seq2seq.recipe import FreshSettings
 
 
@@ -66,15 +71,12 @@ class FidSettings(Section):
     """Of the search for an answer."""
 
 
-class QuestionRecipe(Section):
+class QuestionRecipe(AnyRecipe):
     """What both share."""
 
     data: QuestionData
     retriever: RetrieverSettings = RetrieverSettings()
     generator: GeneratorSettings = GeneratorSettings()
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    training: TrainingSettings = TrainingSettings()
 
 
 class RagRecipe(QuestionRecipe):
@@ -106,14 +108,11 @@ class RetroSettings(Section):
     """Chunks of 64 tokens that a text of training has at most."""
 
 
-class RetroRecipe(Section):
+class RetroRecipe(AnyRecipe):
     """A run of RETRO. `data.path` and `retro.decoder` have no default."""
 
     data: DataSettings
     retro: RetroSettings
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    training: TrainingSettings = TrainingSettings()
 
 
 class CodeData(Section):
@@ -134,11 +133,8 @@ class CodeModelSettings(FreshSettings):
     """Code is cut to this."""
 
 
-class CodeRecipe(Section):
+class CodeRecipe(AnyRecipe):
     """A run of CodeT5+. Nothing has to be said."""
 
     data: CodeData = CodeData()
     model: CodeModelSettings = CodeModelSettings()
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    training: TrainingSettings = TrainingSettings()

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from octavo.train.recipe import OptimizerSettings, ScheduleSettings, Section, TrainingSettings
+from octavo.train.recipe import AnyRecipe, Section
 
 EXTRACTIVE_QA: Final = "extractive_qa"
 """The objective that such a recipe names."""
@@ -76,13 +76,10 @@ class MixtureSettings(Section):
         return self
 
 
-class ReaderRecipe(Section):
+class ReaderRecipe(AnyRecipe):
     """A whole run. `data.path`, `data.files` and `model.init` have no default."""
 
     data: QuestionFiles
     model: EncoderSettings
     windows: WindowSettings = WindowSettings()
     mixture: MixtureSettings = MixtureSettings()
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    training: TrainingSettings = TrainingSettings()

@@ -15,7 +15,12 @@ from octavo.nn.config import (
     RelativeConfig,
     TransformerConfig,
 )
-from octavo.train.recipe import Count, DataSettings, OptimizerSettings, ScheduleSettings, Section, TrainingSettings
+from octavo.train.recipe import (
+    AnyRecipe,
+    Count,
+    DataSettings,
+    Section,
+)
 
 
 class FreshSettings(Section):
@@ -74,21 +79,15 @@ class PairData(Section):
     """The last part of the pairs is never trained on."""
 
 
-class SpanRecipe(Section):
+class SpanRecipe(AnyRecipe):
     """A run of span corruption."""
 
     data: DataSettings
     model: Seq2SeqSettings = Seq2SeqSettings()
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    training: TrainingSettings = TrainingSettings()
 
 
-class PairRecipe(Section):
+class PairRecipe(AnyRecipe):
     """A run of text to text."""
 
     data: PairData
     model: Seq2SeqSettings = Seq2SeqSettings()
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    training: TrainingSettings = TrainingSettings()

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from octavo.nn.config import AttentionConfig, EncoderConfig, HeadConfig, MlpConfig, NormConfig, TransformerConfig
-from octavo.train.recipe import Count, OptimizerSettings, ScheduleSettings, Section, TrainingSettings
+from octavo.train.recipe import AnyRecipe, Count, Section
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -86,11 +86,8 @@ class LabellerSettings(Section):
         )
 
 
-class CkipRecipe(Section):
+class CkipRecipe(AnyRecipe):
     """A whole run. `data.path`, `data.files` and `model.task` have no default."""
 
     data: AnnotatedFiles
     model: LabellerSettings
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    training: TrainingSettings = TrainingSettings()
