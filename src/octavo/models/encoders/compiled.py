@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo import settings
-from octavo.errors import ContextLengthError, UnsupportedError
+from octavo.errors import UnsupportedError
 from octavo.models.checkpoint import Checkpoint
-from octavo.models.encoders.runner import EncoderRow, Floats, Weights
+from octavo.models.encoders.runner import EncoderRow, Floats, Weights, lengths_of
 from octavo.models.formats.blocks import encoded
 from octavo.models.formats.joining.int8 import BLOCK, in_int8
 from octavo.models.tensors import StoredTensor
@@ -66,11 +66,7 @@ class CompiledEncoder:
 
     def encode(self, rows: Sequence[EncoderRow]) -> Floats:
         """As `EncoderRunner.encode`. Raises ContextLengthError for too long a row, ValueError for ids out of range."""
-        lengths = [len(row.tokens) for row in rows]
-        if max(lengths) > self.config.context_length:
-            raise ContextLengthError(
-                f"{max(lengths)} tokens are more than the encoder's context of {self.config.context_length}"
-            )
+        lengths = lengths_of(rows, self.config)
         tokens = np.concatenate([np.asarray(row.tokens, np.int32) for row in rows])
         types = [np.zeros(len(row.tokens), np.int32) if row.types is None else row.types for row in rows]
         return self._model.encode(tokens, np.concatenate(types).astype(np.int32), lengths)

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from octavo import settings
-from octavo.errors import ContextLengthError
 from octavo.models.checkpoint import Checkpoint
-from octavo.models.encoders.runner import EncoderRow, Floats
+from octavo.models.encoders.runner import EncoderRow, Floats, lengths_of
 from octavo.models.transformer import Transformer
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
@@ -34,11 +33,7 @@ class TorchEncoder:
     @torch.inference_mode()
     def encode(self, rows: Sequence[EncoderRow]) -> Floats:
         """As `EncoderRunner.encode`. Raises ContextLengthError for a row longer than the context."""
-        lengths = [len(row.tokens) for row in rows]
-        if max(lengths) > self.config.context_length:
-            raise ContextLengthError(
-                f"{max(lengths)} tokens are more than the encoder's context of {self.config.context_length}"
-            )
+        lengths = lengths_of(rows, self.config)
         mask = self._padded([np.ones(length) for length in lengths]).bool()
         tokens = self._padded([np.asarray(row.tokens) for row in rows])
         types = self._padded(

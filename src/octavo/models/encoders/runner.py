@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo.errors import ContextLengthError
 from octavo.nn.config import TransformerConfig
 
 Floats = NDArray[np.float32]
@@ -42,3 +43,13 @@ class EncoderRunner(Protocol):
     def close(self) -> None:
         """Free threads and memory. Idempotent."""
         ...
+
+
+def lengths_of(rows: Sequence[EncoderRow], config: TransformerConfig) -> list[int]:
+    """The rows' lengths in tokens. Raises ContextLengthError for one that is too long."""
+    lengths = [len(row.tokens) for row in rows]
+    if max(lengths) > config.context_length:
+        raise ContextLengthError(
+            f"{max(lengths)} tokens are more than the encoder's context of {config.context_length}"
+        )
+    return lengths

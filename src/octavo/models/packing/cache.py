@@ -34,6 +34,7 @@ from octavo.writing import whole_file
 MAGIC = b"OCTAVOPK"
 HEAD = struct.Struct("<8sQ32s")
 LINE, PAGE = 64, 4096
+MOST_HEADER = 1 << 28
 SMALLEST = 16 << 20
 """Bytes of weights below which packing takes no time worth a file."""
 SAMPLES = 16
@@ -112,7 +113,7 @@ def _fingerprint(file: MappedFile) -> tuple[int, int, str]:
 
 def _read_header(file: BinaryIO | mmap.mmap) -> dict[str, Any]:
     magic, length, digest = HEAD.unpack(file.read(HEAD.size).ljust(HEAD.size))
-    text = file.read(length) if magic == MAGIC else b""
+    text = file.read(min(length, MOST_HEADER)) if magic == MAGIC else b""
     if hashlib.sha256(text).digest() != digest:
         raise ValueError("no header of ours")
     header: dict[str, Any] = json.loads(text)

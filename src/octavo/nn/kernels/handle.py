@@ -109,33 +109,24 @@ class KernelModel:
         self, layer: int, slot: str, encoding: str, rows: int, columns: int, data: NDArray[np.uint8]
     ) -> None:
         """Pack a matrix. data: (rows, bytes of a row) in `encoding`. layer is ignored for embed, positions and head."""
-        self._check_layer(layer)
         check_source(encoding, rows, columns, data)
-        if (rows, columns) != self.matrix_shape(slot):
-            raise ValueError(f"{slot} must be {self.matrix_shape(slot)}, not {(rows, columns)}")
-        code, number = ENCODINGS[encoding], self._number(layer, slot)
-        self._done(
-            self._library.octavo_set_matrix(self._open(), layer, number, code, rows, columns, data.ctypes.data), slot
-        )
+        place = self._place(layer, slot, encoding, rows, columns)
+        self._done(self._library.octavo_set_matrix(self._open(), *place, data.ctypes.data), slot)
 
     def use_matrix(
         self, layer: int, slot: str, encoding: str, rows: int, columns: int, packed: NDArray[np.uint8]
     ) -> None:
         """Take a matrix that `packed()` gave for the same encoding and shape. It is kept and read, never written."""
-        self._check_layer(layer)
         if packed.shape != (packed_bytes(encoding, rows, columns),) or packed.dtype != np.uint8:
             raise ValueError(f"{packed.shape} bytes are no packed {rows} x {columns} matrix in {encoding}")
         if not packed.flags.c_contiguous:
             raise ValueError("packed must be contiguous bytes")
-        if (rows, columns) != self.matrix_shape(slot):
-            raise ValueError(f"{slot} must be {self.matrix_shape(slot)}, not {(rows, columns)}")
-        code, number = ENCODINGS[encoding], self._number(layer, slot)
-        self._library.octavo_use_matrix(self._open(), layer, number, code, rows, columns, packed.ctypes.data)
+        place = self._place(layer, slot, encoding, rows, columns)
+        self._library.octavo_use_matrix(self._open(), *place, packed.ctypes.data)
         self._used[layer, slot] = packed
 
     def packed(self, layer: int, slot: str, encoding: str) -> NDArray[np.uint8]:
         """The packed bytes of a matrix that was set in `encoding`; valid until it is set again or the model closed."""
-        self._check_layer(layer)
         address = self._library.octavo_packed_matrix(self._open(), layer, self._number(layer, slot))
         if not address:
             raise ValueError(f"{slot} of layer {layer} is not set")
@@ -144,7 +135,6 @@ class KernelModel:
 
     def set_bias(self, layer: int, slot: str, values: Floats) -> None:
         """The bias (out,) of a matrix."""
-        self._check_layer(layer)
         check_floats(values, self.matrix_shape(slot)[0])
         number = self._number(layer, slot)
         self._done(self._library.octavo_set_bias(self._open(), layer, number, values.ctypes.data, values.size), slot)
@@ -222,8 +212,15 @@ class KernelModel:
         """Rows and columns of a matrix, as `matrices.matrix_shape` has it."""
         return matrix_shape(self._shape, slot)
 
+    def _place(self, layer: int, slot: str, encoding: str, rows: int, columns: int) -> tuple[int, int, int, int, int]:
+        """A matrix as the library is told of it. Raises ValueError for another shape than it has."""
+        if (rows, columns) != self.matrix_shape(slot):
+            raise ValueError(f"{slot} must be {self.matrix_shape(slot)}, not {(rows, columns)}")
+        return layer, self._number(layer, slot), ENCODINGS[encoding], rows, columns
+
     def _number(self, layer: int, slot: str) -> int:
-        """The library's number of a matrix."""
+        """The library's number of a matrix. Raises ValueError for a layer or a matrix that is not there."""
+        self._check_layer(layer)
         owner, _, leaf = slot.rpartition(".")
         if not owner:
             return MATRICES[leaf]
