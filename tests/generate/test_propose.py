@@ -118,13 +118,13 @@ class TreeProposer:
 
 
 def _proposer(name: str) -> Proposer:
-    if name == "draft":
+    if name.startswith("draft"):
         return DraftModelProposer(TinyRunner(noise=0.7))
     return NGramProposer() if name == "ngram" else TreeProposer(drawn=name == "drawn tree")
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.7, top_k=3, presence_penalty=0.5)])
-@pytest.mark.parametrize("proposer", ["draft", "ngram", "drawn tree", "chosen tree"])
+@pytest.mark.parametrize("proposer", ["draft", "draft tree", "ngram", "drawn tree", "chosen tree"])
 def test_answers_with_guesses_have_the_exact_distribution(proposer: str, sampling: Sampling) -> None:
     runner, prompt, runs = TinyRunner(), [0, 1, 0, 1, 0], 4000
     length = 4 if "tree" in proposer else 3  # so that several guesses may be made, and one more token follows them
@@ -225,6 +225,25 @@ def test_a_tree_s_second_branch_is_what_followed_elsewhere() -> None:
     (draft,) = NGramProposer().propose([Text("key", text, 8, Sampling())])
     assert _branches(draft) == ([3, 3, 0, 1], [2, 2])
     assert draft.parents == (-1, 0, 1, 2, -1, 4) and draft.depth == 4 and draft.first(5).parents == (-1, 0, 1, 2, -1)
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_a_draft_model_s_second_choices_stand_where_its_chain_is_least_sure(temperature: float) -> None:
+    proposer, tokens = DraftModelProposer(model := TinyRunner(noise=0.7)), [0, 1, 2]
+    (draft,) = proposer.propose([Text("key", tokens, 6, Sampling(temperature=temperature))])
+    assert len(draft.tokens) == 6 and draft.depth == 4 and draft.parents is not None
+    chances = [probabilities(model.logits(np.array([*tokens, *draft.tokens[:at]])), Sampling()) for at in range(4)]
+    sure = [chances[at][draft.tokens[at]] for at in range(4)]
+    assert draft.parents == (-1, 0, 1, 2, *(at - 1 for at in np.argsort(sure)[:2]))
+    for guess, parent in zip(draft.tokens[4:], draft.parents[4:], strict=True):
+        first = draft.tokens[parent + 1]
+        assert guess != first
+        if not temperature:
+            assert guess == np.argsort(chances[parent + 1])[-2]
+    assert (draft.probabilities is None) == (temperature == 0)
+    (single,) = proposer.propose([Text("other", tokens, 2, Sampling(temperature=0))])
+    assert single.parents is None and len(single.tokens) == 2
+    proposer.check()
 
 
 def test_trust_follows_right_guesses_and_rests_ever_longer_after_vain_ones() -> None:

@@ -1,6 +1,8 @@
 """Guesses of a smaller model with the same vocabulary, drawn as the request draws, so that most of them stand.
 
-It reads each text into KV memory of its own; of a guess that did not stand, what was computed is written over.
+It reads each text into KV memory of its own; of a guess that did not stand, what was computed is written over. Unusual:
+a part of the guesses stands beside the chain, second choices where the first was least sure (a tree). They cost the
+smaller model nothing, for they come from distributions that it has made for the chain.
 """
 
 from __future__ import annotations
@@ -12,10 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.generate.blocks import BlockPool
+from octavo.generate.lm import Sampling
 from octavo.generate.propose import NO_DRAFT, Draft, Text
 from octavo.generate.sample import probabilities
 from octavo.generate.sample.draw import draw_weighted
 from octavo.models.runner import BLOCK_SIZE, Row, Runner
+
+SIDE = 3
+"""Of so many guesses one is a second choice."""
+GREEDY = Sampling()
+"""Whose chances say how sure the likeliest token is."""
+Chances = NDArray[np.float64]
 
 
 @dataclass(eq=False, slots=True)
@@ -38,24 +47,38 @@ class DraftModelProposer:
     def propose(self, texts: Sequence[Text]) -> list[Draft]:
         """Step by step, all texts together. One that is not yet read to its end, or finds no memory, gets no draft."""
         ready = [index for index, text in enumerate(texts) if text.most > 0 and self._has_room(text)]
-        following = [list(text.tokens) for text in texts]
-        drawn_of: list[list[NDArray[np.float64]]] = [[] for _ in texts]
+        chains: list[list[tuple[int, Chances]]] = [[] for _ in texts]
         while ready:
-            logits = self._step([texts[index].key for index in ready], [following[index] for index in ready])
+            following = [[*texts[index].tokens, *(token for token, _ in chains[index])] for index in ready]
+            logits = self._step([texts[index].key for index in ready], following)
             going = []
             for index, row in zip(ready, logits, strict=True):
-                if row is None:
-                    continue
-                text = texts[index]
-                token = self._guess(row, text, drawn_of[index])
-                following[index].append(token)
-                if len(following[index]) < len(text.tokens) + text.most:
-                    going.append(index)
+                if row is not None:
+                    text, chain = texts[index], chains[index]
+                    chances = _chances(row, text.sampling)
+                    chain.append((self._guess(chances, text.sampling), chances))
+                    if len(chain) < text.most - text.most // SIDE:
+                        going.append(index)
             ready = going
-        return [
-            _draft(tokens[len(text.tokens) :], drawn)
-            for text, tokens, drawn in zip(texts, following, drawn_of, strict=True)
-        ]
+        return [self._tree(text, chain) for text, chain in zip(texts, chains, strict=True)]
+
+    def _tree(self, text: Text, chain: Sequence[tuple[int, Chances]]) -> Draft:
+        """The chain, and second choices where it is least sure."""
+        if not chain:
+            return NO_DRAFT
+        tokens = [token for token, _ in chain]
+        drawn = [chances for _, chances in chain]
+        parents = list(range(-1, len(chain) - 1))
+        unsure = sorted(range(len(chain)), key=lambda at: float(drawn[at][tokens[at]]))
+        for at in unsure[: text.most - len(chain)]:
+            rest = drawn[at].copy()
+            rest[tokens[at]] = 0
+            if total := rest.sum():
+                drawn.append(rest / total)
+                tokens.append(self._guess(drawn[-1], text.sampling))
+                parents.append(at - 1)
+        whole = None if len(tokens) == len(chain) else tuple(parents)
+        return Draft(tuple(tokens), np.stack(drawn) if text.sampling.temperature else None, whole)
 
     def forget(self, key: Hashable) -> None:
         """Free the memory of a text."""
@@ -106,12 +129,13 @@ class DraftModelProposer:
         logits = iter(self._runner.step(rows).logits)
         return [next(logits) if whole else None for whole in complete]
 
-    def _guess(self, logits: NDArray[np.float32], text: Text, drawn: list[NDArray[np.float64]]) -> int:
-        if text.sampling.temperature == 0:
-            return int(logits.argmax())
-        chances = probabilities(logits, text.sampling)
-        drawn.append(chances)
-        return draw_weighted(chances, self._random)
+    def _guess(self, chances: Chances, sampling: Sampling) -> int:
+        return draw_weighted(chances, self._random) if sampling.temperature else int(chances.argmax())
+
+
+def _chances(logits: NDArray[np.float32], sampling: Sampling) -> Chances:
+    """Of each token, (vocab_size,): those that it is drawn with, or, where the likeliest is taken, the model's own."""
+    return probabilities(logits, sampling if sampling.temperature else GREEDY)
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:
@@ -120,7 +144,3 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
     if first[:shorter] == second[:shorter]:
         return shorter
     return next(at for at in range(shorter) if first[at] != second[at])
-
-
-def _draft(tokens: Sequence[int], drawn: Sequence[NDArray[np.float64]]) -> Draft:
-    return Draft(tuple(tokens), np.stack(drawn) if drawn else None) if tokens else NO_DRAFT
