@@ -19,6 +19,7 @@ INT8_DOTS = {
 BF16_LEVELS = ("avx512", "amx")
 """Levels that multiply pairs of bfloat16 themselves; others widen them to float32."""
 
+WIDENED = "bfloat16, widened to float32"
 OUTPUT_NORMS = ("output", "sandwich", "post")
 
 
@@ -53,7 +54,7 @@ def _product(encoding: str, level: str) -> str:
 
 def _attention(config: TransformerConfig, level: str, cache: str) -> OperationPath:
     kept = {
-        "bf16": "bfloat16, in pairs" if level in BF16_LEVELS else "bfloat16, widened to float32",
+        "bf16": "bfloat16, in tiles" if level == "amx" else "bfloat16, in pairs" if level == "avx512" else WIDENED,
         "f32": "float32, as all matrices of the blocks are",
         "int8": "8 bits with a scale a position and head, widened to float32",
     }[cache]

@@ -35,7 +35,7 @@ INLINE vec butterfly(vec a, const int h) {  // lane l: its sum with lane l ^ h, 
 INLINE float sum_lanes(vec a) { return _mm512_reduce_add_ps(a); }
 INLINE float max_lanes(vec a) { return _mm512_reduce_max_ps(a); }
 INLINE int32_t store_int8(int8_t *out, vec a) {
-    const ivec rounded = _mm512_cvtps_epi32(a);
+    const ivec rounded = _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a);  // no number: 0, so that sums fit
     _mm_storeu_si128((__m128i *)(void *)out, _mm512_cvtsepi32_epi8(rounded));
     return _mm512_reduce_add_epi32(rounded);
 }
