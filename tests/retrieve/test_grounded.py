@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from octavo.generate.local import load
 from octavo.generate.scripted import ScriptedModel
-from octavo.retrieve.grounded import REFUSAL, answer, check, fit, messages
+from octavo.retrieve.grounded import REFUSAL, answer, check, cited, fit, messages
 from octavo.retrieve.indexing import index_folder
 from octavo.retrieve.passages import Splitting
+from octavo.retrieve.reader import quoted
 from octavo.retrieve.search import Search
 from octavo.retrieve.stores.sqlite import SqliteStore
 from octavo.retrieve.stores.store import Hit, Passage, Place
@@ -102,6 +105,39 @@ def test_citations_are_the_characters_of_the_stored_document(tmp_path: Path) -> 
     assert store.text("ducks.md")[citation.start : citation.end] == citation.text
     assert citation.sha256 == store.listing()["ducks.md"].sha256
     store.close()
+
+
+SENTENCES = st.sampled_from(
+    [
+        "Mallards eat weed.",
+        "A hen lays 13 eggs!",
+        "水草很多。",
+        "Cafe\u0301s serve tea \U0001f986.",
+        "Geese\nfly\tsouth",
+        "> [1] x",
+    ]
+)
+JOINTS = st.sampled_from([" ", "\n", "\n\n", "  ", "\u3000", ""])
+
+
+@given(st.lists(st.tuples(SENTENCES, JOINTS), min_size=1, max_size=12), st.integers(8, 90), st.data())
+def test_every_citation_is_exactly_the_characters_that_it_names(
+    parts: list[tuple[str, str]], size: int, data: st.DataObject
+) -> None:
+    text = "".join(map("".join, parts))
+    cuts = [(start, min(start + size, len(text))) for start in range(0, len(text), max(1, size // 2))]
+    hits = [Hit(Passage("d", "abc", Place(*cut, line=1), text[slice(*cut)]), 1.0) for cut in cuts]
+    said = " ".join(data.draw(st.lists(SENTENCES, min_size=1, max_size=4)))
+    marked = data.draw(st.sampled_from(cuts))
+    start = data.draw(st.integers(0, marked[1] - marked[0] - 1))
+    end = data.draw(st.integers(start + 1, marked[1] - marked[0]))
+    number = cuts.index(marked) + 1
+    span = cited(number, hits[number - 1].passage, start, end)
+    given_back = (*check(said, said, hits).citations, *quoted(span, hits).citations, span)
+    for citation in given_back:
+        assert text[citation.start : citation.end] == citation.text != ""
+        where = cuts[citation.number - 1]
+        assert where[0] <= citation.start < citation.end <= where[1], "within the passage of that number"
 
 
 def test_a_poisoned_document_does_not_change_the_real_model_s_answer(smollm2: Path, tmp_path: Path) -> None:
