@@ -46,6 +46,7 @@ def load(folder: Path, task: TaggerTask, runner: str | None = None, **given_: ob
     return CkipTransformer.load(str(folder), task, runner=runner, weights="f32", **given_)  # type: ignore[arg-type]
 
 
+@every_kind
 @every_runner
 def test_words_are_cut_where_the_peer_s_logits_say(kind: str, runner: str, made: Made) -> None:
     folder, peer = made(kind, "ws")
@@ -62,6 +63,7 @@ def test_words_are_cut_where_the_peer_s_logits_say(kind: str, runner: str, made:
     assert cut_once >= 3, "the tiny model cuts"
 
 
+@every_kind
 @every_runner
 def test_a_word_has_the_label_of_its_first_character(kind: str, runner: str, made: Made) -> None:
     folder, peer = made(kind, "pos")
@@ -76,6 +78,7 @@ def test_a_word_has_the_label_of_its_first_character(kind: str, runner: str, mad
     assert model.tags([words], "")[0][-1] == TINY["LABELS"]["pos"][whole[starts[-1]]]
 
 
+@every_kind
 @every_runner
 def test_entities_are_those_of_the_peer_s_labels(kind: str, runner: str, made: Made) -> None:
     folder, peer = made(kind, "ner")
@@ -142,7 +145,7 @@ def test_a_model_of_another_task_is_refused_by_its_labels(made: Made) -> None:
     check_labels(["O", "B-A", "I-A", "E-A", "S-A"], "ner", "x")
 
 
-@pytest.mark.parametrize("kind", ["bert"])
+@every_kind
 def test_the_kernels_need_no_torch(kind: str, made: Made) -> None:
     code = f"""
 import sys

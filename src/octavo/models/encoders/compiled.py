@@ -1,13 +1,14 @@
-"""`CompiledEncoder`: an encoder of BERT's shape on the C kernels, the default on a CPU. No torch here.
+"""`CompiledEncoder`: an encoder on the C kernels, the default on a CPU. No torch here.
 
-Matrices are kept in float32, bfloat16 or int8 (a scale for each 32 numbers); tables of embeddings stay in the file's
-mapping, norms in float32.
+BERT's shape, ALBERT's (one block for all layers, embeddings that a matrix widens), ModernBERT's (norms before the
+sublayers, rotary positions, gated MLPs, windows), and what lies between. Matrices are kept in float32, bfloat16 or int8
+(a scale for each 32 numbers); tables of embeddings stay in the file's mapping, norms in float32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,25 @@ from octavo.models.encoders.runner import EncoderRow, Floats, Weights, lengths_o
 from octavo.models.formats.blocks import encoded
 from octavo.models.formats.joining.int8 import BLOCK, in_int8
 from octavo.models.tensors import StoredTensor
-from octavo.nn.config import EncoderConfig, TransformerConfig
+from octavo.nn.config import (
+    AttentionConfig,
+    EncoderConfig,
+    MlpConfig,
+    NormConfig,
+    RopeConfig,
+    TransformerConfig,
+)
+from octavo.nn.frequencies import inverse_frequencies
 from octavo.nn.kernels.binding import choose_level
-from octavo.nn.kernels.encoder_handle import KernelEncoder
+from octavo.nn.kernels.encoder_handle import EncoderLayer, KernelEncoder
 from octavo.nn.kernels.tables.codes import MAX_HEAD_DIM
 
 ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
 MATRICES = {
-    "q": "attention.q", "k": "attention.k", "v": "attention.v", "o": "attention.o", "up": "mlp.up", "down": "mlp.down"
+    "q": "attention.q", "k": "attention.k", "v": "attention.v", "o": "attention.o", "gate": "mlp.gate", "up": "mlp.up",
+    "down": "mlp.down",
 }  # fmt: skip
+NORMS = ("attention_norm", "attention_output_norm", "mlp_norm", "mlp_output_norm")
 
 
 class CompiledEncoder:
@@ -43,9 +54,20 @@ class CompiledEncoder:
         refuse_unknown_switches(self.config)
         forced = settings.kernels()
         level = choose_level(None if forced == "torch" else forced)
-        attention, mlp = self.config.attention, self.config.mlp
+        attention, mlp, encoder = self.config.attention, self.config.mlp, self.config.encoder
+        assert encoder is not None, "refused before"
+        ropes = tuple(dict.fromkeys(rope for rope in _ropes(self.config) if rope is not None))
         self._model = KernelEncoder(
             level,
+            [
+                EncoderLayer(None if rope is None else ropes.index(rope), self.config.window_of(layer))
+                for layer, rope in enumerate(_ropes(self.config))
+            ],
+            [turns(rope, self.config.context_length) for rope in ropes],
+            embedding_size=encoder.embedding_size or self.config.hidden_size,
+            blocks=1 if encoder.shared_block else self.config.num_layers,
+            pre=self.config.placement == "pre",
+            gated=mlp.gated,
             hidden_size=self.config.hidden_size,
             num_layers=self.config.num_layers,
             num_heads=attention.num_heads,
@@ -78,44 +100,82 @@ class CompiledEncoder:
     def _load(self, checkpoint: Checkpoint, weights: Weights) -> None:
         tensors, encoder = checkpoint.tensors, self.config.encoder
         assert encoder is not None, "refused before"
-        for name in ("embed_tokens", "embed_positions", *(("embed_types",) if encoder.token_types else ())):
-            table = _table(tensors[f"{name}.weight"])
-            self._model.set_table(name, table[encoder.position_offset :] if name == "embed_positions" else table)
-        self._set_norm(tensors, 0, "embed_norm", "embed_norm")
-        for layer in range(self.config.num_layers):
+        for name in ("embed_tokens", "embed_positions", "embed_types"):
+            if f"{name}.weight" in tensors:
+                table = _table(tensors[f"{name}.weight"])
+                self._model.set_table(name, table[encoder.position_offset :] if name == "embed_positions" else table)
+        self._set_matrix(tensors, 0, "embed_projection", "embed_projection", weights)
+        for name in ("embed_norm", "norm"):
+            self._set_norm(tensors, 0, name, name)
+        for layer in range(1 if encoder.shared_block else self.config.num_layers):
             block = f"blocks.{layer}."
             for slot, name in MATRICES.items():
-                matrix, bias = _kept(tensors[f"{block}{name}.weight"], weights), _vector(tensors[f"{block}{name}.bias"])
-                self._model.set_matrix(layer, slot, matrix.encoding, matrix.data, bias)
-            for slot in ("attention_output_norm", "mlp_output_norm"):
+                self._set_matrix(tensors, layer, slot, block + name, weights)
+            for slot in NORMS:
                 self._set_norm(tensors, layer, slot, block + slot)
 
+    def _set_matrix(
+        self, tensors: Mapping[str, StoredTensor], layer: int, slot: str, name: str, weights: Weights
+    ) -> None:
+        """Where the model has it, with its bias or zeros."""
+        if f"{name}.weight" in tensors:
+            tensor = tensors[f"{name}.weight"]
+            matrix, bias = _kept(tensor, weights), _bias(tensors, name, tensor.shape[0])
+            self._model.set_matrix(layer, slot, matrix.encoding, matrix.data, bias)
+
     def _set_norm(self, tensors: Mapping[str, StoredTensor], layer: int, slot: str, name: str) -> None:
-        self._model.set_norm(layer, slot, _vector(tensors[f"{name}.weight"]), _vector(tensors[f"{name}.bias"]))
+        if f"{name}.weight" in tensors:
+            weight = _vector(tensors[f"{name}.weight"])
+            self._model.set_norm(layer, slot, weight, _bias(tensors, name, len(weight)))
 
 
 def refuse_unknown_switches(config: TransformerConfig) -> None:
-    """Raise UnsupportedError, with the first switch that is not of BERT's shape, for what has no kernels."""
-    encoder = config.encoder
+    """Raise UnsupportedError, with the first switch that no kernel knows, for an encoder of another shape."""
+    encoder, attention = config.encoder, config.attention
     assert encoder is not None, "not an encoder"
+    ropes = {rope for rope in _ropes(config) if rope is not None}
+    plain = [replace(rope, theta=1.0, rotary_dim=1, freq_factors=None, attention_factor=1.0) for rope in ropes]
     known = replace(
         config, vocab_size=1, hidden_size=1, num_layers=1, context_length=1, norm=replace(config.norm, eps=0.0),
-        attention=replace(config.attention, num_heads=1, num_kv_heads=1, head_dim=1),
-        mlp=replace(config.mlp, intermediate_size=1, activation="gelu"), tie_embeddings=True, head_bias=False,
-        encoder=replace(encoder, position_offset=0, token_types=0, head=None), windows=(), rope_layers=(),
+        attention=replace(attention, num_heads=1, num_kv_heads=1, head_dim=1, qkv_bias=True, output_bias=True),
+        mlp=replace(config.mlp, intermediate_size=1, activation="gelu", gated=False, bias=True), rope=None,
+        tie_embeddings=True, head_bias=False, final_norm=True, windows=(), rope_layers=(),
+        encoder=replace(
+            encoder, position_offset=0, token_types=0, embedding_norm=True, embedding_size=None, shared_block=False,
+            first_attention_norm=True, head=None,
+        ),
     )  # fmt: skip
-    wanted = replace(
-        known, norm=type(config.norm)("layer", 0.0),
-        attention=type(config.attention)(1, 1, 1, qkv_bias=True, output_bias=True),
-        mlp=type(config.mlp)(1, "gelu", gated=False, bias=True), rope=None, placement="post", encoder=EncoderConfig(),
+    if config.norm.kind == "layer_without_bias":
+        known = replace(known, norm=replace(known.norm, kind="layer"))
+    if config.placement == "pre":
+        known = replace(known, placement="post")
+    wanted = TransformerConfig(
+        vocab_size=1, hidden_size=1, num_layers=1, context_length=1, norm=NormConfig("layer", 0.0),
+        attention=AttentionConfig(1, 1, 1, qkv_bias=True, output_bias=True), mlp=MlpConfig(1, "gelu", False, bias=True),
+        rope=None, tie_embeddings=True, placement="post", encoder=EncoderConfig(),
     )  # fmt: skip
-    for name in ("placement", "rope", "norm", "attention", "mlp", "encoder"):
-        if getattr(known, name) != getattr(wanted, name) or (name == "rope" and config.rope_layers):
+    for name in (field.name for field in fields(wanted)):
+        if getattr(known, name) != getattr(wanted, name):
             raise _unsupported(name, getattr(config, name))
-    if known != wanted or config.windows:
-        raise _unsupported("windows" if config.windows else "scales", config.windows)
-    if config.attention.head_dim > MAX_HEAD_DIM or config.mlp.activation not in ACTIVATIONS:
+    if any(rope != RopeConfig(1.0, 1) for rope in plain) or len({rope.rotary_dim for rope in ropes}) > 1:
+        raise _unsupported("rope", config.rope)
+    if attention.num_heads * attention.head_dim != config.hidden_size or attention.num_kv_heads != attention.num_heads:
+        raise _unsupported("attention", attention)
+    if (encoder.embedding_size or 0) > config.hidden_size:
+        raise _unsupported("embedding_size", encoder.embedding_size)
+    if attention.head_dim > MAX_HEAD_DIM or config.mlp.activation not in ACTIVATIONS:
         raise _unsupported("mlp.activation", config.mlp.activation)
+
+
+def turns(rope: RopeConfig, length: int) -> Floats:
+    """(length, rotary_dim): the cosines, then the sines, of each position's angles."""
+    angles = np.arange(length)[:, None] * inverse_frequencies(rope)
+    both = np.concatenate((np.cos(angles), np.sin(angles)), axis=1) * rope.attention_factor
+    return np.ascontiguousarray(both, np.float32)
+
+
+def _ropes(config: TransformerConfig) -> tuple[RopeConfig | None, ...]:
+    return config.rope_layers or (config.rope,) * config.num_layers
 
 
 def _kept(tensor: StoredTensor, weights: Weights) -> StoredTensor:
@@ -132,6 +192,12 @@ def _table(tensor: StoredTensor) -> NDArray[Any]:
 
 def _vector(tensor: StoredTensor) -> Floats:
     return np.ascontiguousarray(tensor.dequantize())
+
+
+def _bias(tensors: Mapping[str, StoredTensor], name: str, size: int) -> Floats:
+    """A bias, or zeros where there is none."""
+    tensor = tensors.get(f"{name}.bias")
+    return np.zeros(size, np.float32) if tensor is None else _vector(tensor)
 
 
 def _unsupported(name: str, value: object) -> UnsupportedError:

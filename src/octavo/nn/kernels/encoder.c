@@ -1,4 +1,5 @@
-// An encoder in BERT's shape: norms on sums, learned positions, attention to both sides, a plain MLP.
+// An encoder: norms on sums or before each sublayer, positions by a table or by turning queries and keys, attention to both
+// sides, as far as it goes or within a window, an MLP with or without a gate; blocks of their own or one for all layers.
 //
 // Unusual: nothing is shared between texts, so a thread takes a few whole texts through all layers by itself, without a
 // barrier, in working memory that its second-level cache holds. A text's result does not depend on the others.
@@ -12,14 +13,15 @@
 typedef struct {  // the same fields in the same order as binding.EncoderShape
     int32_t hidden_size, num_layers, num_heads, head_dim, intermediate_size, activation, longest, chunk;
     int32_t threads, level, exact;  // exact: keys and values in fp32
+    int32_t embedding_size, blocks, pre, gated, rotary_dim;  // layer i has block i % blocks; pre: norms before sublayers
     float norm_eps;
 } encoder_shape;
 
-typedef struct { matrix q, k, v, o, up, down; norm attention, mlp; } encoder_layer;
-typedef struct { const uint8_t *data; int bf16; } table;  // rows of hidden_size, the caller's
+typedef struct { matrix q, k, v, o, up, down, gate; norm attention, mlp; } encoder_block;  // a norm without weight is none
+typedef struct { const uint8_t *data; int bf16; } table;  // rows of embedding_size, the caller's
 
 typedef struct {  // of a thread
-    float *x, *q, *k, *v, *y, *up, *scores;  // rows of padded width
+    float *x, *q, *k, *v, *y, *up, *gate, *scores;  // rows of padded width
     activations a;
     uint8_t *cache;  // [block][head][keys, values] of one text
 } workspace;
@@ -29,12 +31,15 @@ typedef struct {
     const level *level;
     pool *pool;
     arena weights, work;
-    encoder_layer *layers;
-    norm embed_norm;
+    encoder_block *blocks;
+    layer_shape *layers;         // how each layer turns and how far it sees
+    const float *const *turns;   // of each rotary: (longest, rotary_dim) cosines, then sines, the caller's
+    matrix projection;           // from the embeddings' width; without data: they have the layers'
+    norm embed_norm, final_norm;
     table tables[3];  // tokens, positions, types
     workspace *spaces;
-    int32_t *blocks;  // 0, 1, 2, ...
-    int width, mlp_width, padded_dim, rows;
+    int32_t *places;  // 0, 1, 2, ...
+    int embed_width, width, mlp_width, padded_dim, rows;
     cache_kind kind;
     size_t head_bytes, block_bytes, score_stride;
 } encoder;
@@ -59,6 +64,7 @@ static int take_space(encoder *e, workspace *w) {
     for (size_t i = 0; i < sizeof narrow / sizeof *narrow; i++)
         if (!(*narrow[i] = arena_take(&e->work, rows * (size_t)e->width * 4))) return 0;
     w->up = arena_take(&e->work, rows * (size_t)e->mlp_width * 4);
+    w->gate = e->shape.gated ? arena_take(&e->work, rows * (size_t)e->mlp_width * 4) : w->up;
     w->scores = arena_take(&e->work, e->score_stride * MAX_QUERIES * 4);
     w->cache = arena_take(&e->work, e->block_bytes * (size_t)(whole(e->shape.longest, BLOCK) / BLOCK));
     activations *a = &w->a;
@@ -73,17 +79,20 @@ static int take_space(encoder *e, workspace *w) {
     a->turned = arena_take(&e->work, n);
     a->turned_scale = arena_take(&e->work, groups * 4);
     a->turned_sum = arena_take(&e->work, groups * 4);
-    return w->up && w->scores && w->cache && a->int8 && a->bf16 && a->f32 && a->scale && a->scaled_sum && a->sum &&
+    return w->up && w->gate && w->scores && w->cache && a->int8 && a->bf16 && a->f32 && a->scale && a->scaled_sum && a->sum &&
            a->first_sum && a->turned && a->turned_scale && a->turned_sum;
 }
 
-static int take_work(encoder *e) {
-    const int blocks = whole(e->shape.longest, BLOCK) / BLOCK;
-    e->layers = arena_take(&e->work, (size_t)e->shape.num_layers * sizeof *e->layers);
+static int take_work(encoder *e, const layer_shape *layers) {
+    const int places = whole(e->shape.longest, BLOCK) / BLOCK;
+    const size_t count = (size_t)e->shape.num_layers;
+    e->blocks = arena_take(&e->work, (size_t)e->shape.blocks * sizeof *e->blocks);
+    e->layers = arena_take(&e->work, count * sizeof *e->layers);
     e->spaces = arena_take(&e->work, (size_t)e->shape.threads * sizeof *e->spaces);
-    e->blocks = arena_take(&e->work, (size_t)blocks * 4);
-    if (!e->layers || !e->spaces || !e->blocks) return 0;
-    for (int b = 0; b < blocks; b++) e->blocks[b] = b;
+    e->places = arena_take(&e->work, (size_t)places * 4);
+    if (!e->blocks || !e->layers || !e->spaces || !e->places) return 0;
+    memcpy(e->layers, layers, count * sizeof *layers);
+    for (int b = 0; b < places; b++) e->places[b] = b;
     for (int i = 0; i < e->shape.threads; i++)
         if (!take_space(e, &e->spaces[i])) return 0;
     return 1;
@@ -97,12 +106,14 @@ EXPORT void octavo_encoder_destroy(encoder *e) {
     free(e);
 }
 
-EXPORT encoder *octavo_encoder_create(const encoder_shape *shape) {
+EXPORT encoder *octavo_encoder_create(const encoder_shape *shape, const layer_shape *layers, const float *const *turns) {
     encoder *e = calloc(1, sizeof *e);
     if (!e) return NULL;
     e->shape = *shape;
     e->level = level_of(shape->level);
     e->weights.huge = e->work.huge = 1;
+    e->turns = turns;
+    e->embed_width = whole(shape->embedding_size, GROUP);
     e->width = whole(shape->hidden_size, GROUP);
     e->mlp_width = whole(shape->intermediate_size, GROUP);
     e->padded_dim = whole(shape->head_dim, 16);
@@ -111,22 +122,22 @@ EXPORT encoder *octavo_encoder_create(const encoder_shape *shape) {
     e->kind = shape->exact ? CACHE_F32 : CACHE_BF16;
     e->head_bytes = head_bytes_of(e->kind, e->padded_dim);
     e->block_bytes = e->head_bytes * (size_t)shape->num_heads;
-    if (!e->level || !take_work(e) || !(e->pool = pool_create(shape->threads))) {
+    if (!e->level || !take_work(e, layers) || !(e->pool = pool_create(shape->threads))) {
         octavo_encoder_destroy(e);
         return NULL;
     }
-    e->embed_norm = (norm){.kind = NORM_LAYER, .eps = shape->norm_eps};
-    for (int i = 0; i < shape->num_layers; i++) e->layers[i].attention = e->layers[i].mlp = e->embed_norm;
+    e->embed_norm = e->final_norm = (norm){.kind = NORM_LAYER, .eps = shape->norm_eps};
+    for (int i = 0; i < shape->blocks; i++) e->blocks[i].attention = e->blocks[i].mlp = e->embed_norm;
     return e;
 }
 
-static matrix *encoder_matrix(encoder *e, int layer, int slot) {
-    encoder_layer *l = &e->layers[layer];
-    matrix *all[] = {&l->q, &l->k, &l->v, &l->o, &l->up, &l->down};
+static matrix *encoder_matrix(encoder *e, int block, int slot) {
+    encoder_block *b = &e->blocks[block];
+    matrix *all[] = {&b->q, &b->k, &b->v, &b->o, &b->up, &b->down, &b->gate, &e->projection};
     return all[slot];
 }
 
-EXPORT int32_t octavo_encoder_set_matrix(encoder *e, int32_t layer, int32_t slot, int32_t encoding_of, int32_t rows,
+EXPORT int32_t octavo_encoder_set_matrix(encoder *e, int32_t block, int32_t slot, int32_t encoding_of, int32_t rows,
                                          int32_t columns, const uint8_t *source, const float *bias) {
     matrix m = {.encoding = (encoding)encoding_of, .rows = rows, .columns = columns,
                 .panels = (rows + PANEL - 1) / PANEL, .groups = (columns + GROUP - 1) / GROUP};
@@ -135,18 +146,20 @@ EXPORT int32_t octavo_encoder_set_matrix(encoder *e, int32_t layer, int32_t slot
     if (!m.data || !m.bias) return -1;
     pack_panels(&m, source, 0, m.panels);
     memcpy(m.bias, bias, (size_t)rows * 4);
-    *encoder_matrix(e, layer, slot) = m;
+    *encoder_matrix(e, block, slot) = m;
     return 0;
 }
 
-EXPORT int32_t octavo_encoder_set_norm(encoder *e, int32_t layer, int32_t slot, const float *weight, const float *bias) {
-    norm *n = slot == 0 ? &e->embed_norm : slot == 1 ? &e->layers[layer].attention : &e->layers[layer].mlp;
-    float *kept = arena_take(&e->weights, (size_t)e->width * 8);
+EXPORT int32_t octavo_encoder_set_norm(encoder *e, int32_t block, int32_t slot, const float *weight, const float *bias) {
+    norm *all[] = {&e->embed_norm, &e->blocks[block].attention, &e->blocks[block].mlp, &e->final_norm};
+    const size_t count = (size_t)(slot == 0 ? e->shape.embedding_size : e->shape.hidden_size);
+    const size_t padded = (size_t)(slot == 0 ? e->embed_width : e->width);
+    float *kept = arena_take(&e->weights, padded * 8);
     if (!kept) return -1;
-    memcpy(kept, weight, (size_t)e->shape.hidden_size * 4);
-    memcpy(kept + e->width, bias, (size_t)e->shape.hidden_size * 4);
-    n->weight = kept;
-    n->bias = kept + e->width;
+    memcpy(kept, weight, count * 4);
+    memcpy(kept + padded, bias, count * 4);
+    all[slot]->weight = kept;
+    all[slot]->bias = kept + padded;
     return 0;
 }
 
@@ -155,7 +168,7 @@ EXPORT void octavo_encoder_set_table(encoder *e, int32_t slot, const uint8_t *da
 }
 
 static void add_row(const encoder *e, const table *t, int32_t row, float *x) {
-    const int n = e->shape.hidden_size;
+    const int n = e->shape.embedding_size;
     if (!t->data) return;
     if (!t->bf16) {
         const float *values = (const float *)(const void *)t->data + (size_t)row * (size_t)n;
@@ -169,19 +182,6 @@ static void add_row(const encoder *e, const table *t, int32_t row, float *x) {
         memcpy(&f, &bits, 4);
         x[i] += f;
     }
-}
-
-static void embed(const encoder *e, workspace *w, const texts *t, int first, int end) {
-    const int begin = t->start[first];
-    for (int text = first; text < end; text++)
-        for (int i = t->start[text]; i < t->start[text + 1]; i++) {
-            float *x = w->x + (size_t)(i - begin) * (size_t)e->width;
-            memset(x, 0, (size_t)e->width * 4);
-            add_row(e, &e->tables[0], t->token[i], x);
-            add_row(e, &e->tables[2], t->type[i], x);
-            add_row(e, &e->tables[1], i - t->start[text], x);
-            e->level->normalize(&e->embed_norm, x, e->shape.hidden_size, x);
-        }
 }
 
 static void prepare_rows(const encoder *e, workspace *w, const matrix *m, const float *x, int width, int tokens) {
@@ -204,19 +204,60 @@ static void product(const encoder *e, workspace *w, const matrix *m, int tokens,
     }
 }
 
-// x = norm(x + y), a sublayer's end.
-static void add_and_normalize(const encoder *e, workspace *w, const norm *n, int tokens) {
+static void embed(const encoder *e, workspace *w, const texts *t, int first, int end) {
+    const int begin = t->start[first], tokens = t->start[end] - begin, width = e->embed_width;
+    float *rows = e->projection.data ? w->y : w->x;
+    for (int text = first; text < end; text++)
+        for (int i = t->start[text]; i < t->start[text + 1]; i++) {
+            float *x = rows + (size_t)(i - begin) * (size_t)width;
+            memset(x, 0, (size_t)width * 4);
+            add_row(e, &e->tables[0], t->token[i], x);
+            add_row(e, &e->tables[2], t->type[i], x);
+            add_row(e, &e->tables[1], i - t->start[text], x);
+            if (e->embed_norm.weight) e->level->normalize(&e->embed_norm, x, e->shape.embedding_size, x);
+        }
+    if (!e->projection.data) return;
+    prepare_rows(e, w, &e->projection, rows, width, tokens);
+    product(e, w, &e->projection, tokens, w->x, e->width);
+}
+
+// What a sublayer reads: x, or its norm where that stands before.
+static const float *read_by(const encoder *e, workspace *w, const norm *n, int tokens) {
+    if (!e->shape.pre || !n->weight) return w->x;
+    const size_t used = (size_t)whole(e->shape.hidden_size, 16), width = (size_t)e->width;
+    for (size_t t = 0; t < (size_t)tokens; t++) {
+        e->level->normalize(n, w->x + t * width, e->shape.hidden_size, w->y + t * width);
+        memset(w->y + t * width + used, 0, (width - used) * 4);
+    }
+    return w->y;
+}
+
+// A sublayer's end: x + y, or its norm where that stands on sums.
+static void add_sublayer_of(const encoder *e, workspace *w, const norm *n, int tokens) {
     for (int t = 0; t < tokens; t++) {
         float *x = w->x + (size_t)t * (size_t)e->width;
         const float *y = w->y + (size_t)t * (size_t)e->width;
         for (int i = 0; i < e->shape.hidden_size; i++) x[i] += y[i];
-        e->level->normalize(n, x, e->shape.hidden_size, x);
+        if (!e->shape.pre) e->level->normalize(n, x, e->shape.hidden_size, x);
     }
 }
 
-// One text's heads: keys and values into the thread's blocks, then each query over all of them, back into its place.
-static void attend_text(const encoder *e, workspace *w, size_t first, int tokens) {
-    const int dim = e->shape.head_dim;
+static void turn(const encoder *e, workspace *w, const layer_shape *s, size_t first, int tokens) {
+    if (s->rotary < 0) return;
+    for (int t = 0; t < tokens; t++) {
+        const float *cos_sin = e->turns[s->rotary] + (size_t)t * (size_t)e->shape.rotary_dim;
+        const size_t row = (first + (size_t)t) * (size_t)e->width;
+        for (int h = 0; h < e->shape.num_heads; h++) {
+            e->level->rotate(w->q + row + (size_t)h * (size_t)e->shape.head_dim, cos_sin, e->shape.rotary_dim);
+            e->level->rotate(w->k + row + (size_t)h * (size_t)e->shape.head_dim, cos_sin, e->shape.rotary_dim);
+        }
+    }
+}
+
+// One text's heads: keys and values into the thread's blocks, then each query over what it sees of them, back into its place.
+static void attend_text(const encoder *e, workspace *w, const layer_shape *s, size_t first, int tokens) {
+    const int dim = e->shape.head_dim, reach = s->window ? s->window - 1 : tokens;  // to each side
+    turn(e, w, s, first, tokens);
     for (int h = 0; h < e->shape.num_heads; h++) {
         uint8_t *cache = w->cache + (size_t)h * e->head_bytes;
         float *q = w->q + first * (size_t)e->width + (size_t)h * dim;
@@ -228,10 +269,11 @@ static void attend_text(const encoder *e, workspace *w, size_t first, int tokens
         for (int t = 0; t < tokens;) {
             attention_tile tile = {.head_dim = dim, .padded_dim = e->padded_dim, .kind = e->kind,
                                    .scale = 1.0f / sqrtf((float)dim), .cache = cache, .block_bytes = e->block_bytes,
-                                   .blocks = e->blocks, .scores = w->scores, .score_stride = e->score_stride};
+                                   .blocks = e->places, .scores = w->scores, .score_stride = e->score_stride};
             for (; t < tokens && tile.count < MAX_QUERIES; t++, tile.count++) {
                 tile.query[tile.count] = tile.out[tile.count] = q + (size_t)t * e->width;
-                tile.position[tile.count] = tokens - 1;
+                tile.position[tile.count] = t + reach < tokens ? t + reach : tokens - 1;
+                tile.first[tile.count] = t > reach ? t - reach : 0;
                 tile.sink[tile.count] = NO_SINK;
             }
             e->level->attend(&tile);
@@ -239,31 +281,34 @@ static void attend_text(const encoder *e, workspace *w, size_t first, int tokens
     }
 }
 
-static void run_layer(const encoder *e, workspace *w, const encoder_layer *l, const texts *t, int first, int end) {
+static void run_layer(const encoder *e, workspace *w, int index, const texts *t, int first, int end) {
+    const encoder_block *b = &e->blocks[index % e->shape.blocks];
     const int tokens = t->start[end] - t->start[first];
-    prepare_rows(e, w, &l->q, w->x, e->width, tokens);
-    product(e, w, &l->q, tokens, w->q, e->width);
-    product(e, w, &l->k, tokens, w->k, e->width);
-    product(e, w, &l->v, tokens, w->v, e->width);
+    prepare_rows(e, w, &b->q, read_by(e, w, &b->attention, tokens), e->width, tokens);
+    product(e, w, &b->q, tokens, w->q, e->width);
+    product(e, w, &b->k, tokens, w->k, e->width);
+    product(e, w, &b->v, tokens, w->v, e->width);
     for (int text = first; text < end; text++)
-        attend_text(e, w, (size_t)(t->start[text] - t->start[first]), t->start[text + 1] - t->start[text]);
-    prepare_rows(e, w, &l->o, w->q, e->width, tokens);
-    product(e, w, &l->o, tokens, w->y, e->width);
-    add_and_normalize(e, w, &l->attention, tokens);
-    prepare_rows(e, w, &l->up, w->x, e->width, tokens);
-    product(e, w, &l->up, tokens, w->up, e->mlp_width);
-    e->level->gate(w->up, NULL, tokens * e->mlp_width, (activation_kind)e->shape.activation, 0.0f);
-    prepare_rows(e, w, &l->down, w->up, e->mlp_width, tokens);
-    product(e, w, &l->down, tokens, w->y, e->width);
-    add_and_normalize(e, w, &l->mlp, tokens);
+        attend_text(e, w, &e->layers[index], (size_t)(t->start[text] - t->start[first]), t->start[text + 1] - t->start[text]);
+    prepare_rows(e, w, &b->o, w->q, e->width, tokens);
+    product(e, w, &b->o, tokens, w->y, e->width);
+    add_sublayer_of(e, w, &b->attention, tokens);
+    prepare_rows(e, w, &b->up, read_by(e, w, &b->mlp, tokens), e->width, tokens);
+    product(e, w, &b->up, tokens, w->up, e->mlp_width);
+    if (e->shape.gated) product(e, w, &b->gate, tokens, w->gate, e->mlp_width);
+    e->level->gate(w->gate, e->shape.gated ? w->up : NULL, tokens * e->mlp_width, (activation_kind)e->shape.activation, 0.0f);
+    prepare_rows(e, w, &b->down, w->gate, e->mlp_width, tokens);
+    product(e, w, &b->down, tokens, w->y, e->width);
+    add_sublayer_of(e, w, &b->mlp, tokens);
 }
 
 static void run_chunk(const encoder *e, workspace *w, const texts *t, int first, int end) {
     const int begin = t->start[first], tokens = t->start[end] - begin, width = e->shape.hidden_size;
     embed(e, w, t, first, end);
-    for (int i = 0; i < e->shape.num_layers; i++) run_layer(e, w, &e->layers[i], t, first, end);
+    for (int i = 0; i < e->shape.num_layers; i++) run_layer(e, w, i, t, first, end);
+    const float *rows = read_by(e, w, &e->final_norm, tokens);
     for (int i = 0; i < tokens; i++)
-        memcpy(t->hidden + (size_t)(begin + i) * (size_t)width, w->x + (size_t)i * (size_t)e->width, (size_t)width * 4);
+        memcpy(t->hidden + (size_t)(begin + i) * (size_t)width, rows + (size_t)i * (size_t)e->width, (size_t)width * 4);
 }
 
 static void run_share(void *argument, int thread) {

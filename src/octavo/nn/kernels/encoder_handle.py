@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from octavo.nn.encodings import Encoding, row_bytes
 from octavo.nn.kernels.binding import library
 from octavo.nn.kernels.checks import check_floats
 from octavo.nn.kernels.tables.codes import ENCODER_MATRICES, ENCODER_NORMS, ENCODER_TABLES, ENCODINGS, LEVELS
-from octavo.nn.kernels.tables.interface import EncoderShape, Texts
+from octavo.nn.kernels.tables.interface import EncoderShape, LayerShape, Texts
 
 Floats = NDArray[np.float32]
 Int32s = NDArray[np.int32]
@@ -22,18 +23,40 @@ CHUNK = 256
 """Tokens that a thread takes through all layers at once, so that its working memory stays in its cache."""
 
 
+@dataclass(frozen=True)
+class EncoderLayer:
+    """rotary: an index, None for none. window: positions seen to each side, its own included, None for all."""
+
+    rotary: int | None = None
+    window: int | None = None
+
+
 class KernelEncoder:
     """Packed weights, working memory, threads. Not thread-safe; `close()` frees it all.
 
-    shape: the fields of `interface.EncoderShape` but level and chunk. level: a key of LEVELS that this machine has.
-    Raises OctavoError when memory or threads are refused.
+    shape: the fields of `interface.EncoderShape` but level, chunk and rotary_dim; embedding_size is hidden_size and
+    blocks is num_layers where they are left out. level: a key of LEVELS that this machine has. turns: of each rotary,
+    (longest, rotary_dim) float32, half cosines, half sines. Raises OctavoError when memory or threads are refused,
+    ValueError for layers or turns that do not fit.
     """
 
-    def __init__(self, level: str, **shape: float) -> None:
+    def __init__(
+        self, level: str, layers: Sequence[EncoderLayer] = (), turns: Sequence[Floats] = (), **shape: float
+    ) -> None:
         self._library = library()
-        self._shape: Any = EncoderShape(level=LEVELS[level], chunk=CHUNK, **shape)
-        self._tables: dict[str, NDArray[Any]] = {}
-        self._handle: int | None = self._library.octavo_encoder_create(ctypes.byref(self._shape))
+        usual = {"embedding_size": shape["hidden_size"], "blocks": shape["num_layers"]}
+        width = turns[0].shape[1] if turns else 0
+        self._shape: Any = EncoderShape(level=LEVELS[level], chunk=CHUNK, rotary_dim=width, **{**usual, **shape})
+        layers = layers or [EncoderLayer()] * self._shape.num_layers
+        self._check_layers(layers, turns)
+        self._turns = (ctypes.c_void_p * max(1, len(turns)))(*(table.ctypes.data for table in turns))
+        self._tables: dict[str, NDArray[Any]] = {f"turns {index}": table for index, table in enumerate(turns)}
+        described = (LayerShape * len(layers))(
+            *(LayerShape(-1 if one.rotary is None else one.rotary, one.window or 0, 0) for one in layers)
+        )
+        self._handle: int | None = self._library.octavo_encoder_create(
+            ctypes.byref(self._shape), described, self._turns
+        )
         if self._handle is None:
             raise OctavoError(
                 f"the system refused memory or threads for an encoder on {self._shape.threads} threads; close programs "
@@ -49,7 +72,7 @@ class KernelEncoder:
     __del__ = close
 
     def set_matrix(self, layer: int, slot: str, encoding: Encoding, data: NDArray[np.uint8], bias: Floats) -> None:
-        """Pack a matrix, its rows' bytes in `encoding`, with its bias (out,)."""
+        """Pack a matrix of a block, its rows' bytes in `encoding`, with its bias (out,)."""
         rows, columns = self._matrix_shape(slot)
         self._check_layer(layer)
         if data.dtype != np.uint8 or data.ndim != 2 or len(data) != rows or not data.flags.c_contiguous:
@@ -63,20 +86,21 @@ class KernelEncoder:
             raise OctavoError(f"the system refused memory for the matrix {slot}; close programs and try again")
 
     def set_norm(self, layer: int, slot: str, weight: Floats, bias: Floats) -> None:
-        """Weight and bias (hidden_size,) of a norm. layer is ignored for embed_norm."""
+        """Weight and bias of a norm, as wide as what it normalises. layer is ignored for embed_norm and norm."""
         self._check_layer(layer)
+        width = self._shape.embedding_size if slot == "embed_norm" else self._shape.hidden_size
         for values in (weight, bias):
-            check_floats(values, self._shape.hidden_size)
+            check_floats(values, width)
         number, pointers = ENCODER_NORMS[slot], (weight.ctypes.data, bias.ctypes.data)
         if self._library.octavo_encoder_set_norm(self._open(), layer, number, *pointers):
             raise OctavoError(f"the system refused memory for the norm {slot}; close programs and try again")
 
     def set_table(self, slot: str, rows: NDArray[Any]) -> None:
-        """A table of embeddings (rows, hidden_size), float32 or the bits of bfloat16; it is used where it lies."""
+        """A table of embeddings (rows, embedding_size), float32 or the bits of bfloat16; it is used where it lies."""
         if rows.dtype not in (np.float32, np.uint16) or not rows.flags.c_contiguous:
             raise ValueError("a table is contiguous float32, or uint16 for bfloat16")
-        if rows.ndim != 2 or rows.shape[1] != self._shape.hidden_size:
-            raise ValueError(f"a table has rows of {self._shape.hidden_size} numbers, not shape {rows.shape}")
+        if rows.ndim != 2 or rows.shape[1] != self._shape.embedding_size:
+            raise ValueError(f"a table has rows of {self._shape.embedding_size} numbers, not shape {rows.shape}")
         rows = np.require(rows, requirements="A")
         self._tables[slot] = rows
         bf16 = int(rows.dtype == np.uint16)
@@ -90,7 +114,9 @@ class KernelEncoder:
             or tokens.shape != (sum(lengths),)
         ):
             raise ValueError("tokens and types are int32, as many as the lengths say")
-        if not 1 <= min(lengths) <= max(lengths) <= min(self._shape.longest, len(self._tables["embed_positions"])):
+        positions = self._tables.get("embed_positions")
+        longest = self._shape.longest if positions is None else min(self._shape.longest, len(positions))
+        if not 1 <= min(lengths) <= max(lengths) <= longest:
             raise ValueError(f"a text has 1 to {self._shape.longest} tokens")
         for slot, ids in (("embed_tokens", tokens), ("embed_types", types)):
             if not 0 <= int(ids.min()) <= int(ids.max()) < max(1, len(self._tables.get(slot, ()))):
@@ -107,11 +133,28 @@ class KernelEncoder:
 
     def _matrix_shape(self, slot: str) -> tuple[int, int]:
         width, mlp = self._shape.hidden_size, self._shape.intermediate_size
-        return {"up": (mlp, width), "down": (width, mlp)}.get(slot, (width, width))
+        wide = {"up": (mlp, width), "gate": (mlp, width), "down": (width, mlp)}
+        return {**wide, "embed_projection": (width, self._shape.embedding_size)}.get(slot, (width, width))
 
     def _check_layer(self, layer: int) -> None:
-        if not 0 <= layer < self._shape.num_layers:
-            raise ValueError(f"layer {layer} of {self._shape.num_layers}")
+        if not 0 <= layer < self._shape.blocks:
+            raise ValueError(f"layer {layer} of {self._shape.blocks}")
+
+    def _check_layers(self, layers: Sequence[EncoderLayer], turns: Sequence[Floats]) -> None:
+        shape = self._shape
+        if len(layers) != shape.num_layers or not 1 <= shape.blocks <= shape.num_layers:
+            raise ValueError(f"{len(layers)} layers of {shape.blocks} blocks for {shape.num_layers}")
+        if not 1 <= shape.embedding_size <= shape.hidden_size or shape.num_heads * shape.head_dim != shape.hidden_size:
+            raise ValueError(f"embeddings of {shape.embedding_size} or heads do not fit {shape.hidden_size} features")
+        if shape.rotary_dim % 2 or shape.rotary_dim > shape.head_dim:
+            raise ValueError(f"{shape.rotary_dim} features of a head of {shape.head_dim} cannot turn")
+        for table in turns:
+            check_floats(table, shape.longest, shape.rotary_dim)
+        for layer in layers:
+            if layer.rotary is not None and not 0 <= layer.rotary < len(turns):
+                raise ValueError(f"rotary {layer.rotary} of {len(turns)}")
+            if layer.window is not None and layer.window < 1:
+                raise ValueError(f"a window of {layer.window} positions")
 
     def _open(self) -> int:
         if self._handle is None:

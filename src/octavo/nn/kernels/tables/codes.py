@@ -20,8 +20,10 @@ EXPERTS = 13
 """Where the matrices of experts begin, three each."""
 HEADS = 1 << 20
 """Where the matrices of latent attention's heads begin, a key's and a value's each."""
-ENCODER_MATRICES = {"q": 0, "k": 1, "v": 2, "o": 3, "up": 4, "down": 5}
-ENCODER_NORMS = {"embed_norm": 0, "attention_output_norm": 1, "mlp_output_norm": 2}
+ENCODER_MATRICES = {"q": 0, "k": 1, "v": 2, "o": 3, "up": 4, "down": 5, "gate": 6, "embed_projection": 7}
+ENCODER_NORMS = {
+    "embed_norm": 0, "attention_output_norm": 1, "attention_norm": 1, "mlp_output_norm": 2, "mlp_norm": 2, "norm": 3
+}  # fmt: skip
 ENCODER_TABLES = {"embed_tokens": 0, "embed_positions": 1, "embed_types": 2}
 NORMS = {
     "attention_norm": 0, "attention_output_norm": 1, "mlp_norm": 2, "mlp_output_norm": 3, "attention.q_norm": 4,

@@ -72,6 +72,7 @@ class EncoderShape(ctypes.Structure):
     _fields_ = (
         *((name, INT32) for name in ("hidden_size", "num_layers", "num_heads", "head_dim", "intermediate_size")),
         *((name, INT32) for name in ("activation", "longest", "chunk", "threads", "level", "exact")),
+        *((name, INT32) for name in ("embedding_size", "blocks", "pre", "gated", "rotary_dim")),
         ("norm_eps", FLOAT),
     )
 
@@ -125,7 +126,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_set_adapter": (INT32, POINTER, INT32, INT32, INT32, INT32, INT32, INT32, POINTER, POINTER),
     "octavo_move": (None, POINTER, POINTER, INT32, POINTER, INT32),
     "octavo_step": (INT32, POINTER, ctypes.POINTER(Step)),
-    "octavo_encoder_create": (POINTER, ctypes.POINTER(EncoderShape)),
+    "octavo_encoder_create": (POINTER, ctypes.POINTER(EncoderShape), POINTER, POINTER),
     "octavo_encoder_destroy": (None, POINTER),
     "octavo_encoder_set_matrix": (INT32, POINTER, INT32, INT32, INT32, INT32, INT32, POINTER, POINTER),
     "octavo_encoder_set_norm": (INT32, POINTER, INT32, INT32, POINTER, POINTER),
