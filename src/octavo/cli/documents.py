@@ -118,12 +118,12 @@ def search(
 
       octavo search papers/ "late interaction" --where type=pdf -k 3 --json
     """
-    from octavo.retrieve.search import SPARE, without_repeats
+    from octavo.retrieve.search import with_spares, without_repeats
 
     with _library(folder, encoder, rebuild, index, store) as library:
         _update(library, None, None)
         finder = replace(library.search, exact=exact)
-        within, most = _filter(where), count + SPARE
+        within, most = _filter(where), with_spares(count)
         if hyde is None:
             hits = finder.find(query, most, mode=mode, where=within)
         else:
@@ -182,7 +182,7 @@ def ask(
     """
     from octavo.errors import OctavoError
     from octavo.retrieve.reader import answer, rerank
-    from octavo.retrieve.search import SPARE, without_repeats
+    from octavo.retrieve.search import with_spares, without_repeats
 
     if web:
         _ask_web(folder if question is None else None, question, model, url, web_search, scorer, count, as_json)
@@ -191,7 +191,7 @@ def ask(
         raise OctavoError("a folder and a question are needed, in this order; --web asks without a folder")
     with _library(folder, encoder, rebuild, index, store) as library, _reader(reader) as reads:
         _update(library, chunk, overlap)
-        hits = library.search.find(question, count + SPARE, mode=mode, where=_filter(where))
+        hits = library.search.find(question, with_spares(count), mode=mode, where=_filter(where))
         hits = without_repeats(rerank(reads, question, hits), count)
         with closing(_load_model(model, url, api_key_file)) as loaded:
             found = answer(loaded, question, hits, reads)

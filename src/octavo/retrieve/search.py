@@ -22,8 +22,7 @@ Mode = Literal["hybrid", "rrf", "words", "vectors"]
 DEPTH = 100
 """Passages of each ranking that are joined; 1000 gives the same to the third figure."""
 RANK_CONSTANT = 60
-SPARE = 10
-"""Passages that are found beyond those that are shown, in place of such as repeat others."""
+_SPARE = 10
 MOST_UNKNOWN = 0.25
 """A text with a greater share of tokens that its encoder does not know is searched by words alone."""
 
@@ -68,8 +67,7 @@ class Search:
 
         vector: (dimensions,), None for search by words.
         """
-        if limit < 1:
-            raise OctavoError(f"the number of passages is {limit}; it must be 1 or more", param="limit")
+        _check_limit(limit)
         within = None if where is None else matching(self.store, where)
         depth = max(limit, DEPTH) if mode in ("hybrid", "rrf") else limit
         rankings = []
@@ -97,6 +95,20 @@ def knows(encoder: TextEncoder, texts: Sequence[str]) -> bool:
 def matching(store: Store, where: Filter) -> list[str]:
     """The documents whose metadata a filter matches. Each has its own name as `document`, too."""
     return [name for name, listing in store.listing().items() if where.matches({"document": name, **listing.metadata})]
+
+
+def with_spares(limit: int) -> int:
+    """How many passages to find to show so many: some stand in for such as repeat others.
+
+    Raises OctavoError for a limit below 1.
+    """
+    _check_limit(limit)
+    return limit + _SPARE
+
+
+def _check_limit(limit: int) -> None:
+    if limit < 1:
+        raise OctavoError(f"the number of passages is {limit}; it must be 1 or more", param="limit")
 
 
 def without_repeats(hits: Sequence[Hit], limit: int) -> list[Hit]:

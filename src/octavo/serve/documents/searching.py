@@ -14,12 +14,12 @@ from octavo.retrieve.filters import Comparison, Filter
 from octavo.retrieve.reader import Reader, rerank
 from octavo.retrieve.search import (
     DEPTH,
-    SPARE,
     Mode,
     Search,
     TextEncoder,
     knows,
     relative_scores,
+    with_spares,
     without_repeats,
 )
 from octavo.retrieve.stores.store import Hit, Store, Vectors
@@ -67,7 +67,7 @@ def find(
             if known is None or known.score < scaled.score:
                 best[hit.passage.id] = scaled
     ordered = sorted(best.values(), key=lambda hit: (-hit.score, hit.passage.id))
-    kept = without_repeats([hit for hit in ordered[: limit + SPARE] if hit.score >= threshold], limit)
+    kept = without_repeats([hit for hit in ordered[: with_spares(limit)] if hit.score >= threshold], limit)
     return [Found(homes[hit.passage.id], hit) for hit in kept]
 
 
