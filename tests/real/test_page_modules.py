@@ -186,6 +186,24 @@ def test_a_growing_text_ends_as_the_whole_and_keeps_its_settled_nodes(run: Run) 
     assert run("markdown.js", "MarkdownView", script, PREFIXED.replace("\n", "\r\n")) == []
 
 
+def test_a_text_grows_and_is_shown_again_around_its_citations(run: Run) -> None:
+    script = """async ([steps, citation]) => {
+      const { linkMarks } = await import("/citations.js");
+      const body = document.createElement("div");
+      const view = new MarkdownView(body);
+      return steps.map(([text, marks, open]) => {
+        view.update(text, open);
+        linkMarks(body, Array(marks).fill(citation));
+        return [body.textContent, body.querySelectorAll("button.mark").length];
+      });
+    }"""
+    citation = {"number": 1, "file": "f", "collection": "c", "name": "a.md", "start": 0, "end": 1, "page": None, "line": 1}
+    one, two = "They eat weed [1].", "They eat weed [1]. They nest [1]."
+    steps = [[one[:-1], 1, True], [one, 1, True], [two, 2, True], [two, 2, False], [two, 2, False]]
+    expected = [["They eat weed 1", 1], ["They eat weed 1.", 1]] + 3 * [["They eat weed 1. They nest 1.", 2]]
+    assert run("markdown.js", "MarkdownView", script, [steps, citation]) == expected
+
+
 def test_marks_that_are_not_closed_yet_do_not_flash_up(run: Run) -> None:
     script = """texts => texts.map((text) => {
       const host = document.createElement("div");

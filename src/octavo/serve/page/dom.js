@@ -118,11 +118,12 @@ export function morph(current, wanted) {
       if (current.getAttribute(name) !== value) current.setAttribute(name, value);
     }
     const kept = [...current.childNodes];
-    [...wanted.childNodes].forEach((child, index) => {
+    const children = [...wanted.childNodes]; // some of which move out of it
+    children.forEach((child, index) => {
       if (index < kept.length) morph(kept[index], child);
       else current.append(child);
     });
-    kept.slice(wanted.childNodes.length).forEach((child) => child.remove());
+    kept.slice(children.length).forEach((child) => child.remove());
   }
   return current;
 }
