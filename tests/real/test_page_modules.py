@@ -197,7 +197,8 @@ def test_a_text_grows_and_is_shown_again_around_its_citations(run: Run) -> None:
         return [body.textContent, body.querySelectorAll("button.mark").length];
       });
     }"""
-    citation = {"number": 1, "file": "f", "collection": "c", "name": "a.md", "start": 0, "end": 1, "page": None, "line": 1}
+    citation = {"number": 1, "file": "f", "collection": "c", "name": "a.md", "start": 0, "end": 1}
+    citation |= {"page": None, "line": 1}
     one, two = "They eat weed [1].", "They eat weed [1]. They nest [1]."
     steps = [[one[:-1], 1, True], [one, 1, True], [two, 2, True], [two, 2, False], [two, 2, False]]
     expected = [["They eat weed 1", 1], ["They eat weed 1.", 1]] + 3 * [["They eat weed 1. They nest 1.", 2]]
