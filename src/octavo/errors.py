@@ -62,6 +62,12 @@ class RemoteError(OctavoError):
     code = "remote_error"
 
 
+def brief(value: object) -> str:
+    """A value as a message shows it: what Python calls it, cut to 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A clause to end a sentence with: `, did you mean 'x'?`, or nothing when no known name is near."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -12,13 +12,22 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.errors import UnsupportedError
+from octavo.errors import UnsupportedError, brief
 from octavo.models.formats.blocks import encoded
-from octavo.models.tables.kernel_switches import ACTIVATIONS, MAX_GROUP_TOP, MAX_GROUPS, NORM_KINDS, SCORES, SWITCHES
+from octavo.models.tables.kernel_switches import (
+    ACTIVATIONS,
+    MAX_GROUP_TOP,
+    MAX_GROUPS,
+    NORM_KINDS,
+    SCORES,
+    SWITCHES,
+    Switches,
+)
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import AttentionConfig, MoeConfig, RopeConfig, TransformerConfig
 from octavo.nn.frequencies import alibi_slopes, at_length, inverse_frequencies
-from octavo.nn.kernels.handle import Layer, Rotary
+from octavo.nn.kernels.handle import Rotary
+from octavo.nn.kernels.layers import Layer
 from octavo.nn.kernels.tables.codes import MAX_HEAD_DIM, QK_NORMS
 from octavo.nn.shapes import LATENT_NORM_EPS, kept_key
 
@@ -159,14 +168,13 @@ def _refuse_unknown_experts(moe: MoeConfig) -> None:
         raise UnsupportedError(f"groups of {size} experts cannot be ranked by their best {moe.group_top}")
 
 
-def refuse_unknown_switches(config: TransformerConfig) -> None:
-    """Raise UnsupportedError that names the first switch which the kernels do not know and the config sets."""
-    _refuse_unknown(config, "")
+def refuse_unknown_switches(part: object, switches: Switches = SWITCHES, what: str = "", prefix: str = "") -> None:
+    """Raise UnsupportedError that names the first switch of a config which the kernels do not know and it sets.
 
-
-def _refuse_unknown(part: object, prefix: str) -> None:
+    switches: those that they know, of `what`. prefix: where in the config the part is.
+    """
     assert is_dataclass(part), f"{prefix} is no part of a config"
-    known = SWITCHES.get(prefix, {})
+    known = switches.get(prefix, {})
     for field in fields(part):
         value, name = getattr(part, field.name), prefix + field.name
         if field.name not in known:
@@ -177,14 +185,10 @@ def _refuse_unknown(part: object, prefix: str) -> None:
             accepted = table is None or value in table
         if not accepted:
             raise UnsupportedError(
-                f"the kernels do not know {name} {_brief(value)}; pip install 'octavo[torch]' runs this model on torch",
+                f"the kernels do not know {what}{name} {brief(value)}; pip install 'octavo[torch]' runs this model on "
+                "torch",
                 param=name,
             )
         for inner in value if isinstance(value, tuple) else (value,):
             if is_dataclass(inner) and field.name in known:
-                _refuse_unknown(inner, f"{name}.")
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+                refuse_unknown_switches(inner, switches, what, f"{name}.")

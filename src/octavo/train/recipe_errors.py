@@ -6,12 +6,11 @@ An unknown key is answered with the nearest known one, of its own section first,
 from __future__ import annotations
 
 import difflib
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from octavo.errors import OctavoError, UnknownNameError, nearest
+from octavo.errors import OctavoError, UnknownNameError, brief, nearest
 
 
 def explain(error: ValidationError, recipe: type[BaseModel], where: str) -> OctavoError:
@@ -50,8 +49,8 @@ def _describe(found: ErrorDetails, keys: dict[str, list[str]]) -> str:
             return f"[{'.'.join(path)}] {message}" if path else message
     allowed = found["msg"].replace("Input should be", "it must be")
     if found["type"] in ("model_type", "model_attributes_type"):
-        return f"{'.'.join(path)} is {_shown(found['input'])}; it must be a section, [{path[0]}]"
-    return f"{'.'.join(path)} is {_shown(found['input'])}; {allowed[0].lower()}{allowed[1:]}"
+        return f"{'.'.join(path)} is {brief(found['input'])}; it must be a section, [{path[0]}]"
+    return f"{'.'.join(path)} is {brief(found['input'])}; {allowed[0].lower()}{allowed[1:]}"
 
 
 def _unknown(path: list[str], keys: dict[str, list[str]]) -> str:
@@ -67,8 +66,3 @@ def _unknown(path: list[str], keys: dict[str, list[str]]) -> str:
         close = difflib.get_close_matches(name, elsewhere, n=1)
         near = f", did you mean {elsewhere[close[0]]!r}?" if close else f"; {owner} knows {', '.join(own)}"
     return f"unknown key {dotted!r}{near}"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -25,7 +25,8 @@ from octavo.models.formats.joining.int8 import in_int8
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import NormConfig
 from octavo.nn.kernels.binding import machine_levels
-from octavo.nn.kernels.encoder_handle import CHUNK, EncoderLayer, KernelEncoder
+from octavo.nn.kernels.encoder_handle import CHUNK, KernelEncoder
+from octavo.nn.kernels.layers import Layer
 
 PEERS = runpy.run_path(str(Path(__file__).parents[2] / "parity/tiny_encoders.py"))
 LENGTHS = (40, 1, 62, 17, 33, 62, 62, 62, 5, 62)
@@ -111,7 +112,7 @@ def test_every_level_equals_the_peer(name: str, level: str, tmp_path: Path, monk
     ("switch", "changed"),
     [
         ("residual_scale", {"residual_scale": 2.0}), ("placement", {"placement": "parallel"}),
-        ("norm", {"norm": NormConfig("rms", 1e-6)}), ("embedding_scale", {"embedding_scale": 8.0}),
+        ("norm.kind", {"norm": NormConfig("rms", 1e-6)}), ("embedding_scale", {"embedding_scale": 8.0}),
     ],
 )  # fmt: skip
 def test_another_shape_is_refused_by_name(switch: str, changed: dict[str, Any], checkpoint: Checkpoint) -> None:
@@ -154,13 +155,13 @@ def test_wrong_arguments_never_reach_c() -> None:
     with pytest.raises(ValueError, match="rows of 32 numbers"):
         model.set_table("embed_tokens", np.zeros((4, 16), np.float32))
     with pytest.raises(ValueError, match="rotary 1 of 1"):
-        KernelEncoder("c", [EncoderLayer(1)], [np.zeros((8, 32), np.float32)], **shape, exact=0, norm_eps=1e-5)
+        KernelEncoder("c", [Layer(1)], [np.zeros((8, 32), np.float32)], **shape, exact=0, norm_eps=1e-5)
     with pytest.raises(ValueError, match=r"float32 of shape \(8, 32\)"):
-        KernelEncoder("c", [EncoderLayer(0)], [np.zeros((7, 32), np.float32)], **shape, exact=0, norm_eps=1e-5)
+        KernelEncoder("c", [Layer(0)], [np.zeros((7, 32), np.float32)], **shape, exact=0, norm_eps=1e-5)
     with pytest.raises(ValueError, match="window of 0"):
-        KernelEncoder("c", [EncoderLayer(None, 0)], **shape, exact=0, norm_eps=1e-5)
+        KernelEncoder("c", [Layer(None, 0)], **shape, exact=0, norm_eps=1e-5)
     with pytest.raises(ValueError, match="2 layers"):
-        KernelEncoder("c", [EncoderLayer()] * 2, **shape, exact=0, norm_eps=1e-5)
+        KernelEncoder("c", [Layer()] * 2, **shape, exact=0, norm_eps=1e-5)
     with pytest.raises(ValueError, match="embeddings of 64"):
         KernelEncoder("c", **shape, embedding_size=64, exact=0, norm_eps=1e-5)
     model.close()

@@ -24,8 +24,9 @@ from octavo.nn.config import AttentionConfig, MlpConfig, MoeConfig, NormConfig, 
 from octavo.nn.encodings import BLOCK_FORMATS
 from octavo.nn.kernels import binding
 from octavo.nn.kernels.encoder_handle import KernelEncoder
-from octavo.nn.kernels.handle import KernelModel, Layer, Rotary, checksum, product, quantize
+from octavo.nn.kernels.handle import KernelModel, Rotary, checksum, product, quantize
 from octavo.nn.kernels.indices import Indices
+from octavo.nn.kernels.layers import Layer
 from octavo.nn.kernels.tables import codes
 
 try:

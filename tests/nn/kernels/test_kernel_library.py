@@ -14,8 +14,9 @@ from octavo import settings
 from octavo.errors import MissingDependencyError, OctavoError
 from octavo.nn import kernels
 from octavo.nn.kernels import binding
-from octavo.nn.kernels.handle import KernelModel, Layer, Rotary
+from octavo.nn.kernels.handle import KernelModel, Rotary
 from octavo.nn.kernels.indices import Indices
+from octavo.nn.kernels.layers import Layer
 
 try:
     LEVELS = binding.machine_levels()
@@ -141,7 +142,8 @@ def test_loading_it_keeps_denormals() -> None:
 
 MODEL = f"""
 import os, signal, threading, time
-from octavo.nn.kernels.handle import KernelModel, Layer, Rotary
+from octavo.nn.kernels.handle import KernelModel, Rotary
+from octavo.nn.kernels.layers import Layer
 from octavo.nn.kernels.indices import Indices
 made = KernelModel(binding.machine_levels()[-1], [Layer(0)], [Rotary(np.full(8, 0.1))], **{SIZES!r})
 for slot, shape in {SHAPES!r}.items():

@@ -8,33 +8,27 @@ sublayers, rotary positions, gated MLPs, windows), and what lies between. Matric
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octavo import settings
-from octavo.errors import UnsupportedError
+from octavo.errors import UnsupportedError, brief
 from octavo.models.checkpoint import Checkpoint
 from octavo.models.encoders.runner import EncoderRow, Floats, Weights, lengths_of
 from octavo.models.formats.blocks import encoded
 from octavo.models.formats.joining.int8 import BLOCK, in_int8
+from octavo.models.kernel_plan import refuse_unknown_switches
+from octavo.models.tables.kernel_switches import ENCODER_ACTIVATIONS, ENCODER_SWITCHES
 from octavo.models.tensors import StoredTensor
-from octavo.nn.config import (
-    AttentionConfig,
-    EncoderConfig,
-    MlpConfig,
-    NormConfig,
-    RopeConfig,
-    TransformerConfig,
-)
+from octavo.nn.config import EncoderConfig, RopeConfig, TransformerConfig
 from octavo.nn.frequencies import inverse_frequencies
 from octavo.nn.kernels.binding import choose_level
-from octavo.nn.kernels.encoder_handle import EncoderLayer, KernelEncoder
+from octavo.nn.kernels.encoder_handle import KernelEncoder
+from octavo.nn.kernels.layers import Layer
 from octavo.nn.kernels.tables.codes import MAX_HEAD_DIM
 
-ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
 MATRICES = {
     "q": "attention.q", "k": "attention.k", "v": "attention.v", "o": "attention.o", "gate": "mlp.gate", "up": "mlp.up",
     "down": "mlp.down",
@@ -51,16 +45,17 @@ class CompiledEncoder:
 
     def __init__(self, checkpoint: Checkpoint, *, weights: Weights = "bf16", threads: int | None = None) -> None:
         self.config = checkpoint.config
-        refuse_unknown_switches(self.config)
+        attention, mlp, encoder = self.config.attention, self.config.mlp, self.config.encoder
+        assert encoder is not None, "not an encoder"
+        refuse_unknown_switches(self.config, ENCODER_SWITCHES, "encoders with ")
+        _refuse_unknown_shapes(self.config, encoder)
         forced = settings.kernels()
         level = choose_level(None if forced == "torch" else forced)
-        attention, mlp, encoder = self.config.attention, self.config.mlp, self.config.encoder
-        assert encoder is not None, "refused before"
         ropes = tuple(dict.fromkeys(rope for rope in _ropes(self.config) if rope is not None))
         self._model = KernelEncoder(
             level,
             [
-                EncoderLayer(None if rope is None else ropes.index(rope), self.config.window_of(layer))
+                Layer(None if rope is None else ropes.index(rope), self.config.window_of(layer))
                 for layer, rope in enumerate(_ropes(self.config))
             ],
             [turns(rope, self.config.context_length) for rope in ropes],
@@ -73,7 +68,7 @@ class CompiledEncoder:
             num_heads=attention.num_heads,
             head_dim=attention.head_dim,
             intermediate_size=mlp.intermediate_size,
-            activation=ACTIVATIONS[mlp.activation],
+            activation=ENCODER_ACTIVATIONS[mlp.activation],
             longest=self.config.context_length,
             threads=threads or settings.threads(),
             exact=weights == "f32",
@@ -129,42 +124,17 @@ class CompiledEncoder:
             self._model.set_norm(layer, slot, weight, _bias(tensors, name, len(weight)))
 
 
-def refuse_unknown_switches(config: TransformerConfig) -> None:
-    """Raise UnsupportedError, with the first switch that no kernel knows, for an encoder of another shape."""
-    encoder, attention = config.encoder, config.attention
-    assert encoder is not None, "not an encoder"
-    ropes = {rope for rope in _ropes(config) if rope is not None}
-    plain = [replace(rope, theta=1.0, rotary_dim=1, freq_factors=None, attention_factor=1.0) for rope in ropes]
-    known = replace(
-        config, vocab_size=1, hidden_size=1, num_layers=1, context_length=1, norm=replace(config.norm, eps=0.0),
-        attention=replace(attention, num_heads=1, num_kv_heads=1, head_dim=1, qkv_bias=True, output_bias=True),
-        mlp=replace(config.mlp, intermediate_size=1, activation="gelu", gated=False, bias=True), rope=None,
-        tie_embeddings=True, head_bias=False, final_norm=True, windows=(), rope_layers=(),
-        encoder=replace(
-            encoder, position_offset=0, token_types=0, embedding_norm=True, embedding_size=None, shared_block=False,
-            first_attention_norm=True, head=None,
-        ),
-    )  # fmt: skip
-    if config.norm.kind == "layer_without_bias":
-        known = replace(known, norm=replace(known.norm, kind="layer"))
-    if config.placement == "pre":
-        known = replace(known, placement="post")
-    wanted = TransformerConfig(
-        vocab_size=1, hidden_size=1, num_layers=1, context_length=1, norm=NormConfig("layer", 0.0),
-        attention=AttentionConfig(1, 1, 1, qkv_bias=True, output_bias=True), mlp=MlpConfig(1, "gelu", False, bias=True),
-        rope=None, tie_embeddings=True, placement="post", encoder=EncoderConfig(),
-    )  # fmt: skip
-    for name in (field.name for field in fields(wanted)):
-        if getattr(known, name) != getattr(wanted, name):
-            raise _unsupported(name, getattr(config, name))
-    if any(rope != RopeConfig(1.0, 1) for rope in plain) or len({rope.rotary_dim for rope in ropes}) > 1:
-        raise _unsupported("rope", config.rope)
-    if attention.num_heads * attention.head_dim != config.hidden_size or attention.num_kv_heads != attention.num_heads:
-        raise _unsupported("attention", attention)
-    if (encoder.embedding_size or 0) > config.hidden_size:
-        raise _unsupported("embedding_size", encoder.embedding_size)
-    if attention.head_dim > MAX_HEAD_DIM or config.mlp.activation not in ACTIVATIONS:
-        raise _unsupported("mlp.activation", config.mlp.activation)
+def _refuse_unknown_shapes(config: TransformerConfig, encoder: EncoderConfig) -> None:
+    attention, width = config.attention, config.hidden_size
+    if len({rope.rotary_dim for rope in _ropes(config) if rope is not None}) > 1:
+        raise UnsupportedError("the kernels know encoders with rotary embedding of one width, not of several")
+    if attention.num_heads * attention.head_dim != width or attention.num_kv_heads != attention.num_heads:
+        raise UnsupportedError(f"the kernels know encoders whose heads fill {width} features, not {brief(attention)}")
+    if (encoder.embedding_size or 0) > width or attention.head_dim > MAX_HEAD_DIM:
+        raise UnsupportedError(
+            f"the kernels know encoders with heads of up to {MAX_HEAD_DIM} features and embeddings of up to {width}, "
+            f"not {attention.head_dim} and {encoder.embedding_size}"
+        )
 
 
 def turns(rope: RopeConfig, length: int) -> Floats:
@@ -198,11 +168,3 @@ def _bias(tensors: Mapping[str, StoredTensor], name: str, size: int) -> Floats:
     """A bias, or zeros where there is none."""
     tensor = tensors.get(f"{name}.bias")
     return np.zeros(size, np.float32) if tensor is None else _vector(tensor)
-
-
-def _unsupported(name: str, value: object) -> UnsupportedError:
-    text = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
-    return UnsupportedError(
-        f"the kernels do not know encoders with {name} {text}; pip install 'octavo[torch]' runs this model on torch",
-        param=name,
-    )

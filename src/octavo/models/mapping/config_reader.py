@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from octavo.errors import FormatError, UnknownNameError, UnsupportedError, nearest
+from octavo.errors import FormatError, UnknownNameError, UnsupportedError, brief, nearest
 
 Choice = TypeVar("Choice")
 
@@ -139,7 +139,7 @@ class ConfigReader:
             self._read.add(key)
             if self.has(key) and not any(type(self.raw[key]) is type(ok) and self.raw[key] == ok for ok in accepted):
                 raise UnsupportedError(
-                    f"{self.source} has {self._prefix}{key} {_brief(self.raw[key])}, which is not supported; "
+                    f"{self.source} has {self._prefix}{key} {brief(self.raw[key])}, which is not supported; "
                     f"--ignore-config-key {key} loads the model without it",
                     param=key,
                 )
@@ -168,20 +168,15 @@ class ConfigReader:
         for other in present[1:]:
             if self.raw[other] != self.raw[present[0]]:
                 raise FormatError(
-                    f"{self.source} has {present[0]} {_brief(self.raw[present[0]])} but {other} "
-                    f"{_brief(self.raw[other])}, two names of one field; remove the wrong one",
+                    f"{self.source} has {present[0]} {brief(self.raw[present[0]])} but {other} "
+                    f"{brief(self.raw[other])}, two names of one field; remove the wrong one",
                     param=other,
                 )
         return present[0], self.raw[present[0]]
 
     def _refuse(self, key: str, value: Any, wanted: str) -> FormatError:
-        return FormatError(f"{self.source} has {self._prefix}{key} {_brief(value)}; it must be {wanted}", param=key)
+        return FormatError(f"{self.source} has {self._prefix}{key} {brief(value)}; it must be {wanted}", param=key)
 
 
 def _positive(value: Any) -> bool:
     return type(value) in (int, float) and 1e-30 <= value <= 1e30
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

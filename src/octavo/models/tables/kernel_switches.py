@@ -14,7 +14,8 @@ PLACEMENTS = ("pre", "post", "output", "sandwich", "parallel", "parallel_two")
 ROPE_SWITCHES = dict.fromkeys(
     ("theta", "rotary_dim", "freq_factors", "attention_factor", "original_length", "long_factors", "ntk_factor")
 )
-SWITCHES: Mapping[str, Mapping[str, Container[object] | None]] = {
+Switches = Mapping[str, Mapping[str, Container[object] | None]]
+SWITCHES: Switches = {
     "": {
         **dict.fromkeys(
             ("vocab_size", "hidden_size", "num_layers", "context_length", "norm", "attention", "mlp", "rope",
@@ -44,3 +45,25 @@ SWITCHES: Mapping[str, Mapping[str, Container[object] | None]] = {
     "rope_layers.": ROPE_SWITCHES,
 }  # fmt: skip
 """The switches that the kernels know, by their place in a config; and of which values, where not of all."""
+ENCODER_ACTIVATIONS = {name: ACTIVATIONS[name] for name in ("silu", "gelu", "gelu_tanh", "relu")}
+ENCODER_ROPE_SWITCHES = dict.fromkeys(("theta", "rotary_dim", "freq_factors", "attention_factor"))
+ENCODER_SWITCHES: Switches = {
+    "": {
+        **dict.fromkeys(
+            ("vocab_size", "hidden_size", "num_layers", "context_length", "norm", "attention", "mlp", "rope",
+             "rope_layers", "tie_embeddings", "windows", "head_bias", "final_norm", "encoder")
+        ),
+        "placement": ("pre", "post"),
+    },
+    "norm.": {"kind": ("layer", "layer_without_bias"), "eps": None},
+    "attention.": dict.fromkeys(("num_heads", "num_kv_heads", "head_dim", "qkv_bias", "output_bias")),
+    "mlp.": {"intermediate_size": None, "activation": ENCODER_ACTIVATIONS, "gated": None, "bias": None},
+    "rope.": ENCODER_ROPE_SWITCHES,
+    "rope_layers.": ENCODER_ROPE_SWITCHES,
+    "encoder.": dict.fromkeys(
+        ("position_offset", "token_types", "embedding_norm", "embedding_size", "shared_block", "first_attention_norm",
+         "head")
+    ),
+    "encoder.head.": dict.fromkeys(("task", "labels", "activation", "dense_bias", "norm", "pooling")),
+}  # fmt: skip
+"""The same of encoders; a head is no business of theirs."""

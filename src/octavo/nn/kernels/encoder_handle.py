@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,22 +12,13 @@ from numpy.typing import NDArray
 from octavo.errors import OctavoError
 from octavo.nn.encodings import Encoding, row_bytes
 from octavo.nn.kernels.binding import library
-from octavo.nn.kernels.checks import check_floats
+from octavo.nn.kernels.checks import Floats, Int32s, check_floats
+from octavo.nn.kernels.layers import Layer, layer_shapes
 from octavo.nn.kernels.tables.codes import ENCODER_MATRICES, ENCODER_NORMS, ENCODER_TABLES, ENCODINGS, LEVELS
-from octavo.nn.kernels.tables.interface import EncoderShape, LayerShape, Texts
+from octavo.nn.kernels.tables.interface import EncoderShape, Texts
 
-Floats = NDArray[np.float32]
-Int32s = NDArray[np.int32]
 CHUNK = 256
 """Tokens that a thread takes through all layers at once, so that its working memory stays in its cache."""
-
-
-@dataclass(frozen=True)
-class EncoderLayer:
-    """rotary: an index, None for none. window: positions seen to each side, its own included, None for all."""
-
-    rotary: int | None = None
-    window: int | None = None
 
 
 class KernelEncoder:
@@ -40,22 +30,17 @@ class KernelEncoder:
     ValueError for layers or turns that do not fit.
     """
 
-    def __init__(
-        self, level: str, layers: Sequence[EncoderLayer] = (), turns: Sequence[Floats] = (), **shape: float
-    ) -> None:
+    def __init__(self, level: str, layers: Sequence[Layer] = (), turns: Sequence[Floats] = (), **shape: float) -> None:
         self._library = library()
         usual = {"embedding_size": shape["hidden_size"], "blocks": shape["num_layers"]}
         width = turns[0].shape[1] if turns else 0
         self._shape: Any = EncoderShape(level=LEVELS[level], chunk=CHUNK, rotary_dim=width, **{**usual, **shape})
-        layers = layers or [EncoderLayer()] * self._shape.num_layers
-        self._check_layers(layers, turns)
+        layers = layers or [Layer()] * self._shape.num_layers
+        self._check(len(layers), turns)
         self._turns = (ctypes.c_void_p * max(1, len(turns)))(*(table.ctypes.data for table in turns))
         self._tables: dict[str, NDArray[Any]] = {f"turns {index}": table for index, table in enumerate(turns)}
-        described = (LayerShape * len(layers))(
-            *(LayerShape(-1 if one.rotary is None else one.rotary, one.window or 0, 0) for one in layers)
-        )
         self._handle: int | None = self._library.octavo_encoder_create(
-            ctypes.byref(self._shape), described, self._turns
+            ctypes.byref(self._shape), layer_shapes(layers, len(turns)), self._turns
         )
         if self._handle is None:
             raise OctavoError(
@@ -140,21 +125,16 @@ class KernelEncoder:
         if not 0 <= layer < self._shape.blocks:
             raise ValueError(f"layer {layer} of {self._shape.blocks}")
 
-    def _check_layers(self, layers: Sequence[EncoderLayer], turns: Sequence[Floats]) -> None:
+    def _check(self, layers: int, turns: Sequence[Floats]) -> None:
         shape = self._shape
-        if len(layers) != shape.num_layers or not 1 <= shape.blocks <= shape.num_layers:
-            raise ValueError(f"{len(layers)} layers of {shape.blocks} blocks for {shape.num_layers}")
+        if layers != shape.num_layers or not 1 <= shape.blocks <= shape.num_layers:
+            raise ValueError(f"{layers} layers of {shape.blocks} blocks for {shape.num_layers}")
         if not 1 <= shape.embedding_size <= shape.hidden_size or shape.num_heads * shape.head_dim != shape.hidden_size:
             raise ValueError(f"embeddings of {shape.embedding_size} or heads do not fit {shape.hidden_size} features")
         if shape.rotary_dim % 2 or shape.rotary_dim > shape.head_dim:
             raise ValueError(f"{shape.rotary_dim} features of a head of {shape.head_dim} cannot turn")
         for table in turns:
             check_floats(table, shape.longest, shape.rotary_dim)
-        for layer in layers:
-            if layer.rotary is not None and not 0 <= layer.rotary < len(turns):
-                raise ValueError(f"rotary {layer.rotary} of {len(turns)}")
-            if layer.window is not None and layer.window < 1:
-                raise ValueError(f"a window of {layer.window} positions")
 
     def _open(self) -> int:
         if self._handle is None:

@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from octavo.errors import OctavoError
 from octavo.nn.encodings import BLOCK_FORMATS
 from octavo.nn.kernels.binding import library
-from octavo.nn.kernels.checks import check_floats, check_indices, check_range
+from octavo.nn.kernels.checks import Floats, Int32s, check_floats, check_indices, check_range
 from octavo.nn.kernels.indices import Indices, address, explain, laid_out
+from octavo.nn.kernels.layers import Layer, layer_shapes
 from octavo.nn.kernels.matrices import matrix_shape, norm_width
 from octavo.nn.kernels.tables.codes import ADAPTED, ENCODINGS, EXPERTS, HEADS, LEVELS, MATRICES, NORMS, VECTORS
-from octavo.nn.kernels.tables.interface import LatentShape, LayerShape, MoeShape, RotaryShape, Shape, Step
+from octavo.nn.kernels.tables.interface import LatentShape, MoeShape, RotaryShape, Shape, Step
 
 NEUTRAL = dict.fromkeys(("embedding_scale", "residual_scale", "logit_scale"), 1.0)
-Int32s = NDArray[np.int32]
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -33,18 +32,6 @@ class Rotary:
 
     frequencies: NDArray[np.float64]
     factor: float = 1.0
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What differs from layer to layer. rotary: an index, None for none. window: positions seen, None for all.
-
-    moe: it has experts instead of an MLP.
-    """
-
-    rotary: int | None = None
-    window: int | None = None
-    moe: bool = False
 
 
 class KernelModel:
@@ -80,12 +67,14 @@ class KernelModel:
         self._handle: int | None = None
         self._used: dict[tuple[int, str], NDArray[np.uint8]] = {}
         self._all_windowed = all(layer.window is not None for layer in layers)
-        layer_shapes = (LayerShape * len(layers))(*(self._layer_shape(layer, rotaries) for layer in layers))
         rotary_shapes = (RotaryShape * len(rotaries))(*(self._rotary_shape(rotary) for rotary in rotaries))
         if slopes is not None:
             check_floats(slopes, self._shape.num_heads)
         self._handle = self._library.octavo_create(
-            ctypes.byref(self._shape), layer_shapes, rotary_shapes, None if slopes is None else slopes.ctypes.data
+            ctypes.byref(self._shape),
+            layer_shapes(layers, len(rotaries)),
+            rotary_shapes,
+            None if slopes is None else slopes.ctypes.data,
         )
         if self._handle is None:
             raise OctavoError(
@@ -96,14 +85,12 @@ class KernelModel:
 
     def close(self) -> None:
         """Join the threads and free the memory. Idempotent."""
-        handle, self._handle = self._handle, None
+        handle, self._handle = getattr(self, "_handle", None), None
         if handle is not None:
             self._library.octavo_destroy(handle)
-        self._used.clear()
+            self._used.clear()
 
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
-            self.close()
+    __del__ = close
 
     def set_matrix(
         self, layer: int, slot: str, encoding: str, rows: int, columns: int, data: NDArray[np.uint8]
@@ -234,14 +221,6 @@ class KernelModel:
         if not self._layers[layer].moe or not 0 <= expert < experts + (owner == "shared"):
             raise ValueError(f"layer {layer} has no matrix {slot}")
         return EXPERTS + 3 * expert + MATRICES[leaf] - MATRICES["gate"]
-
-    @staticmethod
-    def _layer_shape(layer: Layer, rotaries: Sequence[Rotary]) -> LayerShape:
-        if layer.rotary is not None and not 0 <= layer.rotary < len(rotaries):
-            raise ValueError(f"rotary {layer.rotary} of {len(rotaries)}")
-        if layer.window is not None and layer.window < 1:
-            raise ValueError(f"a window of {layer.window} positions sees nothing")
-        return LayerShape(-1 if layer.rotary is None else layer.rotary, layer.window or 0, layer.moe)
 
     def _rotary_shape(self, rotary: Rotary) -> RotaryShape:
         values = rotary.frequencies

@@ -12,10 +12,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.nn.kernels.checks import check_range
+from octavo.nn.kernels.checks import Int32s, check_range
 from octavo.nn.kernels.tables.codes import MAX_TREE
-
-Int32s = NDArray[np.int32]
 
 
 @dataclass(slots=True)
