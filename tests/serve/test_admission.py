@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import openai
 import pytest
 from hypothesis import given
@@ -65,4 +67,53 @@ def test_a_full_queue_is_a_rate_limit_error_that_says_when_to_come_back(start_se
     stream.close()
     running.until(lambda: running.server.serving.admission.running == 0)
     assert client.completions.create(model="scripted", prompt="x", max_tokens=1).choices[0].text == "word"
+    running.stop()
+
+
+def test_the_queue_holds_so_many_tokens_and_at_least_one_request():
+    admission = Admission(1, 8, max_queued_tokens=100)
+    begun: list[int] = []
+    starts = [lambda number=number: begun.append(number) for number in range(5)]
+    admission.admit(starts[:1], tokens=10_000)  # runs at once, so it waits for nobody
+    admission.admit(starts[1:2], tokens=5_000)  # nobody waits before it
+    with pytest.raises(ApiError) as full:
+        admission.admit(starts[2:3], tokens=1)
+    assert full.value.status == 429 and full.value.code == "queue_full"
+    admission.release(1.0, 10_000)
+    admission.admit(starts[2:4], tokens=50)
+    assert begun == [0, 1] and admission.queued_tokens == 100
+    with pytest.raises(ApiError):
+        admission.admit(starts[4:], tokens=1)
+
+
+def test_when_to_come_back_is_the_queued_tokens_over_the_measured_speed():
+    def told(speed: int, queued: int) -> int:
+        admission = Admission(2, 2)
+        for _ in range(60):  # until the first guess at the speed is forgotten
+            admission.admit([lambda: None], tokens=speed)
+            admission.release(1.0, speed)
+        admission.admit([lambda: None] * 2)
+        admission.admit([lambda: None] * 2, tokens=queued // 2)
+        with pytest.raises(ApiError) as full:
+            admission.admit([lambda: None])
+        return int(full.value.headers["Retry-After"])
+
+    assert told(speed=100, queued=1980) == 11
+    assert told(speed=1000, queued=1800) == 2
+    assert told(speed=10, queued=20_000) == 60
+
+
+def test_a_long_queue_is_refused_by_its_tokens(start_server):
+    running = start_server([ScriptedModel(["word " * 500], delay=0.01)], max_running=1, max_queued_tokens=100)
+    client = running.openai()
+    stream = client.completions.create(model="scripted", prompt="x", max_tokens=90, stream=True)
+    waiting = threading.Thread(
+        target=lambda: client.completions.create(model="scripted", prompt="x", max_tokens=90), daemon=True
+    )
+    waiting.start()
+    running.until(lambda: running.server.serving.admission.waiting == 1)
+    with pytest.raises(openai.RateLimitError, match="busy"):
+        client.completions.create(model="scripted", prompt="x", max_tokens=50)
+    stream.close()
+    waiting.join(10)
     running.stop()

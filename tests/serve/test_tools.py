@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from typing import Any
 
 import openai
@@ -11,6 +12,7 @@ import pytest
 from octavo.generate.local import load
 from octavo.generate.scripted import ScriptedModel
 from octavo.serve.tools import Function, Tools
+from octavo.text.tokenizer import Tokenizer
 
 WEATHER: Any = {
     "type": "function",
@@ -177,3 +179,21 @@ def test_what_makes_no_sense_is_refused_by_name(served, fields, param):
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(model="scripted", messages=ASK, extra_body=fields)
     assert refused.value.param == param
+
+
+def test_tokens_of_thoughts_are_counted(start_server):
+    model = ScriptedModel(["<think> so that is it </think> The answer."])
+    model.tokenizer = Tokenizer.train_characters(string.printable)
+    model.tokenizer.chat_templates["default"] = "{{ messages[-1].content }}{# <think> #}"
+    running = start_server([model])
+    client = running.openai()
+    asked = {"model": "scripted", "messages": [{"role": "user", "content": "x"}], "store": True}
+    whole = client.chat.completions.create(**asked)
+    assert whole.choices[0].message.content.strip() == "The answer."
+    *_, last = client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+    kept = client.chat.completions.retrieve(whole.id)
+    for usage in (whole.usage, last.usage, kept.usage):
+        assert (usage.completion_tokens, usage.completion_tokens_details.reasoning_tokens) == (8, 6)
+    answer = client.responses.create(model="scripted", input="x")
+    assert answer.usage.output_tokens_details.reasoning_tokens == 6
+    running.stop()

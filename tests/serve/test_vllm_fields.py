@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -82,7 +83,57 @@ def test_a_beam_search_is_at_least_as_likely_as_the_greedy_answer(http):
     greedy = text(http, prompt="Tom saw", ignore_eos=True)
     searched = text(http, prompt="Tom saw", use_beam_search=True, best_of=8, ignore_eos=True)
     assert searched != greedy and logprob(searched) >= logprob(greedy) - 1e-3
-    assert http.post("/v1/completions", json={**TEXT, "use_beam_search": True, "n": 2}).status_code == 400
+
+
+def test_a_beam_search_gives_its_n_best_answers_whole_and_as_a_stream(http):
+    asked = {"prompt": "Tom saw", "use_beam_search": True, "best_of": 6, "ignore_eos": True, "length_penalty": 0}
+    choices = complete(http, **asked, n=3)["choices"]
+    texts = [choice["text"] for choice in choices]
+    assert [choice["index"] for choice in choices] == [0, 1, 2] and len(set(texts)) == 3
+    assert texts[0] == text(http, **asked)
+    with_ids = complete(http, **asked, n=3, return_token_ids=True)["choices"]
+    wholes = [choice["prompt_token_ids"] + choice["token_ids"] for choice in with_ids]
+    scored = [complete(http, prompt=ids, echo=True, logprobs=0, max_tokens=0) for ids in wholes]
+    totals = [sum(one["choices"][0]["logprobs"]["token_logprobs"][1:]) for one in scored]
+    assert totals == sorted(totals, reverse=True)
+    whole = complete(http, **asked, n=3)
+    assert whole["usage"]["completion_tokens"] == 36
+    assert whole["usage"]["prompt_tokens"] == complete(http, **asked)["usage"]["prompt_tokens"]
+    lines = http.post("/v1/completions", json={**TEXT, **asked, "n": 3, "stream": True}).text.split("\n\n")
+    chunks = [json.loads(line[6:])["choices"][0] for line in lines if line.startswith("data: {")]
+    streamed = ["".join(chunk["text"] for chunk in chunks if chunk["index"] == place) for place in range(3)]
+    assert streamed == texts
+    assert http.post("/v1/completions", json={**TEXT, **asked, "n": 7}).json()["error"]["param"] == "best_of"
+    running = complete(http, prompt="Tom", use_beam_search=True, n=2)["choices"]  # as many beams as answers
+    assert len(running) == 2
+
+
+def test_the_ids_of_tokens_are_given_where_they_are_asked_for(http, stories):
+    asked = {"return_token_ids": True, "n": 2, "temperature": 1, "seed": 4}
+    with load(str(stories)) as model:
+        prompt = model.encode(TEXT["prompt"])
+        for choice in complete(http, **asked)["choices"]:
+            assert choice["prompt_token_ids"] == prompt and len(choice["token_ids"]) == 12
+            assert choice["text"].strip() == model.tokenizer.decode(choice["token_ids"]).strip()
+    lines = http.post("/v1/completions", json={**TEXT, **asked, "stream": True}).text.split("\n\n")
+    chunks = [json.loads(line[6:])["choices"][0] for line in lines if line.startswith("data: {")]
+    of_first = [chunk for chunk in chunks if chunk["index"] == 0]
+    assert [chunk.get("prompt_token_ids") for chunk in of_first] == [prompt] + [None] * (len(of_first) - 1)
+    told = [token for chunk in of_first for token in chunk["token_ids"]]
+    assert told == complete(http, **asked)["choices"][0]["token_ids"]
+    assert "token_ids" not in complete(http)["choices"][0]
+
+
+def test_a_chat_gives_the_ids_too_those_of_the_prompt_once(start_server):
+    running = start_server([ScriptedModel(["one two"])])
+    asked = {"messages": [{"role": "user", "content": "x"}], "return_token_ids": True}
+    whole = running.http().post("/v1/chat/completions", json=asked).json()
+    assert whole["prompt_token_ids"] is None and whole["choices"][0]["token_ids"] == [0, 1]
+    lines = running.http().post("/v1/chat/completions", json={**asked, "stream": True}).text.split("\n\n")
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    assert ["prompt_token_ids" in chunk for chunk in chunks] == [True] + [False] * (len(chunks) - 1)
+    assert [token for chunk in chunks for token in chunk["choices"][0]["token_ids"]] == [0, 1]
+    running.stop()
 
 
 def test_salts_part_what_requests_share(http):

@@ -39,6 +39,9 @@ def serve(
     ] = None,
     max_running: Annotated[int, typer.Option("--max-running", metavar="N", help="Answers at the same time.")] = 8,
     max_queue: Annotated[int, typer.Option("--max-queue", metavar="N", help="Requests that may wait.")] = 64,
+    max_queued_tokens: Annotated[
+        int | None, typer.Option("--max-queued-tokens", metavar="N", help="Tokens that may wait; default: any.")
+    ] = None,
     model_alias: Annotated[
         list[str] | None,
         typer.Option("--model-alias", metavar="ALIAS=NAME", help="Another name for a served model; * is anything."),
@@ -119,6 +122,7 @@ def serve(
         cors_origins=tuple(cors_origins or ()),
         max_running=max_running,
         max_queue=max_queue,
+        max_queued_tokens=max_queued_tokens,
         request_seconds=timeout,
         grace=grace,
         max_loaded=max_loaded,

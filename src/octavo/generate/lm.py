@@ -65,17 +65,19 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
 class Beams:
     """Beam search, under the names and by the rules of the `transformers` library.
 
-    num_beams: hypotheses kept. length_penalty: a finished one's score is its log-probability over length **
-    length_penalty. early_stopping: True ends with num_beams finished ones; False when the best running one is worse
-    than all of them at its present length; "never" when it is at any length.
+    num_beams: hypotheses kept; num_answers: how many of them are given. length_penalty: a finished one's score is its
+    log-probability over length ** length_penalty. early_stopping: True ends with num_beams finished ones; False when
+    the best running one is worse than all of them at its present length; "never" when it is at any length.
     """
 
     num_beams: int
     length_penalty: float = 1.0
     early_stopping: bool | Literal["never"] = False
+    num_answers: int = 1
 
     def __post_init__(self) -> None:
         _check_range("num_beams", self.num_beams, 1, 64)
+        _check_range("num_answers", self.num_answers, 1, self.num_beams)
         _check_range("length_penalty", self.length_penalty, -10, 10)
         if self.early_stopping not in (True, False, "never"):
             raise OctavoError(f"early_stopping is {self.early_stopping!r}; it is true, false or 'never'")
@@ -151,10 +153,14 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """First event: the prompt is accepted. prompt_tokens: its length; cached_tokens: how many needed no computing."""
+    """First event: the prompt is accepted. prompt_tokens: its length; cached_tokens: how many needed no computing.
+
+    ids: the prompt's tokens, empty where the model does not show them.
+    """
 
     prompt_tokens: int
     cached_tokens: int = 0
+    ids: Sequence[int] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -189,6 +195,7 @@ class Finished:
     """Last event. stop: the text or token id that ended the answer, when one did.
 
     drafted_tokens, accepted_tokens: how many tokens were guessed in advance, and how many of those were right.
+    others: the further answers of a beam search, the better first, each as the two events that it ends with.
     """
 
     reason: FinishReason
@@ -197,6 +204,7 @@ class Finished:
     stop: str | int | None = None
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    others: tuple[tuple[Delta, Finished], ...] = ()
 
 
 Event = Started | Scores | Delta | Finished

@@ -35,8 +35,8 @@ class Shape(Protocol):
 
     prompt_param: str
     """The field that holds the prompt."""
-    answers_a_prompt: int
-    """The request's n."""
+    usage: Usage
+    """The token counts of the request, which the shape adds to what it alone sees."""
     include_usage: bool
     """Whether a stream ends with the token counts."""
 
@@ -54,11 +54,17 @@ class Shape(Protocol):
 
 
 class Usage:
-    """Token counts over all answers of a request; a prompt counts once, however many answers it has."""
+    """Token counts over all answers of a request; a prompt counts once, however many answers it has.
 
-    def __init__(self, answers_a_prompt: int) -> None:
+    thoughts: tokens of the model's thinking, counted by who reads them out of its text. predicts: whether the request
+    said what the answer may be; then right and wrong guesses are those of its prediction.
+    """
+
+    def __init__(self, answers_a_prompt: int, *, predicts: bool = False) -> None:
+        self.thoughts = 0
         self._answers_a_prompt = answers_a_prompt
-        self._prompt = self._cached = self._completion = 0
+        self._predicts = predicts
+        self._prompt = self._cached = self._completion = self._drafted = self._accepted = 0
 
     def add(self, index: int, event: Event | Scores) -> None:
         """Count what an event says."""
@@ -67,6 +73,9 @@ class Usage:
             self._cached += event.cached_tokens
         elif isinstance(event, Finished):
             self._completion += event.completion_tokens
+            if self._predicts:
+                self._drafted += event.drafted_tokens
+                self._accepted += event.accepted_tokens
 
     def body(self) -> dict[str, Any]:
         """OpenAI's `usage` object."""
@@ -76,9 +85,9 @@ class Usage:
             "total_tokens": self._prompt + self._completion,
             "prompt_tokens_details": {"cached_tokens": self._cached},
             "completion_tokens_details": {
-                "reasoning_tokens": 0,
-                "accepted_prediction_tokens": 0,
-                "rejected_prediction_tokens": 0,
+                "reasoning_tokens": self.thoughts,
+                "accepted_prediction_tokens": self._accepted,
+                "rejected_prediction_tokens": self._drafted - self._accepted,
             },
         }
 
@@ -92,8 +101,8 @@ class Wire(Protocol):
     """What is sent when nothing happens for long."""
     prompt_param: str
     """The field that holds the prompt."""
-    answers_a_prompt: int
-    """The request's n."""
+    usage: Usage
+    """The token counts of the request."""
 
     def written(self, index: int, event: Event | Scores) -> bytes:
         """What a stream says of one event; it may be nothing."""
@@ -121,7 +130,7 @@ class EventStream:
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
         self.prompt_param = shape.prompt_param
-        self.answers_a_prompt = shape.answers_a_prompt
+        self.usage = shape.usage
         self._no_usage = ',"usage":null' if shape.include_usage else ""
         self._around: dict[str, Any] = {}
         self._begin = ""
@@ -167,10 +176,10 @@ class Answer(Response):
         super().__init__()
         self._keep = keep
         self._serving = serving
-        self._answers = len(jobs)
+        self._answers = sum(job.answers for job in jobs)
         self._wire = wire
         self._streamed = stream
-        self._usage = Usage(wire.answers_a_prompt)
+        self._usage = wire.usage
         self._generation = serving.begin(model, jobs)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

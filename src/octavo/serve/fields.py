@@ -146,14 +146,10 @@ class SamplingRequest(Strict):
 class GenerationRequest(SamplingRequest):
     """The fields that chat and plain completions share; from min_tokens on they are vLLM's.
 
-    With use_beam_search the best of best_of beams is answered, and how to sample has no effect.
+    With use_beam_search the best n of best_of beams are answered, and how to sample has no effect.
     """
 
-    refused: ClassVar[Refused] = {
-        "return_token_ids": (False,),
-        "thinking_token_budget": (),
-        "moderation": (),
-    }
+    refused: ClassVar[Refused] = {"moderation": ()}
 
     n: Annotated[int, Field(ge=1, le=16)] = 1
     stream: bool = False
@@ -164,6 +160,7 @@ class GenerationRequest(SamplingRequest):
     skip_special_tokens: bool = True
     include_stop_str_in_output: bool = False
     prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    return_token_ids: bool = False
     cache_salt: Annotated[Text, Field(min_length=1, max_length=1024)] | None = None
     priority: Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)] = 0
     use_beam_search: bool = False
@@ -178,9 +175,12 @@ class GenerationRequest(SamplingRequest):
             raise wrong("prompt_logprobs", "it is only allowed when stream is false")
         if self.best_of is not None and self.best_of < self.n:
             raise wrong("best_of", "it must be at least n")
-        if self.use_beam_search and self.n > 1:
-            raise wrong("n", "a beam search gives one answer; best_of says how many beams it has")
         return self
+
+    @property
+    def searches(self) -> int:
+        """How many requests to the model make the n answers to a prompt: a beam search makes them all."""
+        return 1 if self.use_beam_search else self.n
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -189,7 +189,8 @@ class GenerationRequest(SamplingRequest):
 
     def options(self) -> dict[str, Any]:
         """The fields of a `generate.lm.Request` that these say."""
-        width = self.best_of or 1
+        width = self.best_of or self.n
+        beams = Beams(width, self.length_penalty, self.early_stopping, self.n) if self.use_beam_search else None
         return {
             "stop": self.stops,
             "stop_token_ids": tuple(self.stop_token_ids),
@@ -199,5 +200,5 @@ class GenerationRequest(SamplingRequest):
             "prompt_logprobs": self.prompt_logprobs,
             "cache_salt": self.cache_salt or "",
             "priority": self.priority,
-            "beams": Beams(width, self.length_penalty, self.early_stopping) if self.use_beam_search else None,
+            "beams": beams,
         }

@@ -16,12 +16,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from starlette.types import Receive
 
 from octavo.errors import OctavoError
-from octavo.generate.lm import Event, Finished, LanguageModel, Request, Scores, Stream
+from octavo.generate.lm import Delta, Event, Finished, LanguageModel, Request, Scores, Started, Stream
 from octavo.generate.tasks.stream import CompletionStream, Said
 from octavo.serve.admission import Admission
 from octavo.serve.errors import ApiError
@@ -45,6 +46,28 @@ class Job:
     scored: str | Sequence[int] | None = None
     top: int = 0
 
+    @property
+    def answers(self) -> int:
+        """How many answers it gives: of a beam search there may be several."""
+        return 1 if self.request.beams is None else self.request.beams.num_answers
+
+
+CHARACTERS_A_TOKEN = 4
+"""Of English; the real count is known only once the answer has its turn."""
+USUAL_TOKENS = 256
+"""Of an answer whose length the request leaves open."""
+
+
+def _expected(request: Request) -> int:
+    """How many tokens an answer reads and writes, by estimate."""
+    prompt = request.prompt
+    if isinstance(prompt, str):
+        size = len(prompt) // CHARACTERS_A_TOKEN
+    else:
+        parts = (part if isinstance(part, int) else str(part.get("content", "")) for part in prompt)
+        size = sum(1 if isinstance(part, int) else len(part) // CHARACTERS_A_TOKEN for part in parts)
+    return size + (USUAL_TOKENS if request.max_tokens is None else request.max_tokens)
+
 
 Item = tuple[int, Event | Scores]
 """Which answer, and what happened to it."""
@@ -61,21 +84,24 @@ class Generation:
         self._pings: asyncio.TimerHandle | None = None
         self._admission = admission
         self._observation = observation
-        self._open = len(jobs)
+        first = [0, *accumulate(job.answers for job in jobs)]
+        self._open = first.pop()
         self._priority = min((job.request.priority for job in jobs), default=0)
+        self._expected = max((_expected(job.request) for job in jobs), default=0)
+        self._begun: dict[int, Started] = {}
         self._ended = False
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
         self._limit: asyncio.TimerHandle | None = None
         self._workers = [
             _Worker(model, job, partial(post.send, self._deliver, index), partial(post.send, self._release))
-            for index, job in enumerate(jobs)
+            for index, job in zip(first, jobs, strict=True)
         ]
 
     def start(self) -> None:
         """Queue the answers for their turn. Raises ApiError when there is no room."""
         try:
-            self._admission.admit([worker.start for worker in self._workers], self._priority)
+            self._admission.admit([worker.start for worker in self._workers], self._priority, self._expected)
         except ApiError as error:
             self._observation.rejected(error.code)
             raise
@@ -150,11 +176,21 @@ class Generation:
             yield
 
     def _deliver(self, index: int, event: Event | Scores | Exception) -> None:
-        if not self._ended:
-            self._items.put_nowait(event if isinstance(event, Exception) else (index, event))
+        if self._ended:
+            return
+        if isinstance(event, Exception):
+            self._items.put_nowait(event)
+            return
+        self._items.put_nowait((index, event))
+        if isinstance(event, Started):
+            self._begun[index] = event
+        elif isinstance(event, Finished):
+            for place, (said, finished) in enumerate(event.others, index + 1):
+                for told in (self._begun[index], said, finished):
+                    self._items.put_nowait((place, told))
 
-    def _release(self, seconds: float) -> None:
-        self._admission.release(seconds)
+    def _release(self, seconds: float, tokens: int) -> None:
+        self._admission.release(seconds, tokens)
 
 
 @contextlib.asynccontextmanager
@@ -177,7 +213,8 @@ async def client_left(receive: Receive, act: Callable[[], None]) -> AsyncIterato
 class _Worker:
     """One answer: the thread that begins it, and what it says.
 
-    deliver and released are called from any thread: with each event or an exception, and with the seconds it ran.
+    deliver and released are called from any thread: with each event or an exception, and with the seconds it ran and
+    the tokens it read and wrote.
     """
 
     def __init__(
@@ -185,7 +222,7 @@ class _Worker:
         model: LanguageModel,
         job: Job,
         deliver: Callable[[Event | Scores | Exception], None],
-        released: Callable[[float], None],
+        released: Callable[[float, int], None],
     ) -> None:
         self._model = model
         self._job = job
@@ -195,6 +232,7 @@ class _Worker:
         self._stream: Stream | None = None
         self._closed = threading.Event()
         self.running = False
+        self._tokens = 0
 
     def start(self) -> None:
         """Begin; at most once."""
@@ -232,10 +270,14 @@ class _Worker:
         for event in said:
             if isinstance(event, BaseException) and not isinstance(event, Exception):
                 event = RuntimeError(f"the engine stopped: {event!r}")
+            if isinstance(event, Started):
+                self._tokens += event.prompt_tokens - event.cached_tokens
+            elif isinstance(event, Delta):
+                self._tokens += len(event.token_ids)
             self._deliver(event)
         if isinstance(said[-1], Finished | BaseException):
             self.running = False
-            self._released(time.monotonic() - self._started)
+            self._released(time.monotonic() - self._started, self._tokens)
 
 
 class Post:

@@ -1,4 +1,5 @@
-"""OpenAI's two shapes of log-probabilities: the chat's list of objects, and plain completions' parallel lists.
+"""What is told of an answer's tokens: OpenAI's two shapes of log-probabilities (the chat's list of objects, plain
+completions' parallel lists), and vLLM's ids.
 
 Unusual: a token's `bytes` may be half a character, its text never is; log 0 is -9999.0, because -inf is not JSON.
 """
@@ -9,7 +10,7 @@ import codecs
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from octavo.generate.lm import Scores, TokenLogprob
+from octavo.generate.lm import Delta, Event, Scores, Started, TokenLogprob
 from octavo.text.tokenizer import Tokenizer
 
 LOG_ZERO = -9999.0
@@ -101,3 +102,27 @@ def joined(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
         for name, values in part.items():
             result[name].extend(values)
     return result
+
+
+class TokenIds:
+    """vLLM's `return_token_ids`, of all answers of a request: the ids of each one's tokens, and of its prompt's.
+
+    In a stream the prompt's come once, with the answer's first chunk.
+    """
+
+    def __init__(self) -> None:
+        self.prompts: dict[int, list[int] | None] = {}
+        """Of each answer; None where the model does not show its tokens."""
+        self._answers: dict[int, list[int]] = {}
+
+    def of_event(self, index: int, event: Event) -> dict[str, Any]:
+        """What an event says of an answer's own tokens, as a field of a stream's choice."""
+        if isinstance(event, Started):
+            self.prompts[index] = list(event.ids) or None
+        ids = list(event.token_ids) if isinstance(event, Delta) else []
+        self._answers.setdefault(index, []).extend(ids)
+        return {"token_ids": ids}
+
+    def of_answer(self, index: int) -> dict[str, Any]:
+        """The same of all of an answer's tokens."""
+        return {"token_ids": self._answers.get(index, [])}

@@ -30,7 +30,7 @@ class Serving:
 
     def __init__(self, models: Iterable[LanguageModel], settings: ServerSettings) -> None:
         self.settings = settings
-        self.admission = Admission(settings.max_running, settings.max_queue)
+        self.admission = Admission(settings.max_running, settings.max_queue, settings.max_queued_tokens)
         self.models = ModelPool(
             max_loaded=settings.max_loaded, keep_alive=settings.keep_alive, aliases=settings.aliases
         )
@@ -73,7 +73,7 @@ class Serving:
         """
         telemetry = self.settings.telemetry
         span = None if telemetry is None else telemetry.begin(model, [job.request for job in jobs])
-        observation = Observation(self.metrics, model.name, len(jobs), span)
+        observation = Observation(self.metrics, model.name, sum(job.answers for job in jobs), span)
         self._post = self._post or Post(asyncio.get_running_loop())
         generation = Generation(model, jobs, self.admission, observation, self._post)
         if limited:

@@ -100,6 +100,11 @@ class AnswerReader:
         self._at_start = True
         self._after_mark = opened
 
+    @property
+    def thinking(self) -> bool:
+        """Whether what was read last is a thought that goes on."""
+        return self._thinking
+
     def push(self, text: str) -> list[Piece]:
         """The pieces that this text completes."""
         self._held += text

@@ -8,7 +8,7 @@ is forked: the second shares the full blocks of the first and computes the rest 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,7 @@ class Search:
 
 
 class BeamCompletion:
-    """A prompt whose answer is searched for, as a task of the scheduler. All of the answer comes in one Delta."""
+    """A prompt whose answer is searched for, as a task of the scheduler. All of an answer comes in one Delta."""
 
     tokens_a_step = 1 << 30
 
@@ -110,14 +110,15 @@ class BeamCompletion:
         self.events = Events()
         self.cancelled = False
         self.finished = False
-        self._num_prompt = len(prompt)
+        self._prompt = tuple(prompt)
+        self._num_answers = beams.num_answers
         self._limits = limits
         self._search = Search(beams, limits)
         self._read: dict[Branch, NDArray[np.float64]] = {}
-        self._detokenizer = tokenizer.detokenizer(skip_special=request.skip_special)
+        self._tokenizer, self._skip_special = tokenizer, request.skip_special
         self._started = False
         if limits.max_tokens == 0:
-            self._finish("length", ())
+            self._finish([()], "length")
 
     def unread(self, branch: Branch) -> int:
         """All but the last token; after a preemption that one too, if its logits were read."""
@@ -127,7 +128,7 @@ class BeamCompletion:
         """The engine starts it."""
         if not self._started:
             self._started = True
-            self.events.add(Started(self._num_prompt, cached))
+            self.events.add(Started(len(self._prompt), cached, self._prompt))
 
     def to_guess(self, branch: Branch) -> None:
         """Nothing: the beams are not read one after another."""
@@ -146,8 +147,7 @@ class BeamCompletion:
             if parents:
                 self._continue(parents)
             else:
-                best = self._search.finished[0].tokens
-                self._finish("stop" if best[-1] in self._limits.stop_ids else "length", best)
+                self._finish([found.tokens for found in self._search.finished[: self._num_answers]])
 
     def fail(self, error: BaseException) -> None:
         """End with an error that the reader of the stream will see raised."""
@@ -161,7 +161,7 @@ class BeamCompletion:
     def cancel(self) -> None:
         """End at once, without an answer."""
         if not self.finished:
-            self._finish("cancelled", ())
+            self._finish([()], "cancelled")
 
     def _continue(self, parents: Sequence[int]) -> None:
         """The first that continues a beam goes on in its blocks, the others are forks of it."""
@@ -178,12 +178,21 @@ class BeamCompletion:
                 following.append(self.branches[parent])
         self.branches = following
 
-    def _finish(self, reason: FinishReason, tokens: tuple[int, ...]) -> None:
+    def _finish(self, answers: Sequence[tuple[int, ...]], reason: FinishReason | None = None) -> None:
+        """reason None: what each answer's last token says."""
         self.finished = True
         self.started(0)
+        (said, finished), *others = (self._ended(tokens, reason) for tokens in answers)
+        if said.token_ids:
+            self.events.add(said)
+        self.events.add(replace(finished, others=tuple(others)))
+
+    def _ended(self, tokens: tuple[int, ...], reason: FinishReason | None) -> tuple[Delta, Finished]:
+        """An answer's events."""
+        if reason is None:
+            reason = "stop" if tokens[-1] in self._limits.stop_ids else "length"
         stop = tokens[-1] if reason == "stop" else None
         shown = tokens if stop is None else tokens[:-1]
-        text = "".join(map(self._detokenizer.push, shown)) + self._detokenizer.flush()
-        if shown:
-            self.events.add(Delta(text, shown))
-        self.events.add(Finished(reason, self._num_prompt, len(tokens), stop))
+        detokenizer = self._tokenizer.detokenizer(skip_special=self._skip_special)
+        text = "".join(map(detokenizer.push, shown)) + detokenizer.flush()
+        return Delta(text, shown), Finished(reason, len(self._prompt), len(tokens), stop)

@@ -87,7 +87,7 @@ class Completion:
         """The engine starts it; `cached` tokens of the prompt were at hand."""
         if not self._started:
             self._started = True
-            self.events.add(Started(self._num_prompt, cached))
+            self.events.add(Started(self._num_prompt, cached, tuple(self._tokens[: self._num_prompt])))
 
     def to_guess(self, branch: Branch) -> Text | None:
         """As many tokens as have been worth guessing, and as may still come."""

@@ -18,11 +18,11 @@ from pydantic import Field, model_validator
 
 from octavo.generate import lm
 from octavo.generate.constrain import Constraint
-from octavo.serve.answering import Answer, EventStream, serving_of
+from octavo.serve.answering import Answer, EventStream, Usage, serving_of
 from octavo.serve.api import stored
 from octavo.serve.fields import GenerationRequest, Refused, Strict, Text, TokenCount, wrong
 from octavo.serve.generation import Job
-from octavo.serve.logprobs import chat_logprobs, prompt_logprobs
+from octavo.serve.logprobs import TokenIds, chat_logprobs, prompt_logprobs
 from octavo.serve.messages import ChatMessage, TextPart
 from octavo.serve.structured import ResponseFormat, StructuredOutputs
 from octavo.serve.tools import Function, Named, NamedTool, Tool, ToolChoice, Tools, new_call_id, opens_thoughts, reader
@@ -133,7 +133,7 @@ class ChatRequest(GenerationRequest):
         variables = {**self.offered.variables(template), **thinking, **opening, **self.chat_template_kwargs}
         form = self.structured_outputs or self.response_format
         constraint = self.offered.constraint(template, model.tokenizer) or (form.constraint if form else None)
-        return [self._request(model, choice, messages, variables, constraint) for choice in range(self.n)]
+        return [self._request(model, choice, messages, variables, constraint) for choice in range(self.searches)]
 
     def _request(
         self,
@@ -164,7 +164,8 @@ class ChatShape:
 
     def __init__(self, body: ChatRequest, model: lm.LanguageModel, *, opened: bool) -> None:
         template = None if model.tokenizer is None else model.tokenizer.chat_template
-        self.answers_a_prompt = body.n
+        self.usage = Usage(body.n)
+        self._answers = body.n
         self.include_usage = body.stream_options is not None and body.stream_options.include_usage
         self._with_logprobs = body.logprobs
         self._tokenizer = model.tokenizer
@@ -174,6 +175,9 @@ class ChatShape:
         self._deltas_of: list[list[dict[str, Any]]] = [[] for _ in range(body.n)]
         self._tokens_of: list[list[lm.TokenLogprob]] = [[] for _ in range(body.n)]
         self._reasons = [""] * body.n
+        self._ids = TokenIds() if body.return_token_ids else None
+        self._first: dict[str, Any] = {}
+        """What is around the choices in a stream's first chunk alone."""
         self._fixed: dict[str, Any] = {
             "id": f"chatcmpl-{secrets.token_hex(12)}",
             "created": int(time.time()),
@@ -184,10 +188,21 @@ class ChatShape:
 
     def envelope(self, *, streamed: bool) -> dict[str, Any]:
         """The fields around the choices."""
-        return {**self._fixed, "object": "chat.completion.chunk" if streamed else "chat.completion"}
+        if streamed:
+            return {**self._fixed, "object": "chat.completion.chunk", **self._first}
+        prompt = {} if self._ids is None else {"prompt_token_ids": self._ids.prompts[0]}
+        return {**self._fixed, "object": "chat.completion", **prompt}
 
     def pieces(self, index: int, event: lm.Event | lm.Scores) -> list[dict[str, Any]]:
         """Role first, then text, thoughts and calls, then why it ended."""
+        pieces = self._pieces(index, event)
+        if self._ids is not None and not isinstance(event, lm.Scores):
+            pieces = pieces or [self._piece(index, {})]
+            pieces[0] |= self._ids.of_event(index, event)
+            self._first = {"prompt_token_ids": self._ids.prompts[index]} if isinstance(event, lm.Started) else {}
+        return pieces
+
+    def _pieces(self, index: int, event: lm.Event | lm.Scores) -> list[dict[str, Any]]:
         if isinstance(event, lm.Started):
             return [self._piece(index, {"role": "assistant", "content": ""})]
         if isinstance(event, lm.Finished):
@@ -200,7 +215,11 @@ class ChatShape:
             return []
         self._tokens_of[index] += event.logprobs
         logprobs = chat_logprobs(event.logprobs) if event.logprobs else None
-        deltas = self._deltas(index, self._readers[index].push(event.text))
+        answer = self._readers[index]
+        before = answer.thinking
+        deltas = self._deltas(index, answer.push(event.text))
+        if before or answer.thinking:
+            self.usage.thoughts += len(event.token_ids)
         if logprobs is not None and not deltas:
             deltas = [{"content": ""}]
         pieces = [self._piece(index, delta) for delta in deltas]
@@ -216,7 +235,7 @@ class ChatShape:
 
     def completion(self, usage: dict[str, Any]) -> dict[str, Any]:
         """The whole answer, of pieces already given out: what a client would put together."""
-        choices = [self._choice(index) for index in range(self.answers_a_prompt)]
+        choices = [self._choice(index) for index in range(self._answers)]
         return {**self.envelope(streamed=False), "choices": choices, "usage": usage}
 
     def _choice(self, index: int) -> dict[str, Any]:
@@ -225,6 +244,7 @@ class ChatShape:
             "message": _message(self._deltas_of[index]),
             "logprobs": chat_logprobs(self._tokens_of[index]) if self._with_logprobs else None,
             "finish_reason": self._reasons[index],
+            **({} if self._ids is None else self._ids.of_answer(index)),
         }
 
     def _reason(self, index: int, finished: lm.Finished) -> str:

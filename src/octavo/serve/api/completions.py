@@ -19,7 +19,7 @@ from octavo.generate import lm
 from octavo.serve.answering import Answer, EventStream, Usage, serving_of
 from octavo.serve.fields import GenerationRequest, Refused, check_text, wrong
 from octavo.serve.generation import Job
-from octavo.serve.logprobs import CompletionLogprobs, joined, prompt_logprobs
+from octavo.serve.logprobs import CompletionLogprobs, TokenIds, joined, prompt_logprobs
 from octavo.serve.structured import StructuredOutputs
 
 router = APIRouter()
@@ -118,7 +118,7 @@ class CompletionRequest(GenerationRequest):
                 top=self.logprobs or 0,
             )
             for prompt in prompts
-            for choice in range(self.candidates)
+            for choice in range(1 if self.use_beam_search else self.candidates)
         ]
 
 
@@ -128,12 +128,13 @@ class CompletionShape:
     prompt_param = "prompt"
 
     def __init__(self, body: CompletionRequest, model: lm.LanguageModel, prompts: Sequence[Prompt]) -> None:
-        self.answers_a_prompt = body.n
+        self.usage = Usage(body.n)
         self.include_usage = body.stream_options is not None and body.stream_options.include_usage
         self._tokenizer = model.tokenizer
         self._with_logprobs = body.logprobs is not None
         self._scores_echo = body.echo and self._with_logprobs
         self._with_prompt_logprobs = body.prompt_logprobs is not None
+        self._ids = TokenIds() if body.return_token_ids else None
         self._echoes = [_text(prompt, model) if body.echo else "" for prompt in prompts for _ in range(body.n)]
         self._logprobs = [CompletionLogprobs() for _ in self._echoes]
         self._prompt_logprobs: list[dict[str, Any] | None] = [None for _ in self._echoes]
@@ -154,19 +155,30 @@ class CompletionShape:
             if self._scores_echo and self._prompt_logprobs[index] is None:
                 self._prompt_logprobs[index] = self._scored(index, event)
             return []
+        piece = self._said(index, event)
+        if self._ids is not None:
+            piece = (piece or _piece(index, "", None)) | self._ids.of_event(index, event)
+            if isinstance(event, lm.Started):
+                piece["prompt_token_ids"] = self._ids.prompts[index]
+        return [] if piece is None else [piece]
+
+    def _said(self, index: int, event: lm.Event) -> dict[str, Any] | None:
         if isinstance(event, lm.Started):
             echo = self._echoes[index]
-            return [_piece(index, echo, self._prompt_logprobs[index])] if echo else []
+            return _piece(index, echo, self._prompt_logprobs[index]) if echo else None
         if isinstance(event, lm.Finished):
-            return [_piece(index, "", None, event.reason)]
+            return _piece(index, "", None, event.reason)
+        assert isinstance(event, lm.Delta)
         logprobs = self._logprobs[index].add(event.logprobs) if event.logprobs else None
-        return [_piece(index, event.text, logprobs)] if event.text or logprobs else []
+        return _piece(index, event.text, logprobs) if event.text or logprobs else None
 
     def whole(self, index: int, events: Sequence[lm.Event | lm.Scores]) -> dict[str, Any]:
         """The choice of a finished answer: all pieces of its stream in one."""
         pieces = [piece for event in events for piece in self.pieces(index, event)]
         logprobs = joined(piece["logprobs"] for piece in pieces if piece["logprobs"]) if self._with_logprobs else None
         choice = _piece(index, "".join(piece["text"] for piece in pieces), logprobs, pieces[-1]["finish_reason"])
+        if self._ids is not None:
+            choice |= {"prompt_token_ids": self._ids.prompts[index], **self._ids.of_answer(index)}
         if self._with_prompt_logprobs:
             scores = [event for event in events if isinstance(event, lm.Scores)]
             choice["prompt_logprobs"] = prompt_logprobs(scores[-1], self._tokenizer) if scores else None
@@ -182,12 +194,12 @@ class BestOf(EventStream):
 
     def __init__(self, shape: CompletionShape, candidates: int, n: int) -> None:
         super().__init__(shape)
-        self.answers_a_prompt = candidates
-        self._n = n
+        self.usage = Usage(candidates)
+        self._candidates, self._n = candidates, n
 
     def whole(self, events: Sequence[Sequence[lm.Event | lm.Scores]], usage: Usage) -> dict[str, Any]:
         """The body, of the best."""
-        groups = [events[at : at + self.answers_a_prompt] for at in range(0, len(events), self.answers_a_prompt)]
+        groups = [events[at : at + self._candidates] for at in range(0, len(events), self._candidates)]
         best = [happened for group in groups for happened in sorted(group, key=_mean_logprob, reverse=True)[: self._n]]
         return super().whole(best, usage)
 

@@ -26,17 +26,17 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 class ServerSettings:
     """How to serve.
 
-    api_key: what clients send as `Authorization: Bearer KEY`; None: no key is asked. allowed_hosts: values of the
-    Host header besides this machine's own names; cors_origins: origins such as https://example.org whose pages may
-    use the server from a browser. max_running: generations at once, each of a request's `n` counts; max_queue: how
-    many more may wait. request_seconds: the longest that an answer may take. grace: seconds that running answers
-    get when the server is told to stop. max_body: bytes of a request, max_upload: of one with a file; body_seconds:
-    how long it may take to arrive. ping_seconds: between comments on a silent stream. max_loaded: models in memory
-    at once; keep_alive: seconds after which an unused one is unloaded, None: never. aliases: (alias, served name);
-    an alias may hold `*`. adapters: (name, the served model that has it). encoders: references of embedders and
-    rerankers, loaded when first asked for; rerank_question: what those of them are asked that are plain decoders.
-    state_path: the file that keeps responses, conversations and stored
-    completions, None: memory; store: whether any are kept. folders: of documents, each shown as a vector store.
+    api_key: what clients send as `Authorization: Bearer KEY`; None: no key is asked. allowed_hosts: values of the Host
+    header besides this machine's own names; cors_origins: origins such as https://example.org whose pages may use the
+    server from a browser. max_running: generations at once, each of a request's `n` counts; max_queue: how many more
+    may wait; max_queued_tokens: with how many tokens, None: any. request_seconds: the longest that an answer may take.
+    grace: seconds that running answers get when the server is told to stop. max_body: bytes of a request, max_upload:
+    of one with a file; body_seconds: how long it may take to arrive. ping_seconds: between comments on a silent stream.
+    max_loaded: models in memory at once; keep_alive: seconds after which an unused one is unloaded, None: never.
+    aliases: (alias, served name); an alias may hold `*`. adapters: (name, the served model that has it). encoders:
+    references of embedders and rerankers, loaded when first asked for; rerank_question: what those of them are asked
+    that are plain decoders. state_path: the file that keeps responses, conversations and stored completions, None:
+    memory; store: whether any are kept. folders: of documents, each shown as a vector store.
     telemetry: where spans and metrics of requests go, None: nowhere. Raises OctavoError for a value outside its
     range and for an open address without a key.
     """
@@ -49,6 +49,7 @@ class ServerSettings:
     cors_origins: tuple[str, ...] = ()
     max_running: int = 32
     max_queue: int = 64
+    max_queued_tokens: int | None = None
     grace: float = 20.0
     request_seconds: float = 600.0
     max_body: int = 32 << 20
@@ -72,6 +73,7 @@ class ServerSettings:
             ("port", 0, 65535),
             ("max_running", 1, 1024),
             ("max_queue", 0, 1 << 20),
+            ("max_queued_tokens", 1, 1 << 40),
             ("grace", 0, 3600),
             ("request_seconds", 1, 1 << 31),
             ("max_body", 1, 1 << 40),

@@ -28,12 +28,12 @@ class Lines:
 
     headers: Mapping[str, str] = NDJSON
     ping = b""
-    answers_a_prompt = 1
 
     def __init__(
         self, kind: Literal["chat", "generate"], model: str, shape: Shape, *, started: float, load_seconds: float
     ) -> None:
         self.prompt_param = shape.prompt_param
+        self.usage = shape.usage
         self._kind = kind
         self._model = model
         self._shape = shape

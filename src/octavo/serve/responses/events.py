@@ -33,6 +33,9 @@ class Cited:
 class Reads(Protocol):
     """What reads an answer's text: pieces that a text completes, and what was held back at the end."""
 
+    @property
+    def thinking(self) -> bool: ...
+
     def push(self, text: str) -> Sequence[Piece | Cited]: ...
 
     def flush(self) -> Sequence[Piece | Cited]: ...
@@ -75,8 +78,9 @@ class ResponseBuilder:
         elif isinstance(event, lm.Delta):
             self._usage["output"] += len(event.token_ids)
             logprobs = chat_logprobs(event.logprobs)["content"] if event.logprobs else []
+            before = self._reader.thinking
             read = self._reader.push(event.text)
-            if any(isinstance(piece, Thought) for piece in read) or (self._in_thoughts and not read):
+            if before or self._reader.thinking:
                 self._thoughts += len(event.token_ids)
             self._write(read, logprobs)
         elif isinstance(event, lm.Finished):

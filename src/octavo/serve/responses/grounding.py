@@ -126,6 +126,11 @@ class GroundedReader:
         self._grounding = grounding
         self._said = ""
 
+    @property
+    def thinking(self) -> bool:
+        """Whether what was read last is a thought that goes on."""
+        return self._reader.thinking
+
     def push(self, text: str) -> Sequence[Piece | Cited]:
         """Thoughts; no text yet."""
         return self._held(self._reader.push(text))
