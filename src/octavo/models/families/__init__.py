@@ -8,11 +8,14 @@ from typing import Any
 from octavo.errors import UnknownNameError, UnsupportedError, nearest
 from octavo.models.families.albert import ALBERT
 from octavo.models.families.arcee import ARCEE
+from octavo.models.families.aria_text import ARIA_TEXT
 from octavo.models.families.baichuan import BAICHUAN
 from octavo.models.families.bart import BART
 from octavo.models.families.bert import BERT
+from octavo.models.families.biogpt import BIOGPT
 from octavo.models.families.bloom import BLOOM
 from octavo.models.families.clip_vision import CLIP_VISION
+from octavo.models.families.codegen import CODEGEN
 from octavo.models.families.codet5p import CODET5P_BIMODAL, CODET5P_EMBEDDING
 from octavo.models.families.cohere import COHERE
 from octavo.models.families.cohere2 import COHERE2
@@ -24,14 +27,18 @@ from octavo.models.families.ernie4_5 import ERNIE4_5
 from octavo.models.families.ernie4_5_moe import ERNIE4_5_MOE
 from octavo.models.families.exaone import EXAONE
 from octavo.models.families.exaone4 import EXAONE4
+from octavo.models.families.exaone_moe import EXAONE_MOE
 from octavo.models.families.falcon import FALCON
+from octavo.models.families.flex_olmo import FLEX_OLMO
+from octavo.models.families.flint import FLINT
 from octavo.models.families.gemma import GEMMA
 from octavo.models.families.gemma2 import GEMMA2
 from octavo.models.families.gemma3 import GEMMA3
 from octavo.models.families.glm import GLM
 from octavo.models.families.glm4 import GLM4
 from octavo.models.families.glm4_moe import GLM4_MOE
-from octavo.models.families.gpt2 import GPT2
+from octavo.models.families.glm4_moe_lite import GLM4_MOE_LITE, SARVAM_MLA
+from octavo.models.families.gpt2 import GPT2, GPT_SW3
 from octavo.models.families.gpt3 import GPT3
 from octavo.models.families.gpt_bigcode import GPT_BIGCODE
 from octavo.models.families.gpt_neo import GPT_NEO
@@ -39,16 +46,23 @@ from octavo.models.families.gpt_neox import GPT_NEOX
 from octavo.models.families.gpt_oss import GPT_OSS
 from octavo.models.families.gptj import GPTJ
 from octavo.models.families.granite import GRANITE
+from octavo.models.families.granite_swa import GRANITE_MOE_SWA, GRANITE_SWA
 from octavo.models.families.granitemoe import GRANITE_MOE, GRANITE_MOE_SHARED
+from octavo.models.families.granitemoehybrid import GRANITE_MOE_HYBRID
 from octavo.models.families.helium import HELIUM
 from octavo.models.families.hunyuan import HUNYUAN
+from octavo.models.families.hunyuan_moe import HUNYUAN_MOE
+from octavo.models.families.hy_v3 import HY_V3
 from octavo.models.families.hyperclovax import HYPERCLOVAX
 from octavo.models.families.internlm2 import INTERNLM2
 from octavo.models.families.internlm3 import INTERNLM3
 from octavo.models.families.jais2 import JAIS2
-from octavo.models.families.llama import LLAMA
+from octavo.models.families.llama import IQUESTCODER, LLAMA
 from octavo.models.families.marian import MARIAN
+from octavo.models.families.mellum import MELLUM
 from octavo.models.families.minicpm import MINICPM
+from octavo.models.families.minicpm3 import MINICPM3
+from octavo.models.families.minimax_m2 import MINIMAX_M2
 from octavo.models.families.ministral import MINISTRAL
 from octavo.models.families.ministral3 import MINISTRAL3
 from octavo.models.families.mistral import MISTRAL
@@ -62,6 +76,7 @@ from octavo.models.families.olmo3 import OLMO3
 from octavo.models.families.olmoe import OLMOE
 from octavo.models.families.openai_gpt import OPENAI_GPT
 from octavo.models.families.opt import OPT
+from octavo.models.families.persimmon import PERSIMMON
 from octavo.models.families.phi import PHI
 from octavo.models.families.phi3 import PHI3
 from octavo.models.families.qwen2 import QWEN2
@@ -72,9 +87,11 @@ from octavo.models.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 from octavo.models.families.seed_oss import SEED_OSS
 from octavo.models.families.siglip_vision import SIGLIP_VISION
 from octavo.models.families.smollm3 import SMOLLM3
+from octavo.models.families.solar_open import SOLAR_OPEN
 from octavo.models.families.stablelm import STABLELM
 from octavo.models.families.starcoder2 import STARCODER2
 from octavo.models.families.t5 import T5
+from octavo.models.families.vaultgemma import VAULTGEMMA
 from octavo.models.families.vit import VIT
 from octavo.models.families.youtu import YOUTU
 from octavo.models.mapping.family import Family, GgufLayout
@@ -87,6 +104,9 @@ ROWS = (
     GRANITE_MOE_SHARED, DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, DOTS1, GPT_OSS,
     EXAONE, ERNIE4_5_MOE, MINISTRAL3, BAICHUAN,
     MINISTRAL, CWM, YOUTU, HYPERCLOVAX, JAIS2, INTERNLM3, MINICPM,
+    ARIA_TEXT, BIOGPT, CODEGEN, EXAONE_MOE, FLEX_OLMO, FLINT, GLM4_MOE_LITE,
+    SARVAM_MLA, GRANITE_MOE_SWA, GRANITE_SWA, GRANITE_MOE_HYBRID, HUNYUAN_MOE, HY_V3, MELLUM,
+    MINICPM3, MINIMAX_M2, PERSIMMON, SOLAR_OPEN, VAULTGEMMA, IQUESTCODER, GPT_SW3,
     BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, ALBERT, MODERNBERT,
     T5, MARIAN, BART, CODET5P_BIMODAL, CODET5P_EMBEDDING,
     VIT, CLIP_VISION, SIGLIP_VISION,

@@ -74,22 +74,30 @@ def read_grouped(
     scoring: Scores = "sigmoid",
     group_top: int = 2,
     normalise: bool = True,
+    first: int = 0,
 ) -> MoeConfig:
-    """Experts as DeepSeek has them. scoring, group_top: as `MoeConfig` has them. normalise: if nothing says so."""
-    size, shared = reader.integer("moe_intermediate_size"), reader.optional_integer("n_shared_experts", None)
+    """Experts as DeepSeek has them. scoring, group_top: as `MoeConfig` has them.
+
+    normalise, first: where the config does not say whether the chosen scores are, and which block has the first.
+    """
+    size = reader.integer("moe_intermediate_size")
+    shared = reader.integer("n_shared_experts", "num_shared_experts", default=0, low=0)
     num_experts = reader.integer("n_routed_experts", "num_local_experts", "num_experts", high=65536)
     groups = reader.integer("n_group", default=1, high=num_experts)
     kept = reader.integer("topk_group", default=1, high=groups)
-    dense = reader.integer("first_k_dense_replace", default=0, low=0)
+    dense = reader.integer("first_k_dense_replace", default=first, low=0)
+    layers = tuple(layer >= dense for layer in range(num_layers))
+    if reader.has("mlp_layer_types"):
+        layers = reader.entries("mlp_layer_types", num_layers, table={"dense": False, "sparse": True})
     return MoeConfig(
         num_experts=num_experts,
         experts_per_token=reader.integer("num_experts_per_tok", high=num_experts),
         intermediate_size=size,
         normalise=reader.flag("norm_topk_prob", default=normalise),
-        shared_size=None if shared is None else size * shared,
-        layers=tuple(layer >= dense for layer in range(num_layers)),
+        shared_size=size * shared if shared else None,
+        layers=layers,
         scoring=scoring,
-        scale=reader.number("routed_scaling_factor", default=1.0),
+        scale=reader.number("routed_scaling_factor", "router_scaling_factor", default=1.0),
         shared_gate=False,
         correction=scoring == "sigmoid",
         groups=groups,
@@ -123,11 +131,11 @@ def write_latent(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
-def write_grouped(config: TransformerConfig) -> dict[str, Any]:
-    """The inverse of `read_grouped`."""
+def write_grouped(config: TransformerConfig, **names: str) -> dict[str, Any]:
+    """The inverse of `read_grouped`. names: what a family calls a key otherwise."""
     moe = config.moe
     assert moe is not None, "it has experts"
-    return {
+    written = {
         "moe_intermediate_size": moe.intermediate_size,
         "n_shared_experts": None if moe.shared_size is None else moe.shared_size // moe.intermediate_size,
         "n_routed_experts": moe.num_experts,
@@ -138,6 +146,13 @@ def write_grouped(config: TransformerConfig) -> dict[str, Any]:
         "norm_topk_prob": moe.normalise,
         "routed_scaling_factor": moe.scale,
     }
+    return {names.get(key, key): value for key, value in written.items()}
+
+
+def write_layers(config: TransformerConfig) -> dict[str, Any]:
+    """Which blocks have experts, as most later families say it."""
+    assert config.moe is not None, "it has experts"
+    return {"mlp_layer_types": ["sparse" if sparse else "dense" for sparse in config.moe.layers]}
 
 
 STORED, CANONICAL = LAYER + "self_attn.", "blocks.{i}.attention."

@@ -8,6 +8,7 @@ Source: Radford et al. 2019, and the hub's `gpt2` config and weights.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
@@ -137,3 +138,5 @@ GPT2 = Family(
     neutral_values={"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,)},
     harmless_tensors=(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)",),
 )
+GPT_SW3 = replace(GPT2, name="gpt-sw3", gguf=None)
+"""GPT-SW3, which is a GPT-2 by another name."""

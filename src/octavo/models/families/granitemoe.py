@@ -52,6 +52,13 @@ RULES = (
     KeyRule(SHARED_MLP + "output_linear.weight", (SHARED + "down.weight",)),
 )
 
+STACKED = (
+    KeyRule(MOE + "router.weight", ("blocks.{i}.mlp.router.weight",)),
+    KeyRule(MOE + "experts.gate_up_proj", (EXPERT + "gate.weight", EXPERT + "up.weight"), "experts"),
+    KeyRule(MOE + "experts.down_proj", (EXPERT + "down.weight",), "experts"),
+)
+"""The experts by the names of later files."""
+
 
 def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
     """GGUF metadata of the architecture `granitemoe` in hub spelling."""

@@ -8,6 +8,7 @@ Source: Touvron et al. 2023 (arXiv 2302.13971, 2307.09288), Llama 3 (arXiv 2407.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from octavo.models.mapping import gguf_decoder
@@ -49,3 +50,10 @@ LLAMA = Family(
     neutral_values={"rope_interleaved": (False,)},
     harmless_tensors=OLD_BUFFERS,
 )
+IQUESTCODER = replace(
+    LLAMA,
+    name="iquestcoder",
+    gguf=None,
+    neutral_values={**LLAMA.neutral_values, "clip_qkv": (), "use_sliding_window": (False,)},
+)
+"""IQuest-Coder, which is a LLaMA by another name."""

@@ -17,21 +17,34 @@ from octavo.nn.config import TransformerConfig
 
 
 def read_config(reader: ConfigReader) -> TransformerConfig:
-    """A hub config to switches; a head narrows the states to dim_model_base before it reads them."""
+    """A hub config to switches."""
     config = read_decoder(reader, rms(reader), tie=True)
-    base = reader.integer("dim_model_base", default=config.hidden_size)
+    return scaled(reader, config, embedding=1.0, depth=config.num_layers**0.5, base=config.hidden_size)
+
+
+def scaled(
+    reader: ConfigReader, config: TransformerConfig, *, embedding: float, depth: float, base: int
+) -> TransformerConfig:
+    """The config with its scales; a head narrows the states to `base` features before it reads them.
+
+    embedding, depth, base: where the config does not say.
+    """
     return replace(
         config,
-        embedding_scale=reader.number("scale_emb", default=1.0),
-        residual_scale=reader.number("scale_depth", default=config.num_layers**0.5) / config.num_layers**0.5,
-        logit_scale=base / config.hidden_size,
+        embedding_scale=reader.number("scale_emb", default=embedding),
+        residual_scale=reader.number("scale_depth", default=depth) / config.num_layers**0.5,
+        logit_scale=reader.integer("dim_model_base", default=base) / config.hidden_size,
     )
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
+    return {**write_decoder(config), **write_scales(config)}
+
+
+def write_scales(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `scaled`."""
     return {
-        **write_decoder(config),
         "scale_emb": config.embedding_scale,
         "scale_depth": round(config.residual_scale * config.num_layers**0.5, 12),
         "dim_model_base": round(config.logit_scale * config.hidden_size),

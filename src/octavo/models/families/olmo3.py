@@ -14,7 +14,7 @@ from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import layer_types, read_layer_types, window_size
 from octavo.models.mapping.family import Family, GgufLayout
-from octavo.models.mapping.rope import RopeSpelling, read_rope
+from octavo.models.mapping.rope import RopeSpelling, read_rope, write_rope
 from octavo.models.mapping.tables.spellings import FULL, SLIDING
 from octavo.nn.config import TransformerConfig
 
@@ -23,29 +23,45 @@ GLOBAL, LOCAL = RopeSpelling(theta=5e5, blocks=FULL), RopeSpelling(theta=5e5, bl
 
 def read_config(reader: ConfigReader) -> TransformerConfig:
     """A hub config to switches."""
-    config = olmo2.read_config(reader, GLOBAL)
-    local = read_rope(reader, config.attention.head_dim, config.context_length, LOCAL)
-    slides = read_layer_types(reader, config.num_layers, lambda layer: (layer + 1) % 4 != 0)
-    size = reader.integer("sliding_window", default=4096)
+    return with_two_ropes(reader, olmo2.read_config(reader, GLOBAL), LOCAL, lambda layer: (layer + 1) % 4 != 0, 4096)
+
+
+def with_two_ropes(
+    reader: ConfigReader, config: TransformerConfig, local: RopeSpelling, slides: Callable[[int], bool], size: int
+) -> TransformerConfig:
+    """The config with its windows, and the rotary embedding `local` in blocks that have one.
+
+    slides, size: which have one and how wide it is, where the config does not say.
+    """
+    near = read_rope(reader, config.attention.head_dim, config.context_length, local)
+    kinds = read_layer_types(reader, config.num_layers, slides)
+    size = reader.integer("sliding_window", default=size)
     return replace(
         config,
-        windows=tuple(size if slide else None for slide in slides),
-        rope_layers=tuple(local if slide else config.rope for slide in slides),
+        windows=tuple(size if slide else None for slide in kinds),
+        rope_layers=tuple(near if slide else config.rope for slide in kinds),
     )
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
+    return write_two_ropes(config, olmo2.write_config(config))
+
+
+def write_two_ropes(config: TransformerConfig, written: dict[str, Any]) -> dict[str, Any]:
+    """What `with_two_ropes` reads, beside what is written already, from which the one of all blocks is taken out."""
     slides = tuple(window is not None for window in config.windows)
-    written = olmo2.write_config(config)
-    theta, scaling = written.pop("rope_theta"), written.pop("rope_scaling") or {"rope_type": "default"}
-    plain = {"rope_type": "default", "rope_theta": theta}
-    return {
-        **written,
-        "rope_parameters": {FULL: {"rope_theta": theta, **scaling}, SLIDING: plain},
-        "sliding_window": window_size(config),
-        "layer_types": layer_types(slides),
+    near = next((rope for rope, slide in zip(config.rope_layers, slides, strict=True) if slide and rope), config.rope)
+    assert near is not None, "every block turns"
+    local = write_rope(near, config.attention.head_dim, config.context_length)
+    far = {key: written.pop(key) for key in ("rope_theta", "rope_scaling")}
+    ropes = {
+        kind: {"rope_theta": rope["rope_theta"], **(rope["rope_scaling"] or {"rope_type": "default"})}
+        for kind, rope in ((FULL, far), (SLIDING, local))
     }
+    return {
+        **written, "rope_parameters": ropes, "sliding_window": window_size(config), "layer_types": layer_types(slides)
+    }  # fmt: skip
 
 
 def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:

@@ -99,18 +99,13 @@ def write_body(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
-def task_of(reader: ConfigReader) -> Task | None:
-    """The task that a config's first architecture names; None: a bare body."""
-    names = reader.raw.get("architectures")
-    name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
-    return next((task for suffix, task in TASKS.items() if name.endswith(suffix)), None)
-
-
 def read_head(
     reader: ConfigReader, forms: Mapping[Task, HeadForm], vocab_size: int, **switches: Any
 ) -> HeadConfig | None:
     """The head that a config asks for. switches: of all the family's dense layers and poolings."""
-    task = task_of(reader)
+    names = reader.raw.get("architectures")
+    name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+    task = next((task for suffix, task in TASKS.items() if name.endswith(suffix)), None)
     if task is None or task not in forms:
         return None
     labels = reader.raw.get("id2label")
@@ -150,11 +145,6 @@ def write_head(head: HeadConfig | None, name: str) -> dict[str, Any]:
     }
 
 
-def is_task(*tasks: Task) -> Any:
-    """A rule's condition: the config's head is for one of these tasks."""
-    return lambda config: config.head is not None and config.head.task in tasks
-
-
 def bert_rules(prefix: str) -> tuple[KeyRule, ...]:
     """The body in BERT's names, which RoBERTa shares; it begins with `prefix`."""
     return (
@@ -174,4 +164,6 @@ def output_rules(prefix: str) -> tuple[KeyRule, ...]:
 
 def when(rules: tuple[KeyRule, ...], *tasks: Task) -> tuple[KeyRule, ...]:
     """The rules, for heads of these tasks alone."""
-    return tuple(KeyRule(rule.stored, rule.canonical, rule.layout, is_task(*tasks)) for rule in rules)
+    return tuple(
+        replace(rule, when=lambda config: config.head is not None and config.head.task in tasks) for rule in rules
+    )

@@ -26,6 +26,8 @@ Layout = Literal[
     "plain", "transposed", "pairs", "tail_pairs", "head_pairs", "groups", "one_more", "after_two", "bare_row",
     "experts", "swapped_experts", "one_row", "patches",
 ]  # fmt: skip
+Order = Callable[[TransformerConfig], NDArray[np.intp]]
+"""Which row of the file is row r of the canonical tensors, one under the other."""
 STACKED, TURNED = ("experts", "swapped_experts"), ("transposed", "swapped_experts")
 RESHAPED = ("head_pairs", "one_row", "bare_row", "patches")
 """Layouts of the same numbers in another shape."""
@@ -41,15 +43,16 @@ class KeyRule:
     key-value head: its queries, its key, its value; one_more is a vector plus 1; after_two has two rows more, at the
     beginning; experts has one expert after the other in a dimension of its own, swapped_experts the same with (in, out)
     matrices; one_row is a tensor with one more dimension of 1 before the others, bare_row a matrix of one row as a
-    vector; patches are (out, channels, height, width) of a convolution. interleaved: the rows of
-    the canonical tensors take turns. when: for which configs, where names differ between them.
+    vector; patches are (out, channels, height, width) of a convolution; a function gives the
+    rows' order. interleaved: the rows of the canonical tensors take turns. when: for which configs, where names differ
+    between them.
 
     A tensor that several rules make is read by the first rule whose stored tensor is there, and written by the first.
     """
 
     stored: str
     canonical: tuple[str, ...]
-    layout: Layout = "plain"
+    layout: Layout | Order = "plain"
     when: Callable[[TransformerConfig], bool] = lambda config: True
     interleaved: bool = False
     expert: int = 0
@@ -196,7 +199,7 @@ def _joined(sizes: Sequence[Shape]) -> Shape:
     return (sum(size[0] for size in sizes), *sizes[0][1:])
 
 
-def _stored_shape(sizes: Sequence[Shape], layout: Layout, config: TransformerConfig) -> Shape:
+def _stored_shape(sizes: Sequence[Shape], layout: Layout | Order, config: TransformerConfig) -> Shape:
     shape = _joined(sizes)
     if layout == "head_pairs":
         return (shape[0] // config.attention.head_dim, config.attention.head_dim)
@@ -274,8 +277,10 @@ def _one_stored(tensors: Mapping[str, StoredTensor], rule: KeyRule, config: Tran
     return tensor.transposed() if rule.layout in TURNED and len(tensor.shape) == 2 else tensor
 
 
-def _row_order(layout: Layout, config: TransformerConfig, rows: int) -> NDArray[np.intp] | None:
+def _row_order(layout: Layout | Order, config: TransformerConfig, rows: int) -> NDArray[np.intp] | None:
     """(rows,): which row of the file is row r of the canonical tensors, one under the other; None: they lie so."""
+    if callable(layout):
+        return layout(config)
     if layout in ("pairs", "head_pairs", "tail_pairs"):
         return pair_order(config, rows, rows if layout == "tail_pairs" else config.attention.head_dim)
     return group_order(config) if layout == "groups" else None

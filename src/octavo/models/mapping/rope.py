@@ -25,7 +25,7 @@ from octavo.nn.frequencies import (
 )
 
 NAMES = ("default", "linear", "dynamic", "llama3", "yarn", "longrope", "proportional")
-KINDS = {**{name: name for name in NAMES}, "su": "longrope"}
+KINDS = {**{name: name for name in NAMES}, "su": "longrope", "deepseek_yarn": "yarn"}
 ORIGINALS = tuple(2**power for power in range(5, 18))
 """Trained lengths that scalings are found again by."""
 
