@@ -15,11 +15,13 @@ from octavo.generate.sample import Sampler, draw, log_softmax, truncated
 from octavo.generate.sample.bias import add_bias
 from octavo.generate.sample.draw import chunk_sums, level_of_sums, log_total
 from octavo.generate.sample.penalties import penalise_presence, penalise_repetition
+from octavo.generate.sample.truncation import keep_top_k, keep_top_p
 
 torch = pytest.importorskip("torch")
 processors = pytest.importorskip("transformers.generation.logits_process")
 
 DRAWING = sys.modules["octavo.generate.sample.draw"]  # the room's `draw` is the function
+CUTTING = sys.modules["octavo.generate.sample.truncation"]
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -98,6 +100,44 @@ def test_sums_of_weights_in_c_equal_those_of_numpy(size: int, monkeypatch: pytes
             assert chunk_sums(logits, temperature)[0] == largest == logits.max()
             assert np.allclose(sums, chunk_sums(logits, temperature)[1], rtol=2e-6)
     assert abs(log_total(logits) - (logits.max() - log_softmax(logits).max())) < 1e-6
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.sampled_from([1, 16, 255, 257, 1000, 20_000]), seeds, st.floats(0.05, 3), st.floats(0.01, 1), st.floats(0.05, 9)
+)
+def test_cuts_and_draws_in_c_equal_those_of_numpy(
+    size: int, seed: int, temperature: float, p: float, scale: float
+) -> None:
+    if level_of_sums() is None:
+        pytest.skip("the kernels are not built")
+    logits = (random_logits(seed, size) / 3 * np.float32(scale)).astype(np.float32)
+    logits[seed % 3 :: 5] = -np.inf
+    logits[seed % size] = scale  # one at least can be drawn
+    in_c = keep_top_p(logits, p, temperature), [draw(logits, np.random.default_rng(i), temperature) for i in range(9)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(DRAWING, "level_of_sums", lambda: None)
+        patched.setattr(CUTTING, "level_of_sums", lambda: None)
+        kept, drawn = (
+            keep_top_p(logits, p, temperature),
+            [draw(logits, np.random.default_rng(i), temperature) for i in range(9)],
+        )
+    weights = np.exp((logits - logits.max()) / np.float64(temperature))
+    reached = np.cumsum(weights)
+    either = list({*in_c[0].tolist()} ^ {*kept.tolist()})  # a sum within rounding of p may fall on either side
+    assert weights[either].sum() <= 1e-5 * reached[-1] or len(either) == 1
+    assert (np.diff(weights[in_c[0]]) <= 1e-6).all()
+    for one, other in zip(in_c[1], drawn, strict=True):  # where they differ, what lies between weighs nothing
+        assert np.isfinite(logits[one])
+        assert abs(reached[one] - reached[other]) <= 1e-5 * reached[-1] or one == other
+
+
+@given(seeds, st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([0, 1, 2]))
+def test_the_k_largest_are_found_whatever_the_sample_of_them_says(seed: int, size: int, k: int, digits: int) -> None:
+    logits = random_logits(seed, size).round(digits)
+    logits[:: 1 + seed % 40] += (seed % 3 - 1) * 20  # the sample lies
+    wanted = np.flatnonzero(logits >= np.sort(logits)[::-1][min(k, size) - 1])
+    assert keep_top_k(logits, k).tolist() == wanted.tolist()
 
 
 @pytest.mark.parametrize("in_c", [False, True])

@@ -8,8 +8,7 @@ cuts are made among what is allowed. Log-probabilities are reported of the model
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,25 +79,26 @@ def drawn(logits: NDArray[np.float32], sampling: Sampling, random: np.random.Gen
     return index if ids is None else int(ids[index])
 
 
-def cut(logits: NDArray[np.float32], sampling: Sampling) -> tuple[NDArray[np.int64] | None, NDArray[np.float32]]:
+def cut(logits: NDArray[np.float32], sampling: Sampling) -> tuple[NDArray[np.integer] | None, NDArray[np.float32]]:
     """Temperature and the cuts that `sampling` asks for, temperature > 0. logits: (vocab_size,).
 
     Returns the ids that are left, None for all, and their logits.
     """
-    ids = None
-    if sampling.top_k:  # before the temperature, which changes no order: so it has few to divide
-        ids = keep_top_k(logits, sampling.top_k)
-        logits = logits[ids]
+    ids: NDArray[np.integer] | None = None
+
+    def keep(kept: NDArray[np.integer]) -> None:
+        nonlocal ids, logits
+        ids, logits = (kept if ids is None else ids[kept]), logits[kept]
+
+    if sampling.top_k:  # both before the temperature, which changes no order: so it has few to divide
+        keep(keep_top_k(logits, sampling.top_k))
+    if sampling.top_p < 1:
+        keep(keep_top_p(logits, sampling.top_p, sampling.temperature))
     logits = apply_temperature(logits, sampling.temperature)
-    stages: list[tuple[bool, Callable[[NDArray[np.float32]], NDArray[np.int64]]]] = [
-        (sampling.top_p < 1, partial(keep_top_p, p=sampling.top_p)),
-        (sampling.min_p > 0, partial(keep_min_p, min_p=sampling.min_p)),
-        (sampling.typical_p < 1, partial(keep_typical_p, p=sampling.typical_p)),
-    ]
-    for asked, keep in stages:
-        if asked:
-            kept = keep(logits)
-            ids, logits = (kept if ids is None else ids[kept]), logits[kept]
+    if sampling.min_p:
+        keep(keep_min_p(logits, sampling.min_p))
+    if sampling.typical_p < 1:
+        keep(keep_typical_p(logits, sampling.typical_p))
     return ids, logits
 
 

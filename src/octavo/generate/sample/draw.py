@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.generate.sample.temperature import COLDEST
-from octavo.nn.kernels.sampling import CHUNK, level_of_sums, sum_weights
+from octavo.nn.kernels.sampling import CHUNK, draw_weight, level_of_sums, sum_weights
 
 Logits = NDArray[np.float32]
 NEVER = np.float32(-80)
@@ -17,12 +17,18 @@ NEVER = np.float32(-80)
 
 
 def draw(logits: Logits, random: np.random.Generator, temperature: float = 1.0) -> int:
-    """An index drawn from softmax(logits / temperature), logits (n,) with -inf for those that cannot be."""
+    """An index drawn from softmax(logits / temperature), logits (n,) with -inf for those that cannot be.
+
+    In C where the kernels are built.
+    """
+    level = level_of_sums()
+    if level is not None:
+        return draw_weight(level, logits, max(temperature, COLDEST), 1 - random.random())
     largest, sums = chunk_sums(logits, temperature)
     totals = np.cumsum(sums, dtype=np.float64)
     place = _place(totals, random)
     chunk = int(np.searchsorted(totals, place))
-    inside = _weights(logits[chunk * CHUNK : (chunk + 1) * CHUNK], largest, temperature)
+    inside = weights_of(logits[chunk * CHUNK : (chunk + 1) * CHUNK], largest, temperature)
     return chunk * CHUNK + _found(inside, place - (float(totals[chunk - 1]) if chunk else 0.0))
 
 
@@ -50,15 +56,11 @@ def chunk_sums(logits: Logits, temperature: float = 1.0) -> tuple[float, Logits]
     if level is not None:
         return sum_weights(level, logits, max(temperature, COLDEST))
     largest = float(logits.max())
-    return largest, np.add.reduceat(_weights(logits, largest, temperature), np.arange(0, logits.size, CHUNK))
+    return largest, np.add.reduceat(weights_of(logits, largest, temperature), np.arange(0, logits.size, CHUNK))
 
 
-def weights_of(logits: Logits) -> Logits:
-    """exp(logits - the largest), (n,)."""
-    return _weights(logits, float(logits.max()), 1.0)
-
-
-def _weights(logits: Logits, largest: float, temperature: float) -> Logits:
+def weights_of(logits: Logits, largest: float, temperature: float) -> Logits:
+    """exp((logits - largest) / temperature), (n,)."""
     below: Logits = (logits - np.float32(largest)) / np.float32(max(temperature, COLDEST))
     np.maximum(below, NEVER, out=below)
     np.exp(below, out=below)

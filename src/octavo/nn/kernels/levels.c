@@ -69,11 +69,6 @@ const level *level_of(int32_t bit) {
     return bit == 1 ? &level_c : NULL;
 }
 
-// sums (count / WEIGHTS, rounded up): of exp(scale (logit - the largest)); returns the largest.
-EXPORT float octavo_sum_weights(int32_t level_bit, const float *logits, int32_t count, float scale, float *sums) {
-    return level_of(level_bit)->sum_weights(logits, count, scale, sums);
-}
-
 static void take(activations *a, arena *work, int rows, int width) {
     const size_t n = (size_t)rows * (size_t)width;
     *a = (activations){.width = width, .int8 = arena_take(work, n), .bf16 = arena_take(work, n * 2),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-INT32, INT64, FLOAT, POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
+INT32, INT64, FLOAT, DOUBLE, POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_double, ctypes.c_void_p
 
 
 class MoeShape(ctypes.Structure):
@@ -118,6 +118,8 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_product": (INT32, INT32, INT32, INT32, INT32, POINTER, POINTER, INT32, POINTER),
     "octavo_quantize": (INT32, INT32, INT32, INT32, INT32, POINTER, POINTER),
     "octavo_sum_weights": (FLOAT, INT32, POINTER, INT32, FLOAT, POINTER),
+    "octavo_draw": (INT32, INT32, POINTER, INT32, FLOAT, DOUBLE, POINTER),
+    "octavo_likeliest": (INT32, INT32, POINTER, INT32, FLOAT, DOUBLE, INT32, *4 * (POINTER,)),
     "octavo_packing": (INT32,),
     "octavo_checksum": (ctypes.c_uint64, POINTER, ctypes.c_uint64),
     "octavo_set_bias": (INT32, POINTER, INT32, INT32, POINTER, INT32),
