@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octavo.errors import FormatError, ModelNotFoundError
-from octavo.models.families import find_family, find_gguf
+from octavo.models.families import FAMILIES, find_family, find_gguf
 from octavo.models.formats.folder import read_folder, read_json, refuse_pickle
 from octavo.models.formats.gguf import read_gguf
 from octavo.models.formats.joining.int8 import join_int8
@@ -30,6 +30,7 @@ from octavo.models.mapping.gguf import hub_config
 from octavo.models.mapping.keys import KeyRule, expand, to_canonical
 from octavo.models.mapping.tables import author_names
 from octavo.models.mapping.tables.config_keys import HARMLESS, NEUTRAL
+from octavo.models.mapping.wrapped import split, text_config
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import TransformerConfig
 
@@ -108,13 +109,25 @@ def _open_folder(folder: Path, ignore: Collection[str]) -> Checkpoint:
     if not (folder / "config.json").is_file():
         refuse_pickle(folder)
         raise ModelNotFoundError(f"{folder} has no config.json; give a Hugging Face folder or a .gguf file")
-    return checkpoint_of(folder, read_json(folder / "config.json"), read_folder(folder), ignore)
+    hub, entries = read_json(folder / "config.json"), read_folder(folder)
+    if str(hub.get("model_type")) in FAMILIES:
+        return checkpoint_of(folder, hub, entries, ignore)
+    return open_text(folder, hub, entries, ignore)[0]
+
+
+def open_text(
+    folder: Path, hub: Mapping[str, Any], entries: Mapping[str, TensorEntry], ignore: Collection[str] = ()
+) -> tuple[Checkpoint, dict[str, TensorEntry]]:
+    """The language model of a folder that may hold others, and the tensors that are not its own."""
+    language, rest = split(entries)
+    text = text_config(hub, "lm_head.weight" not in language, str(folder / "config.json"))
+    return checkpoint_of(folder, hub if text is None else text, language, ignore), rest
 
 
 def checkpoint_of(
     folder: Path, hub: Mapping[str, Any], entries: Mapping[str, TensorEntry], ignore: Collection[str] = ()
 ) -> Checkpoint:
-    """A model of a folder that may hold others, too: its config in hub spelling, and the tensors that are its own."""
+    """A model by its config in hub spelling and its tensors."""
     source = folder / "config.json"
     family = find_family(hub.get("model_type"), str(source))
     config = read_config(family, hub, str(source), ignore)

@@ -12,8 +12,9 @@ from octavo.models.families.qwen2_moe import HARMLESS, NO_WINDOW, gguf_experts, 
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_attention, write_decoder
 from octavo.models.mapping.family import Family, GgufLayout
+from octavo.models.mapping.keys import KeyRule
 from octavo.models.mapping.tables import gguf_names
-from octavo.models.mapping.tables.hub_names import EXPERTS, LLAMA_RULES
+from octavo.models.mapping.tables.hub_names import EXPERTS, LAYER, LLAMA_RULES
 from octavo.nn.config import TransformerConfig
 
 
@@ -34,12 +35,18 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
     return {**gguf_experts(reader, present), "norm_topk_prob": True}
 
 
+EXPERT = "blocks.{i}.mlp.experts.{e}."
+STACKED = (
+    KeyRule(LAYER + "mlp.experts.gate_up_proj", (EXPERT + "gate.weight", EXPERT + "up.weight"), "experts"),
+    KeyRule(LAYER + "mlp.experts.down_proj", (EXPERT + "down.weight",), "experts"),
+)
+"""The experts as Qwen3-VL's files have them."""
 QWEN3_MOE = Family(
     name="qwen3_moe",
     architecture="Qwen3MoeForCausalLM",
     read_config=read_config,
     write_config=write_config,
-    rules=(*LLAMA_RULES, *EXPERTS),
+    rules=(*LLAMA_RULES, *EXPERTS, *STACKED),
     gguf=GgufLayout("qwen3moe", gguf_hub_config, (*gguf_names.RULES, *gguf_names.EXPERTS)),
     harmless_keys=HARMLESS,
     neutral_values=NO_WINDOW,

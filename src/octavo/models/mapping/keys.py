@@ -131,6 +131,8 @@ def to_canonical(
             absent |= {name: absent.get(name, rule.stored) for name in rule.canonical}
             continue
         sizes = [shapes[name] for name in rule.canonical]
+        if rule.layout == "experts" and entry.shape != _stored_shape(sizes, "experts", config):
+            rule = replace(rule, layout="swapped_experts")  # Qwen3-VL's files have either, as the sides' lengths say
         _check_shape(entry, _stored_shape(sizes, rule.layout, config), source)
         used.add(rule.stored)
         for number, name in enumerate(rule.canonical):

@@ -25,7 +25,7 @@ from octavo.nn.frequencies import (
 )
 
 NAMES = ("default", "linear", "dynamic", "llama3", "yarn", "longrope", "proportional")
-KINDS = {**{name: name for name in NAMES}, "su": "longrope", "deepseek_yarn": "yarn"}
+KINDS = {**{name: name for name in NAMES}, "su": "longrope", "deepseek_yarn": "yarn", "mrope": "default"}
 ORIGINALS = tuple(2**power for power in range(5, 18))
 """Trained lengths that scalings are found again by."""
 
@@ -84,6 +84,7 @@ def _either(section: ConfigReader | None, reader: ConfigReader, key: str, top_ke
 
 def _scaled(plain: RopeConfig, section: ConfigReader, reader: ConfigReader, context_length: int) -> RopeConfig:
     kind = section.choice("rope_type", "type", table=KINDS, default="default")
+    section.skip("mrope_section", "mrope_interleaved")  # of images: three positions of text are one
     if kind == "default":
         return plain
     if kind == "linear":

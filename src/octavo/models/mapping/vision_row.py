@@ -25,17 +25,14 @@ class VisionParts:
 class VisionRow:
     """read: the whole config's reader, a reader of its text_config and how wide the language model is -> parts.
 
-    rules: the encoder's key map. projector: canonical name of a layer -> its name in the file. text: what names of the
-    language model's tensors begin with -> what they begin with in a file of it alone. harmless_keys, neutral_values,
-    harmless_tensors: as of a `Family`.
+    rules: the encoder's key map. projector: canonical name of a layer -> its name in the file. harmless_keys,
+    neutral_values, harmless_tensors: as of a `Family`.
     """
 
     name: str
     read: Callable[[ConfigReader, int], VisionParts]
     rules: Callable[[TransformerConfig], tuple[KeyRule, ...]]
     projector: Mapping[str, str]
-    text: Mapping[str, str]
-    default_text: Mapping[str, Any] = field(default_factory=dict)
     harmless_keys: Mapping[str, str] = field(default_factory=dict)
     neutral_values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     harmless_tensors: tuple[str, ...] = ()

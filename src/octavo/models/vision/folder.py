@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from octavo.errors import FormatError, UnknownNameError, nearest
-from octavo.models.checkpoint import Checkpoint, GenerationDefaults, checkpoint_of, files_of
+from octavo.models.checkpoint import Checkpoint, GenerationDefaults, files_of, open_text
 from octavo.models.families.vision.blip2 import BLIP2
 from octavo.models.families.vision.idefics3 import IDEFICS3, SMOLVLM
 from octavo.models.families.vision.llava import LLAVA
@@ -52,17 +52,16 @@ def open_vision(folder: Path, *, ignore_keys: Collection[str] = ()) -> VisionChe
     source = folder / "config.json"
     raw = read_json(source)
     row = _row(raw.get("model_type"), source)
-    text = {**row.default_text, **_section(raw, "text_config", source)}
-    entries = read_folder(folder)
-    language, rest = _split(entries, row)
-    words = checkpoint_of(folder, text, language, ignore_keys)
+    words, rest = open_text(folder, raw, read_folder(folder), ignore_keys)
     reader = ConfigReader(raw, str(source), ignore=ignore_keys)
     reader.neutral({**NEUTRAL, **row.neutral_values})
     parts = row.read(reader, words.config.hidden_size)
     reader.finish({**HARMLESS, **row.harmless_keys, "text_config": "read as a model of its own"})
     if parts.image_token >= words.config.vocab_size:
         raise FormatError(f"{source} has the image token {parts.image_token}, which is past its vocabulary")
-    image, projector = _image(folder, raw, row, parts, rest)
+    # older files have one more level
+    others = {name.replace("vision_tower.vision_model.", "vision_tower."): entry for name, entry in rest.items()}
+    image, projector = _image(folder, raw, row, parts, others)
     return VisionCheckpoint(image, projector, parts.projector, words, parts.image_token)
 
 
@@ -75,25 +74,6 @@ def _row(model_type: object, source: Path) -> VisionRow:
         f"{source} has the model_type {model_type!r}, which is no model that sees (known are {known}){hint}",
         param="model_type",
     )
-
-
-def _section(raw: Mapping[str, Any], key: str, source: Path) -> dict[str, Any]:
-    value = raw.get(key)
-    if not isinstance(value, dict):
-        raise FormatError(f"{source} lacks {key}; fetch it again", param=key)
-    return value
-
-
-def _split(entries: Mapping[str, TensorEntry], row: VisionRow) -> tuple[dict[str, TensorEntry], dict[str, TensorEntry]]:
-    """The language model's tensors, by their names in a file of it alone, and the others."""
-    language, rest = {}, {}
-    for name, entry in entries.items():
-        prefix = next((prefix for prefix in row.text if name.startswith(prefix)), None)
-        if prefix is None:  # older files have one more level
-            rest[name.replace("vision_tower.vision_model.", "vision_tower.")] = entry
-        else:
-            language[row.text[prefix] + name.removeprefix(prefix)] = entry
-    return language, rest
 
 
 def _image(

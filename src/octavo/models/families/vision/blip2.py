@@ -109,8 +109,6 @@ BLIP2 = VisionRow(
     read=read,
     rules=rules,
     projector={"out": "language_projection"},
-    text={"language_model.": ""},
-    default_text={"model_type": "opt"},
     harmless_keys={
         **dict.fromkeys(("image_text_hidden_size", "use_decoder_only_language_model"), "of other uses of the towers"),
         "tie_word_embeddings": "the text_config's own counts",

@@ -43,8 +43,6 @@ IDEFICS3 = VisionRow(
     read=read,
     rules=rules,
     projector={"out": "model.connector.modality_projection.proj"},
-    text={"model.text_model.": "model.", "lm_head.": "lm_head."},
-    default_text={"model_type": "llama"},
     harmless_keys={
         "_pad_token_id": "read with the generation defaults",
         "tie_word_embeddings": "the text_config's own counts",

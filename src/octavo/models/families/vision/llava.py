@@ -58,8 +58,6 @@ LLAVA = VisionRow(
     read=read,
     rules=rules,
     projector={"up": "multi_modal_projector.linear_1", "out": "multi_modal_projector.linear_2"},
-    text={"language_model.": ""},
-    default_text={"model_type": "llama"},
     harmless_keys={
         "image_seq_length": "how many positions an image has is the tower's",
         "tie_word_embeddings": "the text_config's own counts",

@@ -36,6 +36,4 @@ MINIGPT_V2 = VisionRow(
     read=read,
     rules=rules,
     projector={"out": "llama_proj"},
-    text={"language_model.": ""},
-    default_text={"model_type": "llama"},
 )
