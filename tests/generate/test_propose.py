@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
+import runpy
 from collections.abc import Sequence
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,64 +21,11 @@ from octavo.generate.propose.trust import VAIN, Trust
 from octavo.generate.sample import probabilities
 from octavo.generate.scheduler import Scheduler
 from octavo.generate.tasks.completion import Completion, Limits
-from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
-from octavo.text.tokenizer import Tokenizer
 
-VOCAB = 4
-LETTERS = tokenizers.Tokenizer(tokenizers.models.BPE({chr(65 + i): i for i in range(VOCAB)}, []))
-LETTERS.decoder = tokenizers.decoders.Fuse()
-TOKENIZER = Tokenizer(LETTERS, named={})
-
-
-@functools.cache
-def _normal(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=VOCAB)
-
-
-class TinyRunner:
-    """Four tokens, whose chances depend on all that lies in the KV blocks; `noise` makes another model of it."""
-
-    name = "tiny"
-    max_tokens = 256
-    num_blocks = 300
-    config: Any = SimpleNamespace(context_length=64)
-
-    def __init__(self, noise: float = 0) -> None:
-        self.noise = noise
-        self.memory = np.full(self.num_blocks * BLOCK_SIZE, -1)
-
-    def accept(self, row: Row, path: Sequence[int]) -> None:
-        places = row.start + np.arange(len(row.tokens))
-        slots = np.asarray(row.blocks)[places // BLOCK_SIZE] * BLOCK_SIZE + places % BLOCK_SIZE
-        self.memory[slots[: len(path)]] = self.memory[slots[list(path)]]
-
-    def logits(self, seen: np.ndarray) -> np.ndarray:
-        state = int((np.arange(1, len(seen) + 1) * (seen + 7) ** 2).sum())
-        return (_normal(state) + self.noise * _normal(state + 1)).astype(np.float32)
-
-    def step(self, rows: Sequence[Row], *, hidden: bool = False) -> StepOutput:
-        logits = []
-        for row in rows:
-            places = np.arange(row.start + len(row.tokens))
-            slots = np.asarray(row.blocks)[places // BLOCK_SIZE] * BLOCK_SIZE + places % BLOCK_SIZE
-            self.memory[slots[row.start :]] = row.tokens
-            for last in range(row.logits_from, len(row.tokens)):
-                path = row.start + np.array(_path(row.parents, last))
-                logits.append(self.logits(self.memory[slots[np.concatenate((places[: row.start], path))]]))
-        return StepOutput(np.array(logits, np.float32).reshape(-1, VOCAB))
-
-    def refresh(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def _path(parents: np.ndarray | None, at: int) -> list[int]:
-    if parents is None:
-        return list(range(at + 1))
-    path = [at]
-    while parents[path[-1]] >= 0:
-        path.append(int(parents[path[-1]]))
-    return path[::-1]
+TINY: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("tiny_model.py")))
+TOKENIZER, VOCAB, TinyRunner, chance_of, path_of = (
+    TINY[name] for name in ("TOKENIZER", "VOCAB", "TinyRunner", "chance_of", "path_of")
+)
 
 
 class TreeProposer:
@@ -99,7 +45,7 @@ class TreeProposer:
         drawn: list[np.ndarray] = []
         for index in range(text.most):
             at = int(self.random.integers(-1, index))
-            path = [] if at < 0 else _path(np.array(parents), at)
+            path = [] if at < 0 else path_of(np.array(parents), at)
             siblings = [tokens[other] for other, parent in enumerate(parents) if parent == at]
             chances = probabilities(self.model.logits(np.array([*text.tokens, *(tokens[i] for i in path)])), Sampling())
             chances[siblings] = 0
@@ -148,7 +94,7 @@ def test_answers_with_guesses_have_the_exact_distribution(proposer: str, samplin
         accepted += events[-1].accepted_tokens
     assert accepted > runs / 20, "hardly a guess was kept, so the distribution says little of guesses"
     expected = {
-        said: runs * _chance(runner, prompt, said, sampling) for said in itertools.product(range(4), repeat=length)
+        said: runs * chance_of(runner, prompt, said, sampling) for said in itertools.product(range(4), repeat=length)
     }
     assert set(counts) <= {said for said, mean in expected.items() if mean > 0}
     large = [said for said, mean in expected.items() if mean >= 5]
@@ -166,17 +112,6 @@ def _task(prompt: list[int], length: int, sampling: Sampling, seed: int) -> Comp
 
     request = Request(prompt, max_tokens=length, sampling=replace(sampling, seed=seed))
     return Completion(prompt, request, Limits(frozenset(), length), TOKENIZER, draft_tokens=3)
-
-
-def _chance(runner: TinyRunner, prompt: list[int], said: Sequence[int], sampling: Sampling) -> float:
-    chance, tokens = 1.0, list(prompt)
-    for token in said:
-        logits = runner.logits(np.array(tokens))
-        for old in set(tokens[len(prompt) :]):
-            logits[old] -= sampling.presence_penalty
-        chance *= float(probabilities(logits, sampling)[token])
-        tokens.append(token)
-    return chance
 
 
 def test_a_draft_model_that_is_the_model_itself_is_always_right() -> None:
