@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from octavo.errors import FormatError
 from octavo.models.mapping.tables.wrapped_texts import (
     CLASS_DEFAULTS,
+    IMPLIED,
     OTHER,
     OTHER_KEYS,
     PREFIXES,
@@ -32,11 +33,11 @@ def text_config(hub: Mapping[str, Any], tied: bool, source: str) -> dict[str, An
         return None
     if not isinstance(text, dict):
         raise FormatError(f"{source} has text_config {text!r}; it must be an object", param="text_config")
-    kind = str(text.get("model_type") or outer or "llama")
-    kind = TEXT_TYPES.get(kind, kind)
+    own = str(text.get("model_type") or outer or "llama")
+    kind = TEXT_TYPES.get(own, own)
     shared = {key: hub[key] for key in SHARED_KEYS if key in hub}
     said = {"model_type": kind, "tie_word_embeddings": tied}
-    return {**shared, **CLASS_DEFAULTS.get(kind, {}), **text, **said}
+    return {**shared, **CLASS_DEFAULTS.get(kind, {}), **IMPLIED.get(own, {}), **text, **said}
 
 
 def split(entries: Mapping[str, Entry]) -> tuple[dict[str, Entry], dict[str, Entry]]:

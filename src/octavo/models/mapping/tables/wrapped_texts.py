@@ -23,8 +23,8 @@ SHARED_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "quantization_con
 """Keys that hold for the language model, too, where they stand outside its config."""
 TEXT_TYPES = {
     "qwen2_vl": "qwen2", "qwen2_vl_text": "qwen2", "qwen2_5_vl": "qwen2", "qwen2_5_vl_text": "qwen2",
-    "qwen2_5_omni_text": "qwen2", "qwen3_vl_text": "qwen3", "qwen3_vl_moe_text": "qwen3_moe",
-    "qwen3_omni_moe_text": "qwen3_moe", "mistral3": "mistral", "gemma3": "gemma3_text", "blip-2": "opt",
+    "qwen3_vl_text": "qwen3", "qwen3_vl_moe_text": "qwen3_moe",
+    "mistral3": "mistral", "gemma3": "gemma3_text", "blip-2": "opt",
     "instructblip": "opt", "internvl": "qwen2", "llava_onevision": "qwen2", "paligemma": "gemma", "pixtral": "mistral",
     "idefics2": "mistral", "aria": "aria_text", "fuyu": "persimmon",
 }  # fmt: skip
@@ -32,6 +32,8 @@ TEXT_TYPES = {
 
 Positions of images have three numbers in Qwen's; of text, all three are the token's place.
 """
+IMPLIED: Mapping[str, Mapping[str, Any]] = {"qwen3_vl_moe_text": {"norm_topk_prob": True}}
+"""What a language model does without saying so."""
 _LLAMA = {
     "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
     "num_attention_heads": 32, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
