@@ -16,6 +16,8 @@ from octavo.errors import MissingDependencyError
 from octavo.retrieve.stores.store import Passage, Vectors
 
 TABLE = "octavo"
+_AGE = datetime.timedelta(milliseconds=1)
+"""Versions of the table that are older lose their files once something is removed. LanceDB warns of nought."""
 
 
 class LanceVectors:
@@ -65,7 +67,7 @@ class LanceVectors:
         """Take vectors out, and the versions that still had them."""
         if ids:
             self._table.delete(f"id IN ({', '.join(map(str, ids))})")
-            self._table.optimize(cleanup_older_than=datetime.timedelta(0))
+            self._table.optimize(cleanup_older_than=_AGE)
 
     def nearest(
         self, vector: Vectors, limit: int, within: Collection[str] | None, *, exact: bool

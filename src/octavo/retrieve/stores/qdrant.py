@@ -67,7 +67,7 @@ class QdrantVectors:
     def nearest(
         self, vector: Vectors, limit: int, within: Collection[str] | None, *, exact: bool
     ) -> Iterable[tuple[int, float]]:
-        """Ids and inner products; local mode is always exact."""
+        """Ids and inner products. exact: so or not, since local mode compares every vector and warns where it is asked."""
         models = self._models
         held = None
         if within is not None:
@@ -79,7 +79,6 @@ class QdrantVectors:
             limit=limit,
             query_filter=held,
             with_payload=False,
-            search_params=models.SearchParams(exact=exact),
         )
         return [(int(point.id), point.score) for point in found.points]
 
