@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from octavo.generate.tasks.evidence import FEATURES, RIDGE, features, fit, log_odds, sentence_around
+from octavo.generate.tasks.evidence import FEATURES, RIDGE, echoes, features, fit, log_odds, sentence_around
 
 TEXT = "Tesla was born in Smiljan in 1856. He moved to New York in 1884, and met Thomas Edison."
 
@@ -64,3 +64,17 @@ def test_weights_are_those_of_a_minimiser_of_the_same_loss() -> None:
     assert np.abs(np.array(weights[:-1]) * spread - best.detach().numpy()[:-1]).max() < 1e-4
     odds = [log_odds(weights, values) for values in rows.tolist()]
     assert np.mean((np.array(odds) > 0) == lacking) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "echo"),
+    [
+        ("Which lake is the swimming in?", "lake", True),
+        ("Which lake is the swimming in?", "Lake Garda", False),
+        ("Is a whale larger or smaller than an elephant?", "larger", False),
+        ("What is it?", "---", True),
+        ("What is it?", "東", False),
+    ],
+)
+def test_an_answer_of_the_question_s_own_words_is_an_echo(question: str, answer: str, echo: bool) -> None:
+    assert echoes(question, answer) is echo

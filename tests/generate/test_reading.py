@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.errors import FormatError, OctavoError, UnsupportedError
-from octavo.generate.tasks.reading import SETTINGS_NAME, Reader, Reading, best_span, joined
+from octavo.generate.tasks.reading import SETTINGS_NAME, Reader, Reading, best_span, edges_of, joined
 from octavo.text.windows import Window
 
 PARITY = Path(__file__).parents[1] / "parity"
@@ -88,18 +88,33 @@ def expected(model: Path, passage: str) -> tuple[int, int, float, float]:
 
 
 @given(
-    st.lists(st.tuples(st.floats(-9, 9, width=32), st.floats(-9, 9, width=32)), min_size=1, max_size=12),
+    st.lists(
+        st.tuples(st.floats(-9, 9, width=32), st.floats(-9, 9, width=32), st.booleans()), min_size=1, max_size=12
+    ),
     st.integers(1, 5),
 )
-def test_the_best_span_is_the_best_of_all(scores: list[tuple[float, float]], longest: int) -> None:
-    count = len(scores)
+def test_the_best_span_is_the_best_of_all_that_lie_in_one_part(
+    tokens: list[tuple[float, float, bool]], longest: int
+) -> None:
+    scores, count = [token[:2] for token in tokens], len(tokens)
+    parts = np.cumsum([token[2] for token in tokens])
     window = Window([0] * (count + 3), [0] * (count + 3), 2, [(index * 2, index * 2 + 1) for index in range(count)])
     table = np.array([(1.0, 2.0), (99.0, 99.0), *scores, (99.0, 99.0)], np.float32)
-    found = best_span(table, window, longest)
-    sums = [scores[i][0] + scores[j][1] for i in range(count) for j in range(i, min(i + longest, count))]
+    found = best_span(table, window, longest, parts)
+    spans = [(i, j) for i in range(count) for j in range(i, min(i + longest, count)) if parts[i] == parts[j]]
+    sums = [scores[i][0] + scores[j][1] for i, j in spans]
     assert found.score == pytest.approx(max(sums), abs=1e-5)
     assert found.null_score == 3
     assert 0 < found.end - found.start < 2 * longest
+
+
+def test_an_answer_reaches_over_no_blank_line_and_no_edge_of_a_cell(model: Path) -> None:
+    text = "on the Seine\n \nin Paris | 2023 | by\nthe Rhine"
+    with Reader.load(model, weights="f32") as reader:
+        runs = [reader.read(QUESTION, [text[:end]])[0] for end in range(1, len(text))]
+    found = {text[run.start : run.end] for run in runs}
+    assert len(found) > 3 and not any("\n \n" in span or "|" in span.strip("|") for span in found)
+    assert edges_of("a\n \nb|c") == [1, 4, 5, 6]
 
 
 def test_two_windows_give_the_likelier_span_and_the_less_sure_lack_of_one() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from octavo.errors import FormatError, OctavoError, UnsupportedError
 from octavo.fetching.sources import resolve
 from octavo.generate.embed import batches
-from octavo.generate.tasks.evidence import FEATURES, features, log_odds
+from octavo.generate.tasks.evidence import ECHO, FEATURES, echoes, features, log_odds
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.encoders.heads import EncoderHead
 from octavo.models.encoders.loading import make_encoder
@@ -87,6 +89,8 @@ class Answer:
     answered: bool
 
 
+_EDGE = re.compile(r"\n[ \t]*\n|\|")
+"""Where a paragraph ends or a cell of a table does; an answer lies on one side."""
 NOTHING = Reading(0, 0, -math.inf, 0.0)
 """Of a passage without tokens."""
 
@@ -158,6 +162,7 @@ class Reader:
             text = self._pairs.pieces(passage)
             made = self._pairs.windows(asked, text, settings.max_tokens, settings.overlap)
             windows += [(number, window) for window in made]
+        edges = [edges_of(passage) for passage in passages]
         best: list[Reading | None] = [None] * len(passages)
         lengths = np.array([len(window.ids) for _, window in windows], np.intp)
         for chosen in batches(lengths, READ_AT_ONCE * settings.max_tokens):
@@ -167,7 +172,8 @@ class Reader:
             ends = np.cumsum(lengths[chosen])
             for index, end in zip(chosen, ends, strict=True):
                 number, window = windows[index]
-                found = best_span(scores[end - lengths[index] : end], window, settings.longest_answer)
+                parts = np.searchsorted(edges[number], [start for start, _ in window.ranges], side="right")
+                found = best_span(scores[end - lengths[index] : end], window, settings.longest_answer, parts)
                 best[number] = joined(best[number], found)
         read = (reading or NOTHING for reading in best)
         return [self._judged(question, *pair) for pair in zip(passages, read, strict=True)]
@@ -178,7 +184,8 @@ class Reader:
         if not weights or reading.end <= reading.start:
             return replace(reading, no_answer_score=reading.margin)
         row = features(question, passage, reading.start, reading.end, reading.margin)
-        return replace(reading, no_answer_score=log_odds(weights, row))
+        echo = ECHO * echoes(question, passage[reading.start : reading.end])
+        return replace(reading, no_answer_score=log_odds(weights, row) + echo)
 
     def knows(self, text: str) -> bool:
         """Whether the vocabulary has tokens for most of a text."""
@@ -196,15 +203,24 @@ def matches(config: TransformerConfig) -> bool:
     return config.encoder is not None and config.encoder.token_types >= MATCHING_TYPES
 
 
-def best_span(scores: Floats, window: Window, longest: int) -> Reading:
-    """The likeliest span of a window. scores: (tokens, 2), of starting and of ending at each token."""
+def edges_of(text: str) -> list[int]:
+    """Where parts of a text begin that no answer reaches over: paragraphs, cells of tables and the lines between."""
+    return [place for match in _EDGE.finditer(text) for place in match.span()]
+
+
+def best_span(scores: Floats, window: Window, longest: int, parts: NDArray[np.intp]) -> Reading:
+    """The likeliest span of a window that lies in one part.
+
+    scores: (tokens, 2), of starting and of ending at each token. parts: (tokens of the text,), numbers that rise.
+    """
     null, count = float(scores[0].sum()), len(window.ranges)
     if not count:
         return Reading(0, 0, -math.inf, null)
     text = scores[window.first : window.first + count]
     sums = np.full((min(longest, count), count), -np.inf, np.float32)  # (tokens of the span - 1, its first)
     for more in range(len(sums)):
-        sums[more, : count - more] = text[: count - more, 0] + text[more:, 1]
+        one = parts[: count - more] == parts[more:]
+        sums[more, : count - more] = np.where(one, text[: count - more, 0] + text[more:, 1], -np.inf)
     more, first = divmod(int(sums.argmax()), count)
     start, end = window.ranges[first][0], window.ranges[first + more][1]
     return Reading(start, end, float(sums[more, first]), null)
