@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from octavo.generate.embed import Embedder
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -74,12 +76,26 @@ def test_a_snapshot_serves_as_an_index(run: Run, docs: str, tmp_path: Path) -> N
         (["index", "nowhere"], "there is no folder nowhere"),
         (["index", "DOCS", "--encoder", "no-such-model"], "no model 'no-such-model'"),
         (["index", "DOCS", "--chunk", "10", "--overlap", "20"], "overlap"),
+        (["index", "DOCS", "--instructions", "e5"], "name it with --encoder"),
+        (["index", "DOCS", "--encoder", "x", "--instructions", "e6"], "there are no instructions 'e6'"),
     ],
 )
 def test_a_mistake_is_one_line_with_what_to_do(run: Run, docs: str, options: list[str], message: str) -> None:
     result = run(*(docs if word == "DOCS" else word for word in options))
     assert result.returncode == 2, result
     assert message in result.stderr.splitlines()[-1] and "Traceback" not in result.stderr
+
+
+def test_an_index_keeps_what_its_encoder_reads_first(run: Run, docs: str, minilm: Path) -> None:
+    encoder = str(minilm)
+    made = run("index", docs, "--encoder", encoder, "--instructions", "e5", "--json")
+    assert json.loads(made.stdout)["encoder"] == f"{encoder} with e5"
+    (hit,) = json.loads(run("search", docs, "who flies?", "--mode", "vectors", "-k", "1", "--json").stdout)
+    with Embedder.load(encoder) as plain:
+        asked, read = plain.embed(["query: who flies?", f"passage: {hit['context']}\n{hit['text']}"])
+    assert hit["document"] == "geese.txt" and hit["score"] == pytest.approx(float(asked @ read), abs=2e-3)
+    refused = run("index", docs, "--encoder", encoder)
+    assert refused.returncode == 2 and f"was made with the encoder {encoder} with e5" in refused.stderr
 
 
 def test_the_real_model_answers_with_a_citation_or_says_that_the_documents_do_not(

@@ -88,9 +88,7 @@ def expected(model: Path, passage: str) -> tuple[int, int, float, float]:
 
 
 @given(
-    st.lists(
-        st.tuples(st.floats(-9, 9, width=32), st.floats(-9, 9, width=32), st.booleans()), min_size=1, max_size=12
-    ),
+    st.lists(st.tuples(st.floats(-9, 9, width=32), st.floats(-9, 9, width=32), st.booleans()), min_size=1, max_size=12),
     st.integers(1, 5),
 )
 def test_the_best_span_is_the_best_of_all_that_lie_in_one_part(

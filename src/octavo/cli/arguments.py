@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from octavo.generate.embed import Embedder
     from octavo.generate.lm import Sampling
 
 RunnerName = Literal["kernels", "torch"]
@@ -84,6 +85,27 @@ def obtain(reference: str) -> str:
     except ModelNotFoundError:
         sources.pull(reference)
     return reference
+
+
+def told(encoder: str | None, instructions: str | None) -> str | None:
+    """An encoder with what it reads before a text, in one name. Raises OctavoError for instructions of no encoder."""
+    from octavo.errors import OctavoError
+    from octavo.generate.tasks.instructions import with_instructions
+
+    if instructions is None:
+        return encoder
+    if encoder in (None, "none"):
+        raise OctavoError("--instructions are what an encoder reads first; name it with --encoder")
+    return with_instructions(str(encoder), instructions)
+
+
+def load_encoder(reference: str) -> Embedder:
+    """A model that makes vectors, by a name that may say its instructions, too."""
+    from octavo.generate.embed import Embedder
+    from octavo.generate.tasks.instructions import parted
+
+    model, instructions = parted(reference)
+    return Embedder.load(obtain(model), instructions=instructions)
 
 
 def adjusted(sampling: Sampling, **given: float | None) -> Sampling:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from octavo.retrieve.indexing import Report
     from octavo.retrieve.library import Library
     from octavo.retrieve.reader import Reader
-    from octavo.retrieve.search import TextEncoder
     from octavo.retrieve.stores.store import Hit, Place, Vectors
 
 NEAREST, SHOWN = 3, 300
@@ -43,6 +42,9 @@ Encoder = Annotated[
 ReaderModel = Annotated[
     str | None, typer.Option("--reader", metavar="MODEL", help="Marks the answer; none: the chat model alone.")
 ]
+Instructions = Annotated[
+    str | None, typer.Option("--instructions", metavar="SET", help="What the encoder reads first: bge-en, e5, …")
+]
 Rebuild = Annotated[bool, typer.Option("--rebuild", help="Index anew, with the options given now.")]
 Chunk = Annotated[int | None, typer.Option("--chunk", metavar="N", help="Characters of a passage; default 1000.")]
 Overlap = Annotated[int | None, typer.Option("--overlap", metavar="N", help="Characters it shares with the next; 100.")]
@@ -59,6 +61,7 @@ Where = Annotated[
 def index(
     folder: Folder,
     encoder: Encoder = None,
+    instructions: Instructions = None,
     rebuild: Rebuild = False,
     chunk: Chunk = None,
     overlap: Overlap = None,
@@ -80,9 +83,11 @@ def index(
 
       octavo index papers/ --chunk 800 --overlap 80 --rebuild
 
+      octavo index papers/ --encoder ./bge-small-en-v1.5 --instructions bge-en
+
       octavo index papers/ --encoder none --snapshot papers.sqlite3
     """
-    with _library(folder, encoder, rebuild, index, store) as library:
+    with _library(folder, given.told(encoder, instructions), rebuild, index, store) as library:
         report = _update(library, chunk, overlap)
         if snapshot is not None:
             _copy(library, Path(snapshot))
@@ -229,19 +234,13 @@ def _library(
 ) -> Iterator[Library]:
     from octavo.retrieve.library import open_library
 
-    library = open_library(folder, _load_encoder, index=index, store=store, encoder=encoder, rebuild=rebuild)
+    library = open_library(folder, given.load_encoder, index=index, store=store, encoder=encoder, rebuild=rebuild)
     if library.note:
         _tell(library.note)
     try:
         yield library
     finally:
         library.close()
-
-
-def _load_encoder(reference: str) -> TextEncoder:
-    from octavo.generate.embed import Embedder
-
-    return Embedder.load(given.obtain(reference))
 
 
 @contextmanager

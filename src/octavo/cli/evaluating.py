@@ -90,10 +90,9 @@ def rag(
 
 
 def _encoder(name: str) -> Any:
-    from octavo.generate.embed import Embedder
     from octavo.retrieve.library import DEFAULT_ENCODER, NO_ENCODER
 
-    return None if name == NO_ENCODER else Embedder.load(given.obtain(name or DEFAULT_ENCODER))
+    return None if name == NO_ENCODER else given.load_encoder(name or DEFAULT_ENCODER)
 
 
 def _ranks(search: Search, reranker: str | None, hyde: str | None, reader: bool) -> dict[str, Rank]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,6 @@ from octavo.cli import arguments as given
 from octavo.fetching.sources import DEFAULT_ENCODER, DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from octavo.generate.embed import Embedder
     from octavo.generate.lm import LanguageModel
     from octavo.retrieve.library import Library
 
@@ -50,17 +50,12 @@ def mcp(
 
         return load(given.obtain(model), runner=runner, context=context, quantize=quantize)
 
-    def load_encoder(reference: str = encoder) -> Embedder:
-        from octavo.generate.embed import Embedder
-
-        return Embedder.load(given.obtain(reference))
-
     def open_folder(folder: Path) -> Library:
         from octavo.retrieve.library import open_library
 
-        return open_library(folder, load_encoder)
+        return open_library(folder, given.load_encoder)
 
-    offer = Offer(load_model, load_encoder, _folders(docs or ()), open_folder)
+    offer = Offer(load_model, partial(given.load_encoder, encoder), _folders(docs or ()), open_folder)
     try:
         build(offer, __version__).run("stdio")
     finally:

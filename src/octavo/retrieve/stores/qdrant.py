@@ -67,7 +67,7 @@ class QdrantVectors:
     def nearest(
         self, vector: Vectors, limit: int, within: Collection[str] | None, *, exact: bool
     ) -> Iterable[tuple[int, float]]:
-        """Ids and inner products. exact: so or not, since local mode compares every vector and warns where it is asked."""
+        """Ids and inner products, exact or not: local mode compares every vector, and warns where it is told to."""
         models = self._models
         held = None
         if within is not None:
