@@ -276,3 +276,14 @@ def test_what_makes_no_sense_is_refused_by_name(served, fields, param):
     answer = running.http().post("/v1/responses", json={"input": "x", **fields})
     assert answer.status_code in (400, 404)
     assert str(answer.json()["error"]["param"]).startswith(str(param))
+
+
+def test_a_streamed_response_that_the_model_refuses_is_an_http_error(start_server, stories):
+    with load(str(stories)) as model:
+        running = start_server([model])
+        client = running.openai()
+        model.tokenizer.chat_templates["default"] = "{{ messages[-1].content }}"
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.responses.create(model=model.name, input="word " * 2000, stream=True)
+        assert refused.value.code == "context_length_exceeded"
+        running.stop()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from octavo.serve.documents.served import ServedFolder
     from octavo.serve.http.settings import ServerSettings
     from octavo.serve.http.telemetry import Telemetry
+    from octavo.serve.mcp.servers import ServerEntry
 
 
 def serve(
@@ -81,6 +82,9 @@ def serve(
         float, typer.Option("--grace", metavar="SECONDS", help="How long running answers get when it is told to stop.")
     ] = 20.0,
     lora: given.Loras = None,
+    mcp: Annotated[
+        bool, typer.Option("--mcp", help="Let clients use the tools of the MCP servers in mcp.toml, by their names.")
+    ] = False,
     otel: Annotated[
         bool, typer.Option("--otel", help="Send spans and metrics to where OTEL_EXPORTER_OTLP_ENDPOINT says.")
     ] = False,
@@ -139,6 +143,7 @@ def serve(
         store=not no_store,
         access_log=access_log,
         telemetry=_telemetry() if otel else None,
+        mcp_servers=_mcp_servers() if mcp else (),
     )
     loading = {
         "runner": runner,
@@ -186,6 +191,15 @@ def _serve(
         typer.echo(_next_steps(address, names[0], running[0], settings.api_key is not None), err=True)
 
     run(load_first, settings, on_ready=announce, on_demand=on_demand)
+
+
+def _mcp_servers() -> tuple[ServerEntry, ...]:
+    from octavo.serve.mcp.client import require_sdk
+    from octavo.serve.mcp.servers import read_servers
+    from octavo.settings import mcp_file
+
+    require_sdk()
+    return tuple(read_servers(mcp_file()))
 
 
 def _telemetry() -> Telemetry:

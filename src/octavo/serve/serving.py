@@ -15,6 +15,7 @@ from octavo.serve.encoders.pool import EncoderPool
 from octavo.serve.errors import ApiError
 from octavo.serve.generation import Generation, Job, Post
 from octavo.serve.http.settings import ServerSettings
+from octavo.serve.mcp.allowed import AllowedServers
 from octavo.serve.metrics import Metrics, Observation
 from octavo.serve.pool import ModelPool
 from octavo.serve.state import State, owner_of
@@ -42,6 +43,7 @@ class Serving:
         self.state = State(settings.state_path)
         self.owner = owner_of(settings.api_key)
         self.documents = DocumentLibrary(self.state, self.encoders, settings.documents_path)
+        self.mcp = AllowedServers(settings.mcp_servers)
         self.responses: dict[str, ResponseRun] = {}
         """Those that are being made, by id."""
         self.metrics = Metrics(self._gauges)

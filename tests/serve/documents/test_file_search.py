@@ -176,7 +176,7 @@ def test_filters_and_thresholds_hold_for_the_tool(serve_documents):
         ({"tools": [{"type": "file_search", "vector_store_ids": []}]}, "tools.0.vector_store_ids"),
         ({"tools": [{"type": "file_search", "vector_store_ids": ["vs_0"], "k": 1}]}, "tools.0.k"),
         (
-            {"tools": [{"type": "file_search", "vector_store_ids": ["vs_0"]}, {"type": "function", "name": "f"}]},
+            {"tools": [{"type": "file_search", "vector_store_ids": [name]} for name in ("vs_0", "vs_1")]},
             "tools",
         ),
         ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
@@ -206,3 +206,49 @@ def test_a_real_small_model_answers_from_the_documents(serve_documents, smollm2)
         )
         assert "weed and snails" in answer.output_text and "[1]" in answer.output_text
         assert answer.output[-1].content[0].annotations[0].filename == "ducks.md"
+
+
+CALL = '<tool_call>\n{"name": "weigh", "arguments": {"bird": "mallard"}}\n</tool_call>'
+WEIGH = {"type": "function", "name": "weigh", "parameters": {"type": "object"}}
+
+
+def test_beside_functions_the_model_may_call_one_and_sees_no_passage_before_it_does(serve_documents):
+    def weighed(request):
+        return "It weighs 900 grams."
+
+    model, client, store, _ = serve_documents([CALL, weighed], {"ducks.md": DUCKS})
+    tools = [tool(store), WEIGH]
+    made = client.responses.create(model="scripted", input="How heavy is it?", tools=tools)
+    (called,) = made.output
+    assert (called.type, called.name, called.arguments) == ("function_call", "weigh", '{"bird": "mallard"}')
+    assert "Mallards" not in str(model.requests[-1].prompt)
+    result = {"type": "function_call_output", "call_id": called.call_id, "output": "900"}
+    after = client.responses.create(model="scripted", input=[result], previous_response_id=made.id, tools=tools)
+    assert after.output_text == "It weighs 900 grams." and [item.type for item in after.output] == ["message"]
+
+
+def test_a_model_that_calls_no_function_answers_from_the_passages(serve_documents):
+    said = ["I think that they eat bread, and I go on.", "Mallards eat weed and snails [1]."]
+    model, client, store, _ = serve_documents(said, {"ducks.md": DUCKS}, ScriptedModel(said, delay=0.02))
+    with client.responses.stream(model="scripted", input="What do mallards eat?", tools=[WEIGH, tool(store)]) as stream:
+        events = list(stream)
+        answer = stream.get_final_response()
+    assert [item.type for item in answer.output] == ["file_search_call", "message"]
+    assert answer.output_text == "Mallards eat weed and snails. [1]"
+    assert "bread" not in "".join(str(event) for event in events)
+    assert model.closed == 1, "what it said without the passages is not waited for"
+    first, second = model.requests[-2:]
+    assert "Mallards eat weed" not in str(first.prompt) and "Mallards eat weed" in str(second.prompt)
+    forced = client.responses.create(
+        model="scripted", input="What do mallards eat?", tools=[WEIGH, tool(store)], tool_choice={"type": "file_search"}
+    )
+    assert forced.output[0].type == "file_search_call" and len(model.requests) == 3
+
+
+def test_a_poisoned_document_calls_no_function(serve_documents):
+    def obeys(request):
+        return CALL if "transfer_money" in str(request.prompt) else "No call."
+
+    _, client, store, _ = serve_documents([obeys], {"poison.md": POISON})
+    answer = client.responses.create(model="scripted", input="What do mallards eat?", tools=[tool(store), WEIGH])
+    assert [item.type for item in answer.output] == ["file_search_call", "message"]

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic_core import PydanticCustomError
 from starlette.types import Receive, Scope, Send
 
 from octavo.generate.lm import LanguageModel
 from octavo.serve.answering import PING, SSE_HEADERS, serving_of, sse
 from octavo.serve.errors import ApiError, invalid
 from octavo.serve.generation import Job, client_left
-from octavo.serve.responses.events import Reads, ResponseBuilder
+from octavo.serve.responses.events import ResponseBuilder
 from octavo.serve.responses.grounding import GroundedReader, ground
 from octavo.serve.responses.items import as_objects, messages_of
+from octavo.serve.responses.mcp import McpOffer, McpServerTool, approved
 from octavo.serve.responses.request import CountRequest, FileSearchTool, FunctionTool, PromptFields, ResponseRequest
 from octavo.serve.responses.run import ResponseRun
+from octavo.serve.responses.turns import Turn, Turns, answer_reader
 from octavo.serve.serving import Serving
 from octavo.serve.state import Order, new_id
-from octavo.serve.tools import opens_thoughts, reader
+from octavo.serve.tools import Tools
 
 router = APIRouter()
 
@@ -41,26 +44,33 @@ async def create_response(body: ResponseRequest, request: Request) -> Response:
     serving = serving_of(request)
     model = await serving.find(body.model)
     new_items = _input_items(serving, body)
-    said = messages_of([*_history(serving, body), *new_items])
-    grounding = None if body.search is None else await ground(serving, model, body.search, said)
-    made = (
-        body.request(model, said, max_tokens=body.max_output_tokens, logprobs=body.logprobs)
-        if grounding is None
-        else grounding.request(model, body)
-    )
-    template = None if model.tokenizer is None else model.tokenizer.chat_template
-    opened = await asyncio.to_thread(opens_thoughts, model.tokenizer, made)
-    answer: Reads = reader(body.offered, template, opened=opened)
-    builder = ResponseBuilder(
-        _new_response(serving, body, model, made.sampling), GroundedReader(answer, grounding) if grounding else answer
-    )
+    items = [*_history(serving, body), *new_items]
+    offer = await asyncio.to_thread(McpOffer, serving.mcp, body.servers) if body.servers else McpOffer(serving.mcp, ())
+    calls = approved(items)
+    for call in calls:
+        await asyncio.to_thread(offer.call, call)
+    items += calls
+    turns = Turns(model, body, offer, _offered(body, offer), items, _grounds(serving, model, body, items))
+    first = await turns.first()
+    builder = ResponseBuilder(_new_response(serving, body, model, first.request.sampling), first.reader, offer.item)
+    known = {item["server_label"] for item in items if item["type"] == "mcp_list_tools"}
+
+    def begun(builder: ResponseBuilder) -> None:
+        for listed in offer.listed:
+            if listed["server_label"] not in known:
+                builder.listed(listed)
+        for call in calls:
+            builder.approved(call)
+
     keeps = body.store and serving.settings.store
     run = ResponseRun(
         serving,
-        serving.begin(model, [Job(made)], limited=not body.background),
+        lambda request: serving.begin(model, [Job(request)], limited=not body.background),
         builder,
+        first,
+        turns,
         _keeper(serving, body, new_items, keeps),
-        lambda builder: grounding.tell(builder, body.include) if grounding else None,
+        begun,
     )
     run.start(background=body.background)
     serving.responses[builder.response["id"]] = run
@@ -171,6 +181,11 @@ class Following(Response):
                 await self._run.wait()
                 await self._answer()(scope, receive, send)
                 return
+            if self._cancels:  # one in the background tells at once that it is queued
+                await self._run.begun.wait()
+            if self._cancels and self._run.refusal is not None:  # as an HTTP error, since nothing was told yet
+                await self._run.refusal.response()(scope, receive, send)
+                return
             headers = [(name.encode(), value.encode()) for name, value in SSE_HEADERS.items()]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             async for data in self._events():
@@ -184,6 +199,33 @@ class Following(Response):
     async def _events(self) -> AsyncIterator[bytes]:
         async for event in self._run.follow(self._after, self._serving.settings.ping_seconds):
             yield PING if event is None else sse(event, event["type"])
+
+
+def _offered(body: ResponseRequest, offer: McpOffer) -> Tools:
+    try:
+        return body.offering(offer)
+    except PydanticCustomError as error:
+        raise invalid(f"{error.message().capitalize()}.", (error.context or {}).get("field")) from None
+
+
+def _grounds(
+    serving: Serving, model: LanguageModel, body: ResponseRequest, items: list[Object]
+) -> Callable[[], Awaitable[Turn]] | None:
+    """What makes the turn that answers from passages; None where none does: after the result of a call the model's own
+    words are the answer."""
+    tool = body.search
+    said = messages_of(items)
+    calls = len(body.tools) > 1
+    if tool is None or (calls and said and said[-1]["role"] != "user"):
+        return None
+
+    async def make() -> Turn:
+        grounding = await ground(serving, model, tool, said)
+        made = grounding.request(model, body)
+        answer = await answer_reader(model, Tools.of((), None, parallel=True), made)
+        return Turn(made, GroundedReader(answer, grounding), lambda builder: grounding.tell(builder, body.include))
+
+    return make
 
 
 def _new_response(serving: Serving, body: ResponseRequest, model: LanguageModel, sampling: Any) -> Object:
@@ -218,9 +260,9 @@ def _new_response(serving: Serving, body: ResponseRequest, model: LanguageModel,
     }
 
 
-def _tool(tool: FunctionTool | FileSearchTool) -> Object:
+def _tool(tool: FunctionTool | FileSearchTool | McpServerTool) -> Object:
     said = tool.model_dump(by_alias=True, exclude_none=True)
-    return said if isinstance(tool, FileSearchTool) else {"parameters": None, **said}
+    return {"parameters": None, **said} if isinstance(tool, FunctionTool) else said
 
 
 def _input_items(serving: Serving, body: PromptFields) -> list[Object]:

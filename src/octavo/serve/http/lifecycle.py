@@ -86,6 +86,7 @@ class Server(uvicorn.Server):
             self.serving.models.close()
             self.serving.documents.close()
             self.serving.encoders.close()
+            self.serving.mcp.close()
             self.serving.state.close()
         if self.failure is not None:
             raise self.failure

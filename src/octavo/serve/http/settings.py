@@ -18,6 +18,7 @@ from octavo.serve.documents.served import ServedFolder
 if TYPE_CHECKING:
     from octavo.generate.tasks.yes_no import Question
     from octavo.serve.http.telemetry import Telemetry
+    from octavo.serve.mcp.servers import ServerEntry
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
@@ -36,9 +37,9 @@ class ServerSettings:
     aliases: (alias, served name); an alias may hold `*`. adapters: (name, the served model that has it). encoders:
     references of embedders and rerankers, loaded when first asked for; rerank_question: what those of them are asked
     that are plain decoders. state_path: the file that keeps responses, conversations and stored completions, None:
-    memory; store: whether any are kept. folders: of documents, each shown as a vector store.
-    telemetry: where spans and metrics of requests go, None: nowhere. Raises OctavoError for a value outside its
-    range and for an open address without a key.
+    memory; store: whether any are kept. folders: of documents, each shown as a vector store. mcp_servers: whose tools
+    clients may let the model call. telemetry: where spans and metrics of requests go, None: nowhere. Raises OctavoError
+    for a value outside its range and for an open address without a key.
     """
 
     host: str = "127.0.0.1"
@@ -67,6 +68,7 @@ class ServerSettings:
     store: bool = True
     access_log: bool = False
     telemetry: Telemetry | None = None
+    mcp_servers: tuple[ServerEntry, ...] = ()
 
     def __post_init__(self) -> None:
         for name, low, high in (

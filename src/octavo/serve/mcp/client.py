@@ -15,6 +15,7 @@ import re
 import threading
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Final, Self, TypeVar
 
 from octavo.errors import MissingDependencyError, OctavoError, RemoteError
@@ -43,14 +44,17 @@ class McpTool:
     asks: bool
 
 
+def require_sdk() -> None:
+    """Raises MissingDependencyError where MCP's SDK is not installed."""
+    if find_spec("mcp") is None:
+        raise MissingDependencyError("MCP needs its SDK; run `pip install 'octavo[mcp]'`")
+
+
 class McpClient:
     """Connections to servers, made when built. Use it as a context manager. Raises RemoteError for one that fails."""
 
     def __init__(self, servers: Sequence[ServerEntry]) -> None:
-        try:
-            import mcp  # noqa: F401
-        except ImportError:
-            raise MissingDependencyError("MCP needs its SDK; run `pip install 'octavo[mcp]'`") from None
+        require_sdk()
         self._servers = {entry.name: entry for entry in servers}
         self._clients: dict[str, Any] = {}
         self._loop = asyncio.new_event_loop()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,11 @@ from octavo.serve.tools import new_call_id
 from octavo.text.tool_calls import CallArguments, CallStarted, Content, Piece, Thought
 
 Object = dict[str, Any]
+ARGUMENTS = {
+    "function_call": "response.function_call_arguments",
+    "mcp_call": "response.mcp_call_arguments",
+}
+"""The events that tell of a call's arguments."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,22 @@ class Reads(Protocol):
 
 
 class ResponseBuilder:
-    """response: the object, kept up to date. events: all that were told, each with its number."""
+    """response: the object, kept up to date. events: all that were told, each with its number.
 
-    def __init__(self, response: Object, reader: Reads) -> None:
+    item_of: the item that a call by a name begins, where it is no function of the client's.
+    """
+
+    def __init__(
+        self, response: Object, reader: Reads, item_of: Callable[[str], Object | None] = lambda name: None
+    ) -> None:
         self.response = response
         self.events: list[Object] = []
+        self.pending: list[Object] = []
+        """Calls that the model has written and that were not made yet."""
+        self.finished: lm.Finished | None = None
+        """How the model's latest turn ended."""
         self._reader = reader
+        self._item_of = item_of
         self._item: Object | None = None
         self._logprobs: list[Object] = []
         self._usage = {"input": 0, "cached": 0, "output": 0}
@@ -71,10 +86,44 @@ class ResponseBuilder:
         self._item |= {"queries": list(queries), "results": results}
         self._close("completed")
 
+    def listed(self, item: Object) -> None:
+        """An MCP server said what it offers."""
+        self._open({**item, "tools": []}, "mcpl")
+        assert self._item is not None
+        for step in ("in_progress", "completed"):
+            self._tell(f"response.mcp_list_tools.{step}", **self._place())
+        self._item["tools"] = item["tools"]
+        self._close("completed")
+
+    def approved(self, item: Object) -> None:
+        """A call that the client approved was made; its item has the result."""
+        self._open({**item, "output": None, "error": None}, "mcp")
+        self._tell("response.mcp_call.in_progress", **self._place())
+        self._close("completed")
+        self.called(self.pending[-1] | {"output": item["output"], "error": item["error"]})
+
+    def called(self, item: Object) -> None:
+        """A pending call was made; its item has the result."""
+        known = next(one for one in self.pending if one["id"] == item["id"])
+        self.pending.remove(known)
+        known |= item
+        self._end_call(known, "completed" if known["error"] is None else "failed")
+
+    def next_turn(self, reader: Reads) -> None:
+        """The model goes on, its words read by this reader."""
+        self._close("completed")  # thoughts of a turn that was not heard to its end
+        self._reader, self.finished = reader, None
+
+    @property
+    def output_tokens(self) -> int:
+        """What the model has written so far."""
+        return self._usage["output"]
+
     def take(self, event: lm.Event | lm.Scores) -> None:
-        """Something happened to the answer."""
+        """Something happened to the answer. After Finished the turn is over, and `end` or `next_turn` follows."""
         if isinstance(event, lm.Started):
-            self._usage |= {"input": event.prompt_tokens, "cached": event.cached_tokens}
+            self._usage["input"] += event.prompt_tokens
+            self._usage["cached"] += event.cached_tokens
         elif isinstance(event, lm.Delta):
             self._usage["output"] += len(event.token_ids)
             logprobs = chat_logprobs(event.logprobs)["content"] if event.logprobs else []
@@ -85,7 +134,8 @@ class ResponseBuilder:
             self._write(read, logprobs)
         elif isinstance(event, lm.Finished):
             self._write(self._reader.flush(), [])
-            self._finish(event)
+            self._close("incomplete" if event.reason == "length" else "completed")
+            self.finished = event
 
     def fail(self, error: ApiError) -> None:
         """It ends with an error."""
@@ -106,15 +156,18 @@ class ResponseBuilder:
     def _in_thoughts(self) -> bool:
         return self._item is not None and self._item["type"] == "reasoning"
 
-    def _finish(self, event: lm.Finished) -> None:
-        if all(item["type"] == "file_search_call" for item in self.response["output"]):
+    def end(self, *, cut: bool) -> None:
+        """The model has nothing more to say. cut: because it said as much as it may."""
+        if all(item["type"] in ("file_search_call", "mcp_list_tools") for item in self.response["output"]):
             self._open_message()
-        if event.reason == "length":
+        if cut:
             self.response["incomplete_details"] = {"reason": "max_output_tokens"}
-        self._end("incomplete" if event.reason == "length" else "completed", "completed")
+        self._end("incomplete" if cut else "completed", "completed")
 
     def _end(self, status: str, item_status: str) -> None:
         self._close(item_status if status == "completed" else "incomplete")
+        for item in self.pending:
+            self._end_call(item, "incomplete")
         self.response["status"] = status
         self.response["completed_at"] = time.time() if status == "completed" else None
         self.response["usage"] = {
@@ -139,12 +192,29 @@ class ResponseBuilder:
                 case Thought(text):
                     self._think(text)
                 case CallStarted(_, name):
-                    item = {"type": "function_call", "call_id": new_call_id(), "name": name, "arguments": ""}
-                    self._open(item, "fc")
+                    self._call(name)
                 case CallArguments(_, text):
                     assert self._item is not None
                     self._item["arguments"] += text
-                    self._tell("response.function_call_arguments.delta", **self._place(), delta=text)
+                    if self._item["type"] in ARGUMENTS:
+                        self._tell(f"{ARGUMENTS[self._item['type']]}.delta", **self._place(), delta=text)
+
+    def _call(self, name: str) -> None:
+        item = self._item_of(name)
+        if item is None:
+            self._open({"type": "function_call", "call_id": new_call_id(), "name": name, "arguments": ""}, "fc")
+        elif item["type"] == "mcp_call":
+            self._open(item, "mcp")
+            self._tell("response.mcp_call.in_progress", **self._place())
+        else:
+            self._open(item, "mcpr")
+
+    def _end_call(self, item: Object, status: str) -> None:
+        """The last of a call that this server makes."""
+        place = {"item_id": item["id"], "output_index": self.response["output"].index(item)}
+        item["status"] = status
+        self._tell(f"response.mcp_call.{'completed' if status == 'completed' else 'failed'}", **place)
+        self._tell("response.output_item.done", output_index=place["output_index"], item=copy.deepcopy(item))
 
     def _say(self, text: str, logprobs: list[Object]) -> None:
         if self._item is None or self._item["type"] != "message":
@@ -191,10 +261,15 @@ class ResponseBuilder:
         item, place = self._item, self._place()
         if item is None:
             return
+        self._item = None
         if item["type"] == "function_call":
             arguments, name = item["arguments"], item["name"]
             self._tell("response.function_call_arguments.done", **place, arguments=arguments, name=name)
-        elif item["type"] != "file_search_call":
+        elif item["type"] == "mcp_call":
+            self._tell("response.mcp_call_arguments.done", **place, arguments=item["arguments"])
+            self.pending.append(item)
+            return
+        elif item["type"] in ("message", "reasoning"):
             part = item["content"][0]
             if item["type"] == "message":
                 part["logprobs"] = self._logprobs
@@ -205,7 +280,6 @@ class ResponseBuilder:
             self._tell("response.content_part.done", **place, content_index=0, part=dict(part))
         item["status"] = status
         self._tell("response.output_item.done", output_index=self._index, item=copy.deepcopy(item))
-        self._item = None
 
     @property
     def _index(self) -> int:

@@ -23,6 +23,7 @@ from octavo.serve.errors import invalid
 from octavo.serve.responses.events import Cited, Reads, ResponseBuilder
 from octavo.serve.responses.request import RESULTS, FileSearchTool, ResponseRequest
 from octavo.serve.serving import Serving
+from octavo.serve.tools import Tools
 from octavo.text.tool_calls import Content, Piece
 
 Object = dict[str, Any]
@@ -50,7 +51,7 @@ class Grounding:
         """The answer to make: as likely as can be, unless the request says how to sample."""
         said = [*self.before, *grounded.messages(self.question, self.fitting)]
         tokens = body.max_output_tokens or grounded.ANSWER_TOKENS
-        made = body.request(model, said, max_tokens=tokens, logprobs=None)
+        made = body.request(model, said, max_tokens=tokens, logprobs=None, offered=Tools.of((), None, parallel=True))
         return made if body.temperature is not None else replace(made, sampling=_surest(made.sampling))
 
     def checked(self, said: str) -> GroundedAnswer:

@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from octavo.generate.lm import Message
 from octavo.serve.fields import Refused, Strict, Text, unsupported, wrong
+from octavo.serve.responses.mcp import declined, result_of
 from octavo.serve.state import new_id
 
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -103,6 +104,51 @@ class FileSearchCall(Strict):
     results: list[Any] | None = None
 
 
+class McpListTools(Strict):
+    """What an MCP server offered; the model is told of what it offers now."""
+
+    type: Literal["mcp_list_tools"]
+    id: Text
+    server_label: Text
+    tools: list[Any]
+    error: Any = None
+
+
+class McpCall(Strict):
+    """A call of an MCP server's tool that an earlier answer made, with its result."""
+
+    type: Literal["mcp_call"]
+    id: Text
+    server_label: Text
+    name: Text
+    arguments: Text
+    approval_request_id: Text | None = None
+    output: Text | None = None
+    error: Any = None
+    status: Literal["in_progress", "completed", "incomplete", "calling", "failed"] = "completed"
+
+
+class McpApprovalRequest(Strict):
+    """The question whether a tool of an MCP server may be called."""
+
+    type: Literal["mcp_approval_request"]
+    id: Text
+    server_label: Text
+    name: Text
+    arguments: Text
+    status: Status | None = None
+
+
+class McpApprovalResponse(Strict):
+    """The client's answer to it."""
+
+    type: Literal["mcp_approval_response"]
+    approval_request_id: Text
+    approve: bool
+    reason: Text | None = None
+    id: Text | None = None
+
+
 class ItemReference(Strict):
     """An item that the server keeps, by its id."""
 
@@ -116,10 +162,15 @@ KINDS: Final[Mapping[str, type[Strict]]] = {
     "function_call_output": FunctionCallOutput,
     "reasoning": Reasoning,
     "file_search_call": FileSearchCall,
+    "mcp_list_tools": McpListTools,
+    "mcp_call": McpCall,
+    "mcp_approval_request": McpApprovalRequest,
+    "mcp_approval_response": McpApprovalResponse,
     "item_reference": ItemReference,
 }
 PREFIXES: Final = {
     "message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs", "file_search_call": "fs",
+    "mcp_approval_response": "mcprs",
 }  # fmt: skip
 
 
@@ -154,17 +205,24 @@ def as_objects(items: Iterable[Strict]) -> list[dict[str, Any]]:
 def messages_of(items: Iterable[Mapping[str, Any]]) -> list[Message]:
     """Items as the messages that chat templates read; an answer's thoughts, text and calls are one message."""
     messages: list[dict[str, Any]] = []
+    asked: dict[str, Mapping[str, Any]] = {}
     for item in items:
         kind = item["type"]
         if kind == "message":
             role = "system" if item["role"] == "developer" else item["role"]
             _say(messages, role, _text(item["content"]))
         elif kind == "function_call":
-            _assistant(messages).setdefault("tool_calls", []).append(_call(item))
+            _assistant(messages).setdefault("tool_calls", []).append(_call(item, item["call_id"]))
         elif kind == "function_call_output":
             output = item["output"]
             text = output if isinstance(output, str) else _text(output)
             messages.append({"role": "tool", "content": text, "tool_call_id": item["call_id"]})
+        elif kind == "mcp_call":
+            _called(messages, item, item["id"], result_of(item))
+        elif kind == "mcp_approval_request":
+            asked[item["id"]] = item
+        elif kind == "mcp_approval_response" and not item["approve"] and item["approval_request_id"] in asked:
+            _called(messages, asked[item["approval_request_id"]], item["approval_request_id"], declined(item))
         elif kind == "reasoning":
             thought = _text(item.get("content") or item.get("summary") or [])
             if thought:
@@ -187,12 +245,18 @@ def _assistant(messages: list[dict[str, Any]]) -> dict[str, Any]:
     return messages[-1]
 
 
-def _call(item: Mapping[str, Any]) -> dict[str, Any]:
+def _called(messages: list[dict[str, Any]], item: Mapping[str, Any], call_id: str, result: str) -> None:
+    """A call together with what it gave."""
+    _assistant(messages).setdefault("tool_calls", []).append(_call(item, call_id))
+    messages.append({"role": "tool", "content": result, "tool_call_id": call_id})
+
+
+def _call(item: Mapping[str, Any], call_id: str) -> dict[str, Any]:
     try:
         arguments = json.loads(item["arguments"] or "{}")
     except (ValueError, RecursionError):
         arguments = item["arguments"]
-    return {"id": item["call_id"], "type": "function", "function": {"name": item["name"], "arguments": arguments}}
+    return {"id": call_id, "type": "function", "function": {"name": item["name"], "arguments": arguments}}
 
 
 def _parts(content: str | list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

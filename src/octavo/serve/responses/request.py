@@ -12,6 +12,7 @@ from octavo.generate import lm
 from octavo.serve.documents.requests import Searching
 from octavo.serve.fields import Metadata, Refused, SamplingRequest, Strict, Text, TokenCount, unsupported, wrong
 from octavo.serve.responses.items import check_item
+from octavo.serve.responses.mcp import McpChoice, McpOffer, McpServerTool
 from octavo.serve.structured import NamedSchema, ResponseFormat, SchemaName
 from octavo.serve.tools import AllowedTools, AllowedToolsChoice, Function, FunctionName, Named, NamedTool, Tools
 
@@ -59,12 +60,14 @@ def _as_tool(value: Any) -> Any:
     kind = value.get("type") if isinstance(value, dict) else None
     if kind == "file_search":
         return FileSearchTool.model_validate(value)
+    if kind == "mcp":
+        return McpServerTool.model_validate(value)
     if isinstance(kind, str) and kind != "function":
         raise unsupported("type", f"{kind[:40]!r} is not a tool that this server has; describe functions")
     return value
 
 
-Tool = Annotated[FunctionTool | FileSearchTool, BeforeValidator(_as_tool)]
+Tool = Annotated[FunctionTool | FileSearchTool | McpServerTool, BeforeValidator(_as_tool)]
 
 
 class FlatChoice(Strict):
@@ -75,7 +78,7 @@ class FlatChoice(Strict):
 
 
 class FileSearchChoice(Strict):
-    """The search must be made; it always is."""
+    """The search must be made; no function is called."""
 
     type: Literal["file_search"]
 
@@ -159,7 +162,9 @@ class PromptFields(SamplingRequest):
     previous_response_id: Text | None = None
     conversation: Text | ConversationName | None = None
     tools: list[Tool] = Field(default_factory=list, max_length=128)
-    tool_choice: Literal["none", "auto", "required"] | FlatChoice | FileSearchChoice | FlatAllowed | None = None
+    tool_choice: (
+        Literal["none", "auto", "required"] | FlatChoice | FileSearchChoice | McpChoice | FlatAllowed | None
+    ) = None
     parallel_tool_calls: bool = True
     reasoning: ReasoningOptions | None = None
     text: TextOptions | None = None
@@ -181,20 +186,26 @@ class PromptFields(SamplingRequest):
         return self
 
     def _check_search(self) -> None:
-        """A search has the answer for itself: passages are data, and no function may be called because of them."""
         searches = [tool for tool in self.tools if isinstance(tool, FileSearchTool)]
         if isinstance(self.tool_choice, FileSearchChoice) and not searches:
             raise wrong("tool_choice", "'file_search' is none of the tools")
-        if searches and len(self.tools) > 1:
-            raise wrong("tools", "file_search stands alone; offer functions in another request, or join the stores")
+        if len(searches) > 1:
+            raise wrong("tools", "there is one file_search in a request; join the stores")
+        if isinstance(self.tool_choice, McpChoice) and not self.servers:
+            raise wrong("tool_choice", "'mcp' is none of the tools")
         if searches and self.form.type != "text":
             raise wrong("text", "an answer that rests on passages is text")
 
     @property
     def search(self) -> FileSearchTool | None:
-        """The search to make before the answer."""
-        first = self.tools[0] if self.tools else None
-        return first if isinstance(first, FileSearchTool) and self.tool_choice != "none" else None
+        """The search whose passages the answer rests on, unless the model calls a function first."""
+        found = next((tool for tool in self.tools if isinstance(tool, FileSearchTool)), None)
+        return None if self.tool_choice == "none" or self.offered.mode == "required" else found
+
+    @property
+    def servers(self) -> list[McpServerTool]:
+        """The MCP servers that the model may use."""
+        return [tool for tool in self.tools if isinstance(tool, McpServerTool)]
 
     @property
     def conversation_id(self) -> str | None:
@@ -209,40 +220,57 @@ class PromptFields(SamplingRequest):
 
     @cached_property
     def offered(self) -> Tools:
-        """The tools."""
+        """The functions, without the tools of MCP servers."""
+        return self.offering(None)
+
+    def offering(self, servers: McpOffer | None) -> Tools:
+        """The functions that the model may call. servers: whose tools are among them; None: of none."""
         choice: Any = self.tool_choice
-        functions = [tool for tool in self.tools if isinstance(tool, FunctionTool)]
-        if len(functions) < len(self.tools):
-            return Tools.of((), None, parallel=True)
-        if isinstance(choice, FlatChoice):
+        functions: list[Function] = [tool for tool in self.tools if isinstance(tool, FunctionTool)]
+        functions += [] if servers is None else servers.functions
+        if isinstance(choice, FileSearchChoice):
+            choice = "none"
+        elif isinstance(choice, McpChoice):
+            choice = None if servers is None else _allowed("required", servers.names(choice))
+        elif isinstance(choice, FlatChoice):
             choice = NamedTool(type="function", function=Named(name=choice.name))
         elif isinstance(choice, FlatAllowed):
-            names = [NamedTool(type="function", function=Named(name=tool.name)) for tool in choice.tools]
-            allowed = AllowedTools(mode=choice.mode, tools=names)
-            choice = AllowedToolsChoice(type="allowed_tools", allowed_tools=allowed)
-        elif choice in ("auto", "required") and not self.tools:
-            choice = None if choice == "auto" else choice
+            choice = _allowed(choice.mode, [tool.name for tool in choice.tools])
+        elif choice in ("auto", "required") and not functions:
+            choice = None if choice == "auto" or self.tools else choice
         return Tools.of(functions, choice, parallel=self.parallel_tool_calls)
 
     def request(
-        self, model: lm.LanguageModel, history: Sequence[lm.Message], *, max_tokens: int | None, logprobs: int | None
+        self,
+        model: lm.LanguageModel,
+        history: Sequence[lm.Message],
+        *,
+        max_tokens: int | None,
+        logprobs: int | None,
+        offered: Tools | None = None,
     ) -> lm.Request:
-        """The answer to make. history: what was said, this request's input included."""
+        """The answer to make. history: what was said, this request's input included. offered: None: the functions."""
+        offered = offered or self.offered
         template = None if model.tokenizer is None else model.tokenizer.chat_template
         spoken: list[lm.Message] = [{"role": "system", "content": self.instructions}] if self.instructions else []
         effort = self.reasoning.effort if self.reasoning else None
         thinking = {} if effort is None else {"reasoning_effort": effort, "enable_thinking": effort != "none"}
         return lm.Request(
-            prompt=self.offered.told([*spoken, *history], template),
+            prompt=offered.told([*spoken, *history], template),
             max_tokens=max_tokens,
             sampling=self.sampling_for(model, 0),
             stop_token_ids=tuple(self.stop_token_ids),
             ignore_eos=self.ignore_eos,
             logprobs=logprobs,
-            skip_special=not self.offered.used,
-            template={**self.offered.variables(template), **thinking},
-            constraint=self.offered.constraint(template, model.tokenizer) or self.form.constraint,
+            skip_special=not offered.used,
+            template={**offered.variables(template), **thinking},
+            constraint=offered.constraint(template, model.tokenizer) or self.form.constraint,
         )
+
+
+def _allowed(mode: Literal["auto", "required"], names: list[str]) -> AllowedToolsChoice:
+    tools = [NamedTool(type="function", function=Named(name=name)) for name in names]
+    return AllowedToolsChoice(type="allowed_tools", allowed_tools=AllowedTools(mode=mode, tools=tools))
 
 
 class CountRequest(PromptFields):
@@ -252,7 +280,8 @@ class CountRequest(PromptFields):
 
 
 class ResponseRequest(PromptFields):
-    """The body. Accepted without effect: metadata, and the fields from max_tool_calls on."""
+    """The body. max_tool_calls: of calls that this server makes. Accepted without effect: metadata, and the fields
+    from service_tier on."""
 
     refused: ClassVar[Refused] = {
         "prompt": (), "context_management": (), "moderation": (), "image": (), "access_programs": (),
