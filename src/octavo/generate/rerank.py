@@ -22,10 +22,10 @@ from octavo.generate.tasks.yes_no import Question, YesNoScorer, question_of
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.encoders.decoder import MAX_TOKENS
 from octavo.models.encoders.heads import labels_of, make_head
-from octavo.models.encoders.loading import make_encoder
 from octavo.models.encoders.runner import EncoderRow, EncoderRunner, Floats, Weights
 from octavo.models.encoders.token_heads import has_token_heads
 from octavo.models.formats.sentence_transformers import SentenceLayout, read_layout
+from octavo.models.loading import make_encoder
 
 
 @dataclass(frozen=True)

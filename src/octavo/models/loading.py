@@ -6,14 +6,17 @@ Unusual: torch is imported only when it is chosen.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Literal, TypeVar
 
 from octavo import settings
 from octavo.errors import MissingDependencyError, UnsupportedError
 from octavo.models.checkpoint import Checkpoint
+from octavo.models.encoders.decoder import MAX_TOKENS, DecoderStates
+from octavo.models.encoders.runner import EncoderRunner, Weights
 from octavo.models.formats.peft import Adapter
-from octavo.models.runner import Runner
+from octavo.models.runner import BLOCK_SIZE, Runner
 
 RunnerName = Literal["kernels", "torch"]
 Made = TypeVar("Made")
@@ -63,12 +66,55 @@ def make_runner(
     def on_torch(asked: bool) -> Runner:
         if quantize is not None:
             raise UnsupportedError("the torch runner does not quantise; leave out --quantize or --runner torch")
-        return _torch_runner(checkpoint, num_blocks, adapters)
+        if settings.kv_cache() is not None:
+            raise UnsupportedError(
+                f"OCTAVO_KV_CACHE={settings.kv_cache()} is the kernels'; unset it for the torch runner"
+            )
+        from octavo.models.torch_loading import fitting_runner
 
-    return kernels_or_torch(runner, on_kernels, on_torch, fall_back=quantize is None)
+        return fitting_runner(checkpoint, num_blocks, adapters)
+
+    return _kernels_or_torch(runner, on_kernels, on_torch, fall_back=quantize is None)
 
 
-def kernels_or_torch(
+def make_encoder(
+    checkpoint: Checkpoint, *, runner: RunnerName | None = None, weights: Weights | None = None
+) -> EncoderRunner:
+    """A runner of an encoder's checkpoint, or of a decoder's whose states are wanted.
+
+    weights None: bf16 on the kernels, f32 on torch.
+
+    runner None: OCTAVO_KERNELS decides, else kernels, and torch where they are not built or do not know the model.
+    Raises MissingDependencyError when what is needed is not installed, UnsupportedError for what cannot be
+    done with these weights.
+    """
+    if checkpoint.config.encoder is None:
+        if weights is not None:
+            raise UnsupportedError(
+                f"{checkpoint.name} is a decoder, whose weights stay as they are; leave {weights} out"
+            )
+        longest = min(checkpoint.config.context_length, MAX_TOKENS)
+        states = replace(checkpoint, score=None)  # its head is applied to what the runner gives
+        return DecoderStates(make_runner(states, runner=runner, num_blocks=-(-longest // BLOCK_SIZE)))
+    if checkpoint.config.sees_images:
+        raise UnsupportedError(f"{checkpoint.name} sees images and reads no text; give an encoder of text")
+
+    def on_kernels() -> EncoderRunner:
+        from octavo.models.encoders.compiled import CompiledEncoder
+
+        return CompiledEncoder(checkpoint, weights=weights or "bf16")
+
+    def on_torch(asked: bool) -> EncoderRunner:
+        from octavo.models.encoders.encoder import TorchEncoder
+
+        if weights == "int8" and asked:
+            raise UnsupportedError("the torch runner keeps weights in f32 or bf16, not int8; int8 is for the kernels")
+        return TorchEncoder(checkpoint, weights="bf16" if weights == "bf16" else "f32")
+
+    return _kernels_or_torch(runner, on_kernels, on_torch)
+
+
+def _kernels_or_torch(
     runner: RunnerName | None, kernels: Callable[[], Made], torch: Callable[[bool], Made], *, fall_back: bool = True
 ) -> Made:
     """What one of them makes. runner None: OCTAVO_KERNELS decides, else kernels, and torch where they raise.
@@ -92,11 +138,3 @@ def kernels_or_torch(
         if runner == "kernels" or not fall_back or not installed:
             raise
         return torch(False)
-
-
-def _torch_runner(checkpoint: Checkpoint, num_blocks: int, adapters: Sequence[Adapter]) -> Runner:
-    if settings.kv_cache() is not None:
-        raise UnsupportedError(f"OCTAVO_KV_CACHE={settings.kv_cache()} is the kernels'; unset it for the torch runner")
-    from octavo.models.torch_loading import fitting_runner
-
-    return fitting_runner(checkpoint, num_blocks, adapters)

@@ -28,9 +28,9 @@ from octavo.nn.encoder_decoder.relative import RelativeBias
 from octavo.nn.head import Head, TiedOutput
 from octavo.nn.linear import Linear, LowRankRows
 from octavo.nn.norms import RmsNorm, make_norm
-from octavo.nn.paged import Cache, PagedMemory, PagedStep, Span, chains_of
+from octavo.nn.paged import Cache, PagedMemory, PagedStep, Span, chains
 from octavo.nn.rotary import cos_sin
-from octavo.nn.scoring import scaled_attention
+from octavo.nn.scoring import positions_of, scaled_attention
 from octavo.nn.vision.patches import cut
 
 
@@ -234,11 +234,8 @@ class Transformer(nn.Module):
             raise ContextLengthError(
                 f"{tokens.shape[1]} tokens are more than the model's context of {self.config.context_length}"
             )
-        if mask is None:
-            positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        else:
-            mask = mask.bool()
-            positions = (mask.cumsum(1) - 1).clamp(min=0)
+        mask = None if mask is None else mask.bool()
+        positions = positions_of(tokens.shape[1], mask, tokens.device).expand_as(tokens)
         x = self.hidden(self.embed(tokens, positions, types), positions, mask=mask, memory=memory)
         return self.scores(x, mask)
 
@@ -317,7 +314,7 @@ class TorchRunner:
         return StepOutput(_floats(self._model.logits(x)), _floats(x) if hidden else None)
 
     def _plan(self, rows: Sequence[Row]) -> tuple[list[Span], Tensor]:
-        """The rows' places in the step, and (wanted,): which of the step's tokens have their logits asked for."""
+        """Where the rows' tokens and what leads to them lie, and (wanted,): which tokens' logits are asked for."""
         spans: list[Span] = []
         wanted: list[Tensor] = []
         begin = 0
@@ -326,8 +323,8 @@ class TorchRunner:
             assert count >= 1 and 0 <= row.logits_from <= count, "a row has tokens, and wants logits of some"
             assert row.positions.max() < self.config.context_length, "a row stays within the context"
             slots = self._memory.slots(row.blocks, row.start + count)
-            chains = () if row.parents is None else chains_of(row.parents.tolist(), slots.device)
-            spans.append(Span(begin, begin + count, row.start, slots, chains))
+            span = Span(begin, begin + count, slots)
+            spans += [span] if row.parents is None else chains(span, row.parents.tolist())
             wanted.append(torch.arange(begin + row.logits_from, begin + count))
             begin += count
         assert begin <= self.max_tokens, "a step takes max_tokens at most"

@@ -58,38 +58,30 @@ class PagedMemory:
 
 @dataclass(frozen=True)
 class Span:
-    """One row of a step: its tokens are begin .. end - 1 of the step's, at positions start and on; slots: 0 .. last.
+    """Tokens begin .. end - 1 of a step, which follow one another.
 
-    chains: of a tree, the tokens that go on from one another, with what leads to each; empty: they all do.
+    slots: where the keys and values lie of all that lead to them, from position 0 on, and then theirs.
     """
 
     begin: int
     end: int
-    start: int
     slots: Tensor
-    chains: tuple[Chain, ...] = ()
 
 
-@dataclass(frozen=True)
-class Chain:
-    """Tokens begin .. end - 1 of a row, which follow one another; path: the tokens before them, then they."""
-
-    begin: int
-    end: int
-    path: Tensor
-
-
-def chains_of(parents: Sequence[int], device: torch.device) -> tuple[Chain, ...]:
-    """A tree cut into chains. parents: the token that each one follows, -1 of the first."""
+def chains(tree: Span, parents: Sequence[int]) -> list[Span]:
+    """A row that is a tree, cut into tokens that do follow one another. parents: the token of the row that each one
+    follows, -1 of the first."""
     starts = [index for index, parent in enumerate(parents) if not index or parent != index - 1]
-    chains = []
+    before, own = tree.slots[: -len(parents)], tree.slots[-len(parents) :]
+    spans = []
     for begin, end in zip(starts, [*starts[1:], len(parents)], strict=True):
         path, at = list(range(end - 1, begin - 1, -1)), parents[begin]
         while at >= 0:
             path.append(at)
             at = parents[at]
-        chains.append(Chain(begin, end, torch.tensor(path[::-1], device=device)))
-    return tuple(chains)
+        slots = torch.cat((before, own[torch.tensor(path[::-1], device=own.device)]))
+        spans.append(Span(tree.begin + begin, tree.begin + end, slots))
+    return spans
 
 
 class PagedStep:
@@ -98,39 +90,18 @@ class PagedStep:
     def __init__(self, memory: PagedMemory, spans: Sequence[Span]) -> None:
         self._memory = memory
         self._spans = spans
-        self._written = torch.cat([span.slots[span.start :] for span in spans])
+        self._written = torch.cat([span.slots[span.begin - span.end :] for span in spans])
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
         """q: (1, heads, tokens, head_dim); k, v: (1, kv_heads, tokens, ...) -> as q, of v's width."""
         keys, values = self._memory.keys[layer], self._memory.values[layer]  # (slots, kv_heads, head_dim)
         keys[self._written] = k[0].transpose(0, 1).type_as(keys)
         values[self._written] = v[0].transpose(0, 1).type_as(values)
-        rows = [
-            self._row(part, q[:, :, part.begin : part.end], keys, values, scoring)
-            for span in self._spans
-            for part in _alone(span)
-        ]
-        return torch.cat(rows, dim=2)
+        return torch.cat([self._row(span, q, keys, values, scoring) for span in self._spans], dim=2)
 
     @staticmethod
     def _row(span: Span, q: Tensor, keys: Tensor, values: Tensor, scoring: Scoring) -> Tensor:
-        first = scoring.first_seen(span.start)
-        slots = span.slots[first:]
-        k, v = (memory[slots].transpose(0, 1)[None].type_as(q) for memory in (keys, values))
-        return scaled_attention(q, k, v, scoring, start=span.start, first_key=first)
-
-
-def _alone(span: Span) -> list[Span]:
-    """A row's chains as rows of their own, each of which reads what leads to it."""
-    if not span.chains:
-        return [span]
-    before, own = span.slots[: span.start], span.slots[span.start :]
-    return [
-        Span(
-            span.begin + chain.begin,
-            span.begin + chain.end,
-            span.start + len(chain.path) - (chain.end - chain.begin),
-            torch.cat((before, own[chain.path])),
-        )
-        for chain in span.chains
-    ]
+        q, start = q[:, :, span.begin : span.end], len(span.slots) - (span.end - span.begin)
+        first = scoring.first_seen(start)
+        k, v = (memory[span.slots[first:]].transpose(0, 1)[None].type_as(q) for memory in (keys, values))
+        return scaled_attention(q, k, v, scoring, start=start, first_key=first)

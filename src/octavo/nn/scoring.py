@@ -76,7 +76,7 @@ def scaled_attention(
     if scoring.softcap is not None:
         return _capped(q, k, v, scoring, seen)
     if scoring.slopes:
-        bias = _alibi(scoring, q, _key_positions(keys, first_key, mask, q.device))
+        bias = _alibi(scoring, q, positions_of(keys, mask, q.device, first_key))
     bias = seen if bias is None else bias.masked_fill(~seen, -math.inf)
     if scoring.sinks is not None:
         k, v, bias = _with_sinks(k, v, bias, scoring.sinks)
@@ -117,10 +117,10 @@ def _capped(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, seen: Tensor) -> 
     return weights @ v
 
 
-def _key_positions(keys: int, first_key: int, mask: Tensor | None, device: torch.device) -> Tensor:
-    """(batch or 1, keys): positions of keys, counting true tokens only."""
+def positions_of(tokens: int, mask: Tensor | None, device: torch.device, first: int = 0) -> Tensor:
+    """(batch or 1, tokens): positions, of true tokens alone where there is a mask, (batch, tokens)."""
     if mask is None:
-        return torch.arange(first_key, first_key + keys, device=device)[None]
+        return torch.arange(first, first + tokens, device=device)[None]
     return (mask.cumsum(1) - 1).clamp(min=0)
 
 

@@ -16,8 +16,8 @@ import torch
 
 from octavo.errors import ContextLengthError, MissingDependencyError, UnsupportedError
 from octavo.generate.embed import Embedder
+from octavo.models import loading
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
-from octavo.models.encoders import loading
 from octavo.models.encoders.compiled import CompiledEncoder
 from octavo.models.encoders.encoder import TorchEncoder
 from octavo.models.encoders.runner import EncoderRow, Weights

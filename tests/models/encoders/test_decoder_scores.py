@@ -17,9 +17,8 @@ from octavo.errors import UnsupportedError
 from octavo.generate.rerank import Reranker
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.encoders.heads import labels_of, make_head
-from octavo.models.encoders.loading import make_encoder
 from octavo.models.encoders.runner import EncoderRow
-from octavo.models.loading import make_runner
+from octavo.models.loading import make_encoder, make_runner
 
 SIZES = {
     "hidden_size": 64, "intermediate_size": 112, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -20,8 +20,8 @@ from octavo.generate.ckip.labels import OUTSIDE, WHITESPACE, Entity, strict_enti
 from octavo.generate.embed import batches
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.encoders.heads import EncoderHead
-from octavo.models.encoders.loading import make_encoder
 from octavo.models.encoders.runner import EncoderRow, EncoderRunner, Floats, Weights
+from octavo.models.loading import make_encoder
 from octavo.nn.recurrent.tagger_config import TaggerTask
 
 READ_AT_ONCE = 8192

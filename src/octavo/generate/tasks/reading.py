@@ -24,9 +24,9 @@ from octavo.generate.embed import batches
 from octavo.generate.tasks.evidence import ECHO, FEATURES, echoes, features, log_odds
 from octavo.models.checkpoint import Checkpoint, open_checkpoint
 from octavo.models.encoders.heads import EncoderHead
-from octavo.models.encoders.loading import make_encoder
 from octavo.models.encoders.runner import EncoderRow, EncoderRunner, Floats, Weights
 from octavo.models.formats.folder import read_json
+from octavo.models.loading import make_encoder
 from octavo.nn.config import TransformerConfig
 from octavo.text.windows import LONGEST_QUESTION, MATCHING_TYPES, PairReader, Window
 

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
-        _write(file, len(text).to_bytes(8, "little"), text, *parts)
+        file.writelines((len(text).to_bytes(8, "little"), text, *parts))
 
 
 def _stored(tensors: Mapping[str, StoredTensor]) -> Iterator[tuple[str, str, NDArray[Any]]]:
@@ -63,11 +63,6 @@ def _stored(tensors: Mapping[str, StoredTensor]) -> Iterator[tuple[str, str, NDA
         else:
             assert tensor.encoding in SAFETENSORS_KINDS, f"{name} is {tensor.encoding}; safetensors holds dense tensors"
             yield name, SAFETENSORS_KINDS[tensor.encoding], tensor.bits()
-
-
-def _write(file: BinaryIO, *parts: bytes | memoryview) -> None:
-    for part in parts:
-        file.write(part)
 
 
 def _header(file: MappedFile) -> tuple[dict[str, Any], int]:

@@ -14,6 +14,8 @@ from octavo.errors import FormatError
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.tables.config_keys import GENERATION_HARMLESS, GENERATION_NEUTRAL
 
+ADVICE = ("temperature", "top_k", "top_p", "repetition_penalty")
+
 
 @dataclass(frozen=True)
 class GenerationDefaults:
@@ -43,7 +45,7 @@ def read_generation(
         top_p=_optional(reader, "top_p"),
         repetition_penalty=_optional(reader, "repetition_penalty"),
     )
-    reader.finish({*GENERATION_HARMLESS, "eos_token_id", "temperature", "top_k", "top_p", "repetition_penalty"})
+    reader.finish({*GENERATION_HARMLESS, "eos_token_id", *ADVICE})
     return defaults if sampled else GenerationDefaults(defaults.eos_token_ids)
 
 
@@ -57,17 +59,9 @@ def gguf_generation(metadata: Mapping[str, Any], source: str) -> GenerationDefau
 def write_generation(defaults: GenerationDefaults) -> dict[str, Any]:
     """The object of generation_config.json that `read_generation` reads to the same values."""
     ids = list(defaults.eos_token_ids)
-    written: dict[str, Any] = {"eos_token_id": ids[0] if len(ids) == 1 else ids or None}
-    advised = {
-        "temperature": defaults.temperature,
-        "top_k": defaults.top_k,
-        "top_p": defaults.top_p,
-        "repetition_penalty": defaults.repetition_penalty,
-    }
-    advised = {key: value for key, value in advised.items() if value is not None}
-    if advised:
-        written["do_sample"] = True
-    return {key: value for key, value in (written | advised).items() if value is not None}
+    advised = {key: getattr(defaults, key) for key in ADVICE if getattr(defaults, key) is not None}
+    written = {"eos_token_id": ids[0] if len(ids) == 1 else ids} if ids else {}
+    return {**written, **({"do_sample": True} if advised else {}), **advised}
 
 
 def _optional(reader: ConfigReader, key: str) -> float | None:

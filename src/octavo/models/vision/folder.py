@@ -68,10 +68,9 @@ def open_vision(folder: Path, *, ignore_keys: Collection[str] = ()) -> VisionChe
 def _row(model_type: object, source: Path) -> VisionRow:
     if isinstance(model_type, str) and model_type in ROWS:
         return ROWS[model_type]
-    hint = nearest(model_type, ROWS) if isinstance(model_type, str) else ""
-    known = ", ".join(ROWS)
     raise UnknownNameError(
-        f"{source} has the model_type {model_type!r}, which is no model that sees (known are {known}){hint}",
+        f"{source} has the model_type {model_type!r}, which is no model that sees (known are {', '.join(ROWS)})"
+        f"{nearest(str(model_type), ROWS)}",
         param="model_type",
     )
 

@@ -13,6 +13,7 @@ from octavo.errors import OctavoError
 from octavo.models.torch_tensors import to_torch
 from octavo.models.transformer import Transformer
 from octavo.models.vision.folder import VisionCheckpoint
+from octavo.nn.scoring import positions_of
 from octavo.nn.vision.projector import Projector
 
 
@@ -63,10 +64,7 @@ class VisionLanguageModel(nn.Module):
 
         mask: as in `Transformer.forward`. Returns logits (batch, tokens, vocab_size).
         """
-        if mask is None:
-            positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        else:
-            mask = mask.bool()
-            positions = (mask.cumsum(1) - 1).clamp(min=0)
+        mask = None if mask is None else mask.bool()
+        positions = positions_of(tokens.shape[1], mask, tokens.device).expand_as(tokens)
         x = self.embed(tokens, positions, self.see(pixels))
         return self.text.logits(self.text.hidden(x, positions, mask=mask))

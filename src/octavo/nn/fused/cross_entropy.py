@@ -49,7 +49,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 part = hidden[start : start + rows].to(dtype)
                 logits = part @ narrow.T
                 addresses = targets[start:].data_ptr(), losses[start:].data_ptr()
-                kernels().cross_entropy(logits.data_ptr(), dtype == torch.bfloat16, len(part), len(weight), *addresses)
+                shape = dtype == torch.bfloat16, len(part), len(weight)
+                kernels().run("octavo_cross_entropy", logits.data_ptr(), *shape, *addresses)  # logits: their gradients
                 dhidden[start : start + rows] = logits @ narrow
                 if dweight is not None:
                     dweight += logits.T @ part

@@ -36,8 +36,8 @@ class _GatedProduct(torch.autograd.Function):
     def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
         gate, up = gate.contiguous(), up.contiguous()
         wide = torch.empty_like(gate)
-        addresses = gate.data_ptr(), up.data_ptr(), wide.data_ptr()
-        kernels().gate(*addresses, gate.dtype == torch.bfloat16, gate.numel())
+        addresses = gate.data_ptr(), up.data_ptr(), wide.data_ptr(), None, None
+        kernels().run("octavo_gate", *addresses, gate.dtype == torch.bfloat16, gate.numel(), False)
         with torch.autocast("cpu", enabled=False):
             narrow = weight.to(gate.dtype)
             ctx.save_for_backward(gate, up, narrow)
@@ -49,7 +49,7 @@ class _GatedProduct(torch.autograd.Function):
         gate, up, narrow = ctx.saved_tensors
         wide, dgate, dup = gradient @ narrow, torch.empty_like(gate), torch.empty_like(up)  # wide: its gradient yet
         addresses = gate.data_ptr(), up.data_ptr(), wide.data_ptr(), dgate.data_ptr(), dup.data_ptr()
-        kernels().gate_backward(*addresses, gate.dtype == torch.bfloat16, gate.numel())
+        kernels().run("octavo_gate", *addresses, gate.dtype == torch.bfloat16, gate.numel(), True)
         if not ctx.needs_input_grad[2]:
             return dgate, dup, None
         return dgate, dup, (gradient.flatten(0, -2).T @ wide.flatten(0, -2)).float()

@@ -33,7 +33,7 @@ class _RmsNorm(torch.autograd.Function):
         width, rows = x.shape[-1], x.numel() // x.shape[-1]
         y, inverse = torch.empty(x.shape, dtype=dtype), torch.empty(rows)
         pointers = y.data_ptr(), dtype == torch.bfloat16, inverse.data_ptr()
-        kernels().rms_forward(x.data_ptr(), weight.data_ptr(), rows, width, eps, *pointers)
+        kernels().run("octavo_rms_forward", x.data_ptr(), weight.data_ptr(), rows, width, eps, *pointers)
         ctx.save_for_backward(x, weight, inverse)
         return y
 
@@ -42,9 +42,8 @@ class _RmsNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, weight, inverse = ctx.saved_tensors
         used, gradient, width = kernels(), gradient.contiguous(), x.shape[-1]
-        dx, dweight = torch.empty_like(x), torch.zeros(used.threads, width)
-        used.rms_backward(
-            x.data_ptr(), weight.data_ptr(), inverse.data_ptr(), gradient.data_ptr(), gradient.dtype == torch.bfloat16,
-            x.numel() // width, width, dx.data_ptr(), dweight.data_ptr(),
-        )  # fmt: skip
+        dx, dweight = torch.empty_like(x), torch.zeros(used.threads, width)  # a row of sums a thread
+        addresses = (each.data_ptr() for each in (x, weight, inverse, gradient))
+        sizes = gradient.dtype == torch.bfloat16, x.numel() // width, width
+        used.run("octavo_rms_backward", *addresses, *sizes, dx.data_ptr(), dweight.data_ptr())
         return dx, dweight.sum(0), None, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import torch
@@ -44,5 +45,6 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool) -> Tensor:
     addresses = [tensor.data_ptr() for tensor in (x, out, cos, sin)]
     strides = (x.stride()[:3], out.stride()[:3], 0 if len(cos) == 1 else cos.stride(0))
     bf16 = x.dtype == torch.bfloat16
-    kernels().rotate(Rotation(*addresses, *strides, bf16, *x.shape, cos.shape[-1], back, 0))
+    rotation = Rotation(*addresses, *strides, bf16, *x.shape, cos.shape[-1], back, 0)
+    kernels().run("octavo_rotate", ctypes.byref(rotation))
     return out

@@ -13,7 +13,6 @@ from octavo import settings
 from octavo.errors import MissingDependencyError, OctavoError
 from octavo.nn.kernels.binding import choose_level, library
 from octavo.nn.kernels.tables.codes import LEVELS
-from octavo.nn.kernels.tables.interface import Rotation
 
 
 @dataclass(frozen=True)
@@ -25,35 +24,8 @@ class TrainingKernels:
     threads: int
     level: int
 
-    def cross_entropy(self, logits: int, bf16: bool, rows: int, width: int, targets: int, losses: int) -> None:
-        """losses: (rows,) fp32; logits become their gradients. targets: (rows,) int64; one outside of a row is none."""
-        self._run("octavo_cross_entropy", logits, bf16, rows, width, targets, losses)
-
-    def rms_forward(
-        self, x: int, weight: int, rows: int, width: int, eps: float, y: int, bf16: bool, inverse: int
-    ) -> None:
-        """y = x * inverse * weight, in fp32 or bf16; inverse: (rows,), 1 / sqrt(mean(x^2) + eps). x, weight: fp32."""
-        self._run("octavo_rms_forward", x, weight, rows, width, eps, y, bf16, inverse)
-
-    def rms_backward(
-        self, x: int, weight: int, inverse: int, dy: int, bf16: bool, rows: int, width: int, dx: int, dweight: int
-    ) -> None:
-        """dx, and dweight (threads, width), zeros before, whose sum over threads is the weight's gradient."""
-        self._run("octavo_rms_backward", x, weight, inverse, dy, bf16, rows, width, dx, dweight)
-
-    def rotate(self, rotation: Rotation) -> None:
-        """out = x turned, or with `back` the gradient of x."""
-        self._run("octavo_rotate", ctypes.byref(rotation))
-
-    def gate(self, gate: int, up: int, wide: int, bf16: bool, count: int) -> None:
-        """wide = silu(gate) * up, each of `count` numbers in fp32 or bf16."""
-        self._run("octavo_gate", gate, up, wide, None, None, bf16, count, False)
-
-    def gate_backward(self, gate: int, up: int, wide: int, dgate: int, dup: int, bf16: bool, count: int) -> None:
-        """dgate and dup from the gradient of wide, whose place wide itself takes."""
-        self._run("octavo_gate", gate, up, wide, dgate, dup, bf16, count, True)
-
-    def _run(self, name: str, *arguments: object) -> None:
+    def run(self, name: str, *arguments: object) -> None:
+        """A function of `SIGNATURES` that takes a pool and a level, and then these."""
         if getattr(self.functions, name)(self.pool, self.level, *arguments):
             raise OctavoError("the system refused threads for training; close programs or set OCTAVO_THREADS lower")
 
