@@ -72,8 +72,7 @@ class CompiledRunner:
         self.config = checkpoint.config
         planned = plan(self.config, min(self.config.context_length, num_blocks * BLOCK_SIZE))
         self.num_blocks = num_blocks
-        forced = settings.kernels()
-        level = choose_level(None if forced == "torch" else forced)
+        level = choose_level(settings.kernels())
         self.level, self.name = level, f"kernels {level}"
         self._checkpoint = checkpoint
         self._quantize = None if quantize is None else Quantization.named(quantize, checkpoint.tensors)

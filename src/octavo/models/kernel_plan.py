@@ -54,8 +54,7 @@ def plan(config: TransformerConfig, length: int) -> Plan:
     """
     refuse_unknown_switches(config)
     _refuse_unknown_shapes(config)
-    ropes = list(dict.fromkeys(rope for rope in map(config.rope_of, range(config.num_layers)) if rope is not None))
-    layers = tuple(_layer(config, layer, ropes) for layer in range(config.num_layers))
+    layers, ropes = layers_of(config)
     slopes = _slopes(config.attention) if config.attention.alibi else None
     moe = None if config.moe is None else _moe(config.moe)
     return Plan(
@@ -123,9 +122,14 @@ def _moe(moe: MoeConfig) -> dict[str, float]:
     }
 
 
-def _layer(config: TransformerConfig, layer: int, ropes: list[RopeConfig]) -> Layer:
-    rope = config.rope_of(layer)
-    return Layer(None if rope is None else ropes.index(rope), config.window_of(layer), config.moe_of(layer) is not None)
+def layers_of(config: TransformerConfig) -> tuple[tuple[Layer, ...], list[RopeConfig]]:
+    """What differs from block to block, and the rotary embeddings that their indices mean."""
+    each = [config.rope_of(layer) for layer in range(config.num_layers)]
+    ropes = list(dict.fromkeys(rope for rope in each if rope is not None))
+    places = [None if rope is None else ropes.index(rope) for rope in each]
+    experts = [config.moe_of(layer) is not None for layer in range(config.num_layers)]
+    windows = map(config.window_of, range(config.num_layers))
+    return tuple(map(Layer, places, windows, experts)), ropes
 
 
 def _rotary(rope: RopeConfig) -> Rotary:

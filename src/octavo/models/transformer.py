@@ -171,7 +171,8 @@ class Transformer(nn.Module):
         memory: what `remember` gave.
         """
         turns = {rope: cos_sin(rope, positions, length) for rope in set(self._ropes) if rope is not None}
-        whole = partial(scaled_attention, mask=mask, bias=self._bias(x.shape[1]) if cache is None else None)
+        bias = None if self.relative_bias is None or cache is not None else self.relative_bias(x.shape[1], x.shape[1])
+        whole = partial(scaled_attention, mask=mask, bias=bias)
         memories = iter(memory)
         for layer, rope in enumerate(self._ropes):
             block = self.blocks[layer % len(self.blocks)]
@@ -193,9 +194,6 @@ class Transformer(nn.Module):
         seen = None if mask is None else mask.bool()
         readers = [block.cross_attention for block in self.blocks]
         return [(*reader.keys_values(encoded), seen) for reader in readers if isinstance(reader, Attention)]
-
-    def _bias(self, tokens: int) -> Tensor | None:
-        return None if self.relative_bias is None else self.relative_bias(tokens, tokens)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., hidden_size) -> (..., vocab_size)."""

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from octavo.nn.config import AttentionConfig, HeadConfig, LatentConfig, MoeConfig, NormConfig, TransformerConfig
+from octavo.nn.config import (
+    AttentionConfig,
+    HeadConfig,
+    LatentConfig,
+    MoeConfig,
+    NormConfig,
+    Placement,
+    TransformerConfig,
+)
 
 Shapes = dict[str, tuple[int, ...]]
 
 LATENT_NORM_EPS = 1e-6
 """Of the norms on latent vectors, whatever the config says of the others: so in the published code."""
+
+NORMS: dict[Placement, tuple[str, ...]] = {
+    "pre": ("attention_norm", "mlp_norm"),
+    "post": ("attention_output_norm", "mlp_output_norm"),
+    "output": ("attention_output_norm", "mlp_output_norm"),
+    "sandwich": ("attention_norm", "attention_output_norm", "mlp_norm", "mlp_output_norm"),
+    "parallel": ("attention_norm",),
+    "parallel_two": ("attention_norm", "mlp_norm"),
+}
+"""Of a block that reads no memory, by their placement."""
 
 
 def parameter_shapes(config: TransformerConfig) -> Shapes:
@@ -37,28 +55,12 @@ def head_width(config: TransformerConfig, head: HeadConfig) -> int:
 
 def block_norms(config: TransformerConfig, layer: int) -> tuple[str, ...]:
     """The norms of one block, by canonical name."""
-    norms = _placed_norms(config, layer)
+    norms = NORMS[config.placement]
+    if config.reads_memory(layer):
+        norms = (*norms[:-1], norms[0].replace("attention", "cross_attention"), norms[-1])
     if layer == 0 and config.encoder is not None and not config.encoder.first_attention_norm:
         return tuple(name for name in norms if name != "attention_norm")
     return norms
-
-
-def _placed_norms(config: TransformerConfig, layer: int) -> tuple[str, ...]:
-    norms = _own_norms(config)
-    if not config.reads_memory(layer):
-        return norms
-    return (*norms[:-1], norms[0].replace("attention", "cross_attention"), norms[-1])
-
-
-def _own_norms(config: TransformerConfig) -> tuple[str, ...]:
-    return {
-        "pre": ("attention_norm", "mlp_norm"),
-        "post": ("attention_output_norm", "mlp_output_norm"),
-        "output": ("attention_output_norm", "mlp_output_norm"),
-        "sandwich": ("attention_norm", "attention_output_norm", "mlp_norm", "mlp_output_norm"),
-        "parallel": ("attention_norm",),
-        "parallel_two": ("attention_norm", "mlp_norm"),
-    }[config.placement]
 
 
 def memory_size(config: TransformerConfig) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -17,6 +17,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers
 
 from octavo.errors import FormatError, UnsupportedError
+from octavo.text.protobuf import as_bytes, as_int, fields
 
 NORMAL: Final = 1
 UNKNOWN: Final = 2
@@ -135,19 +136,19 @@ def _parse(data: bytes) -> PieceModel:
     pieces, scores, types = [], [], []
     trainer: dict[int, bytes | int] = {}
     normalizer: dict[int, bytes | int] = {}
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == 1:
-            fields = dict(_fields(_bytes(value)))
-            pieces.append(_bytes(fields[1]).decode() if 1 in fields else "")
-            scores.append(struct.unpack("<f", _bytes(fields[2]))[0] if 2 in fields else 0.0)
-            types.append(_int(fields.get(3, NORMAL)))
+            piece = dict(fields(as_bytes(value)))
+            pieces.append(as_bytes(piece[1]).decode() if 1 in piece else "")
+            scores.append(struct.unpack("<f", as_bytes(piece[2]))[0] if 2 in piece else 0.0)
+            types.append(as_int(piece.get(3, NORMAL)))
         elif number == 2:
-            trainer = dict(_fields(_bytes(value)))
+            trainer = dict(fields(as_bytes(value)))
         elif number == 3:
-            normalizer = dict(_fields(_bytes(value)))
+            normalizer = dict(fields(as_bytes(value)))
     if not pieces:
         raise ValueError("no pieces")
-    kind = _int(trainer.get(3, 1))
+    kind = as_int(trainer.get(3, 1))
     if kind not in (1, 2):
         raise UnsupportedError(
             f"the SentencePiece model is of type {kind} (word or char); only unigram and BPE are read"
@@ -160,51 +161,8 @@ def _parse(data: bytes) -> PieceModel:
         byte_fallback=bool(trainer.get(35, 0)),
         add_dummy_prefix=bool(normalizer.get(3, 1)),
         remove_extra_whitespaces=bool(normalizer.get(4, 1)),
-        charsmap=_bytes(normalizer.get(2, b"")),
-        bos_id=_int(trainer.get(41, 1)),
-        eos_id=_int(trainer.get(42, 2)),
-        pad_id=_int(trainer.get(43, -1)),
+        charsmap=as_bytes(normalizer.get(2, b"")),
+        bos_id=as_int(trainer.get(41, 1)),
+        eos_id=as_int(trainer.get(42, 2)),
+        pad_id=as_int(trainer.get(43, -1)),
     )
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """The fields of a protocol-buffer message: number, and an integer (varint) or raw bytes."""
-    place = 0
-    while place < len(data):
-        key, place = _varint(data, place)
-        number, wire = key >> 3, key & 7
-        if wire == 0:
-            value, place = _varint(data, place)
-            yield number, value - (1 << 64) if value >> 63 else value
-            continue
-        if wire not in (1, 2, 5):
-            raise ValueError(f"wire type {wire}")
-        size, place = _varint(data, place) if wire == 2 else (8 if wire == 1 else 4, place)
-        if place + size > len(data):
-            raise ValueError("a field runs past the end")
-        yield number, data[place : place + size]
-        place += size
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[place]
-        value |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 0x80:
-            return value, place
-        if shift > 63:
-            raise ValueError("a number of over ten bytes")
-
-
-def _bytes(value: bytes | int) -> bytes:
-    if not isinstance(value, bytes):
-        raise ValueError("a number where bytes belong")
-    return value
-
-
-def _int(value: bytes | int) -> int:
-    if not isinstance(value, int):
-        raise ValueError("bytes where a number belongs")
-    return value

@@ -19,14 +19,13 @@ from octavo.models.checkpoint import Checkpoint
 from octavo.models.encoders.runner import EncoderRow, Floats, Weights, lengths_of
 from octavo.models.formats.blocks import encoded
 from octavo.models.formats.joining.int8 import BLOCK, in_int8
-from octavo.models.kernel_plan import refuse_unknown_switches
+from octavo.models.kernel_plan import layers_of, refuse_unknown_switches
 from octavo.models.tables.kernel_switches import ENCODER_ACTIVATIONS, ENCODER_SWITCHES
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import EncoderConfig, RopeConfig, TransformerConfig
 from octavo.nn.frequencies import inverse_frequencies
 from octavo.nn.kernels.binding import choose_level
 from octavo.nn.kernels.encoder_handle import KernelEncoder
-from octavo.nn.kernels.layers import Layer
 from octavo.nn.kernels.tables.codes import MAX_HEAD_DIM
 
 MATRICES = {
@@ -49,15 +48,11 @@ class CompiledEncoder:
         assert encoder is not None, "not an encoder"
         refuse_unknown_switches(self.config, ENCODER_SWITCHES, "encoders with ")
         _refuse_unknown_shapes(self.config, encoder)
-        forced = settings.kernels()
-        level = choose_level(None if forced == "torch" else forced)
-        ropes = tuple(dict.fromkeys(rope for rope in _ropes(self.config) if rope is not None))
+        level = choose_level(settings.kernels())
+        layers, ropes = layers_of(self.config)
         self._model = KernelEncoder(
             level,
-            [
-                Layer(None if rope is None else ropes.index(rope), self.config.window_of(layer))
-                for layer, rope in enumerate(_ropes(self.config))
-            ],
+            layers,
             [turns(rope, self.config.context_length) for rope in ropes],
             embedding_size=encoder.embedding_size or self.config.hidden_size,
             blocks=1 if encoder.shared_block else self.config.num_layers,
@@ -126,7 +121,7 @@ class CompiledEncoder:
 
 def _refuse_unknown_shapes(config: TransformerConfig, encoder: EncoderConfig) -> None:
     attention, width = config.attention, config.hidden_size
-    if len({rope.rotary_dim for rope in _ropes(config) if rope is not None}) > 1:
+    if len({rope.rotary_dim for rope in layers_of(config)[1]}) > 1:
         raise UnsupportedError("the kernels know encoders with rotary embedding of one width, not of several")
     if attention.num_heads * attention.head_dim != width or attention.num_kv_heads != attention.num_heads:
         raise UnsupportedError(f"the kernels know encoders whose heads fill {width} features, not {brief(attention)}")
@@ -142,10 +137,6 @@ def turns(rope: RopeConfig, length: int) -> Floats:
     angles = np.arange(length)[:, None] * inverse_frequencies(rope)
     both = np.concatenate((np.cos(angles), np.sin(angles)), axis=1) * rope.attention_factor
     return np.ascontiguousarray(both, np.float32)
-
-
-def _ropes(config: TransformerConfig) -> tuple[RopeConfig | None, ...]:
-    return config.rope_layers or (config.rope,) * config.num_layers
 
 
 def _kept(tensor: StoredTensor, weights: Weights) -> StoredTensor:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from octavo.errors import UnsupportedError
 from octavo.models.checkpoint import Checkpoint, ScoreHead
 from octavo.models.encoders.runner import Floats
-from octavo.nn.config import HeadActivation, NormConfig
+from octavo.nn.config import HeadActivation
 
 ERF = np.frompyfunc(math.erf, 1, 1)
 ACTIVATIONS: Mapping[HeadActivation, Callable[[Floats], Floats]] = {
@@ -60,7 +60,7 @@ class EncoderHead:
                 f"{checkpoint.name} has no head that scores; give a model for classification, answers or reranking"
             )
         self.config = head
-        self._norm_config = checkpoint.config.norm
+        self._eps = checkpoint.config.norm.eps
         masked = head.task == "masked_lm"
         tied = masked and checkpoint.config.tie_embeddings
         output = "embed_tokens" if tied else "lm_head" if masked else "head.output"
@@ -82,23 +82,21 @@ class EncoderHead:
         x = hidden
         if self.config.task in ("sequence", "next_sentence"):
             starts = np.cumsum(lengths) - lengths
-            mean = self.config.pooling == "mean"
             x = hidden[starts]
-            if mean:
+            if self.config.pooling == "mean":
                 x = (np.add.reduceat(hidden, starts, axis=0) / lengths[:, None]).astype(np.float32)
         if self.config.activation is not None:
             x = ACTIVATIONS[self.config.activation](self._linear("dense", x))
         if self.config.norm:
-            x = self._normalized(x, self._norm_config)
+            x = self._normalized(x)
         return self._linear("output", x).astype(np.float32)
 
     def _linear(self, part: str, x: Floats) -> Floats:
         y: Floats = x @ self._parts[f"{part}.weight"].T
         return y if f"{part}.bias" not in self._parts else y + self._parts[f"{part}.bias"]
 
-    def _normalized(self, x: Floats, norm: NormConfig) -> Floats:
+    def _normalized(self, x: Floats) -> Floats:
         centred = x - x.mean(axis=1, keepdims=True)
-        y: Floats = (
-            centred / np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + norm.eps) * self._parts["norm.weight"]
-        )
+        spread = np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + self._eps)
+        y: Floats = centred / spread * self._parts["norm.weight"]
         return y if "norm.bias" not in self._parts else y + self._parts["norm.bias"]

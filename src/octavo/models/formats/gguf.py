@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def read_gguf(path: Path) -> GgufFile:
     if metadata.get("split.count", 1) not in (0, 1):
         raise UnsupportedError(f"{path} is one part of a split model; merge the parts first (gguf-split --merge)")
     claims = [_claim(reader) for _ in range(tensor_count)]
-    return GgufFile(path, metadata, _entries(reader, claims, metadata))
+    return GgufFile(path, metadata, _placed(reader, claims, metadata))
 
 
 def _counts(reader: ValueReader) -> tuple[int, int]:
@@ -64,25 +64,30 @@ def _counts(reader: ValueReader) -> tuple[int, int]:
     return tensor_count, value_count
 
 
-@dataclass(frozen=True)
-class _Claim:
-    name: str
-    shape: tuple[int, ...]
-    kind: int
-    offset: int
-
-
-def _claim(reader: ValueReader) -> _Claim:
+def _claim(reader: ValueReader) -> TensorEntry:
+    """A tensor's description, its offset from where the data begins."""
     name = reader.text("a tensor's name")
     dimensions = reader.scalar("<I", f"the dimensions of {name!r}")
     if dimensions > MAX_DIMENSIONS:
         raise reader.fail(f"gives tensor {name!r} {dimensions} dimensions")
-    sizes = [reader.scalar("<Q", f"the shape of {name!r}") for _ in range(dimensions)]
+    shape = tuple(reader.scalar("<Q", f"the shape of {name!r}") for _ in range(dimensions))[::-1]
     kind = reader.scalar("<I", f"the type of {name!r}")
-    return _Claim(name, tuple(reversed(sizes)), kind, reader.scalar("<Q", f"the offset of {name!r}"))
+    offset = reader.scalar("<Q", f"the offset of {name!r}")
+    if kind not in GGUF_ENCODINGS:
+        raise UnsupportedError(
+            f"{reader.file.path}: tensor {name!r} is stored as {GGUF_OTHERS.get(kind, f'type {kind}')}, which is not "
+            "read; take a file with Q4_K, Q5_K, Q6_K, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, BF16, F16 or F32 weights"
+        )
+    encoding = GGUF_ENCODINGS[kind]
+    block = BLOCK_FORMATS[encoding]
+    width = shape[-1] if shape else 1
+    if width % block.weights:
+        raise reader.fail(f"gives tensor {name!r} rows of {width} weights, not whole {encoding} blocks")
+    nbytes = math.prod(shape) // block.weights * block.bytes
+    return TensorEntry(name, encoding.upper(), encoding, shape, offset, nbytes, reader.file)
 
 
-def _entries(reader: ValueReader, claims: list[_Claim], metadata: Mapping[str, Any]) -> dict[str, TensorEntry]:
+def _placed(reader: ValueReader, claims: list[TensorEntry], metadata: Mapping[str, Any]) -> dict[str, TensorEntry]:
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
         raise reader.fail(f"has general.alignment {alignment!r}, which is not a power of two")
@@ -92,30 +97,14 @@ def _entries(reader: ValueReader, claims: list[_Claim], metadata: Mapping[str, A
     for claim in sorted(claims, key=lambda claim: claim.offset):
         if claim.name in entries:
             raise reader.fail(f"has tensor {claim.name!r} twice")
-        entry = _entry(reader, claim, data_start)
+        entry = replace(claim, offset=data_start + claim.offset)
+        if entry.offset + entry.nbytes > reader.file.size:
+            raise reader.fail(
+                f"claims {entry.nbytes} bytes at {entry.offset} for tensor {claim.name!r}, but the file has "
+                f"{reader.file.size}"
+            )
         if claim.offset % alignment or entry.offset < end:
             raise reader.fail(f"places tensor {claim.name!r} out of line or over {previous!r}")
         entries[claim.name] = entry
         end, previous = entry.offset + entry.nbytes, claim.name
     return entries
-
-
-def _entry(reader: ValueReader, claim: _Claim, data_start: int) -> TensorEntry:
-    encoding = GGUF_ENCODINGS.get(claim.kind)
-    if encoding is None:
-        kind = GGUF_OTHERS.get(claim.kind, f"type {claim.kind}")
-        raise UnsupportedError(
-            f"{reader.file.path}: tensor {claim.name!r} is stored as {kind}, which is not read; "
-            "take a file with Q4_K, Q5_K, Q6_K, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, BF16, F16 or F32 weights"
-        )
-    block = BLOCK_FORMATS[encoding]
-    width = claim.shape[-1] if claim.shape else 1
-    if width % block.weights:
-        raise reader.fail(f"gives tensor {claim.name!r} rows of {width} weights, not whole {encoding} blocks")
-    nbytes = math.prod(claim.shape) // block.weights * block.bytes
-    offset = data_start + claim.offset
-    if offset + nbytes > reader.file.size:
-        raise reader.fail(
-            f"claims {nbytes} bytes at {offset} for tensor {claim.name!r}, but the file has {reader.file.size}"
-        )
-    return TensorEntry(claim.name, encoding.upper(), encoding, claim.shape, offset, nbytes, reader.file)

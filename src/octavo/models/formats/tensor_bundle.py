@@ -14,6 +14,7 @@ from pathlib import Path
 
 from octavo.errors import FormatError
 from octavo.models.formats.mapped import MappedFile, TensorEntry
+from octavo.text.protobuf import as_bytes, as_int, fields, varint
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER_BYTES, TRAILER_BYTES = 48, 5
@@ -31,7 +32,7 @@ def read_bundle(prefix: Path) -> dict[str, TensorEntry]:
     data = MappedFile(prefix.with_name(prefix.name + DATA_SUFFIX))
     try:
         entries = dict(_table(bytes(index.data)))
-        header = dict(_fields(entries.pop(b"")))
+        header = dict(fields(entries.pop(b"")))
         if header.get(1, 1) != 1 or header.get(2, LITTLE_ENDIAN) != LITTLE_ENDIAN:
             raise FormatError(f"{index.path} is of several data files or of another byte order, which is not read")
         return {key.decode(): _entry(key.decode(), value, data) for key, value in entries.items()}
@@ -60,9 +61,9 @@ def _block(raw: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
     block, key, at = raw[offset : offset + size], b"", 0
     end = size - 4 - 4 * int.from_bytes(block[-4:], "little")
     while at < end:
-        shared, at = _varint(block, at)
-        own, at = _varint(block, at)
-        length, at = _varint(block, at)
+        shared, at = varint(block, at)
+        own, at = varint(block, at)
+        length, at = varint(block, at)
         if shared > len(key) or at + own + length > end:
             raise ValueError("a key or a value ends outside its block")
         key = key[:shared] + block[at : at + own]
@@ -71,52 +72,18 @@ def _block(raw: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _handle(raw: bytes, at: int) -> tuple[int, int, int]:
-    offset, at = _varint(raw, at)
-    size, at = _varint(raw, at)
+    offset, at = varint(raw, at)
+    size, at = varint(raw, at)
     return offset, size, at
 
 
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """A number in groups of seven bits, the lowest first, and where it ends."""
-    value = 0
-    for group in range(10):
-        byte = raw[at + group]
-        value |= (byte & 0x7F) << 7 * group
-        if byte < 0x80:
-            return value, at + group + 1
-    raise ValueError("a number of over ten bytes")
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Numbers and values of a protocol buffer's fields."""
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        kind = tag & 7
-        if kind == 0:
-            value, at = _varint(message, at)
-            yield tag >> 3, value
-            continue
-        size = 0
-        if kind == 2:
-            size, at = _varint(message, at)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"a field of the unknown kind {kind}")
-        if at + size > len(message):
-            raise ValueError("a field ends outside its message")
-        yield tag >> 3, message[at : at + size]
-        at += size
-
-
 def _entry(name: str, message: bytes, data: MappedFile) -> TensorEntry:
-    fields = dict(_fields(message))
-    kind, offset, size = (_number(fields.get(number, 0)) for number in (1, 4, 5))
-    shape = tuple(_shape(fields.get(2, b"")))
-    if _number(fields.get(3, 0)) or 7 in fields:
+    said = dict(fields(message))
+    kind, offset, size = (as_int(said.get(number, 0)) for number in (1, 4, 5))
+    shape = tuple(_shape(as_bytes(said.get(2, b""))))
+    if as_int(said.get(3, 0)) or 7 in said:
         raise ValueError(f"{name} is cut into slices or lies in another file")
-    if offset + size > data.size:
+    if min(offset, size, *shape) < 0 or offset + size > data.size:
         raise ValueError(f"{name} ends outside {data.path.name}")
     is_float = kind == FLOAT
     if is_float and size != 4 * math.prod(shape):
@@ -124,16 +91,8 @@ def _entry(name: str, message: bytes, data: MappedFile) -> TensorEntry:
     return TensorEntry(name, f"type {kind}", "f32" if is_float else None, shape, offset, size, data)
 
 
-def _shape(message: int | bytes) -> Iterator[int]:
+def _shape(message: bytes) -> Iterator[int]:
     """Sizes of a TensorShapeProto."""
-    if isinstance(message, int):
-        raise TypeError("a shape is a message")
-    for number, value in _fields(message):
-        if number == 2 and isinstance(value, bytes):
-            yield _number(dict(_fields(value)).get(1, 0))
-
-
-def _number(value: int | bytes) -> int:
-    if isinstance(value, bytes):
-        raise TypeError("a number is no message")
-    return value
+    for number, value in fields(message):
+        if number == 2:
+            yield as_int(dict(fields(as_bytes(value))).get(1, 0))

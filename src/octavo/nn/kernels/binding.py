@@ -67,9 +67,12 @@ def machine_levels() -> tuple[str, ...]:
 
 
 def choose_level(forced: str | None) -> str:
-    """The level to run: `forced`, else the best of this machine. Raises OctavoError when the machine lacks it."""
+    """The level to run: `forced`, else the best. Raises OctavoError where the machine lacks it.
+
+    forced: as OCTAVO_KERNELS says; one that asks for torch has no wish as to the level of kernels that run all the same.
+    """
     levels = machine_levels()
-    if forced is None:
+    if forced in (None, "torch"):
         return levels[-1]
     if forced not in levels:
         raise OctavoError(f"OCTAVO_KERNELS={forced!r} needs a processor that has it; this one has {', '.join(levels)}")
