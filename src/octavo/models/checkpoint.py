@@ -15,7 +15,7 @@ import numpy as np
 
 from octavo.errors import FormatError, ModelNotFoundError
 from octavo.models.families import FAMILIES, find_family, find_gguf
-from octavo.models.formats.folder import read_folder, read_json, refuse_pickle
+from octavo.models.formats.folder import read_folder, read_json, read_json_if_there, refuse_pickle
 from octavo.models.formats.gguf import read_gguf
 from octavo.models.formats.joining.int8 import join_int8
 from octavo.models.formats.joining.latent import join_latent
@@ -25,7 +25,7 @@ from octavo.models.formats.raw import PARAMS_NAME, is_raw, read_raw
 from octavo.models.mapping import raw
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
-from octavo.models.mapping.generation import GenerationDefaults, gguf_generation, read_generation
+from octavo.models.mapping.generation import GenerationDefaults, gguf_ends, read_generation
 from octavo.models.mapping.gguf import hub_config
 from octavo.models.mapping.keys import KeyRule, expand, to_canonical
 from octavo.models.mapping.tables import author_names
@@ -136,9 +136,7 @@ def checkpoint_of(
     config = replace(config, tie_embeddings=True) if score else _checked_tie(config, entries, family.rules)
     harmless = (*_harmless(family, config), *_guessing(hub, rf"model\.layers\.{config.num_layers}\..*"))
     tensors = to_canonical(entries, family.rules, config, harmless=harmless, source=str(folder))
-    path = folder / "generation_config.json"
-    generation = read_generation(read_json(path) if path.is_file() else None, hub, str(path), ignore=ignore)
-    name = folder.resolve().name
+    generation, name = _generation(folder, hub, ignore), folder.resolve().name
     return Checkpoint(folder, name, family.name, config, hub, tensors, generation, None, files_of(entries), score)
 
 
@@ -152,8 +150,7 @@ def _open_raw(folder: Path, ignore: Collection[str]) -> Checkpoint:
     tensors = to_canonical(
         entries, author_names.RULES, config, harmless=author_names.HARMLESS_TENSORS, source=str(folder)
     )
-    generation = read_generation(None, hub, str(source), ignore=ignore)
-    name = folder.resolve().name
+    generation, name = _generation(folder, hub, ignore), folder.resolve().name
     return Checkpoint(folder, name, family.name, config, hub, tensors, generation, None, files_of(entries))
 
 
@@ -164,13 +161,15 @@ def _open_gguf(path: Path, ignore: Collection[str]) -> Checkpoint:
     config = read_config(family, hub, str(path), ignore)
     harmless = (*layout.harmless_tensors, *_guessing(hub, rf"blk\.{config.num_layers}\..*"))
     tensors = to_canonical(join_latent(file.tensors), layout.rules, config, harmless=harmless, source=str(path))
-    generation = gguf_generation(file.metadata, str(path))
-    advice = path.with_name("generation_config.json")  # the format has no place for it
-    if advice.is_file():
-        ids = {"eos_token_id": list(generation.eos_token_ids)}
-        generation = read_generation(read_json(advice), ids, str(advice), ignore=ignore)
-    name, files = path.stem, files_of(file.tensors)
-    return Checkpoint(path, name, family.name, config, hub, tensors, generation, file.metadata, files)
+    ends = {"eos_token_id": gguf_ends(file.metadata, str(path))}
+    generation, files = _generation(path.parent, ends, ignore), files_of(file.tensors)
+    return Checkpoint(path, path.stem, family.name, config, hub, tensors, generation, file.metadata, files)
+
+
+def _generation(folder: Path, hub: Mapping[str, Any], ignore: Collection[str]) -> GenerationDefaults:
+    """What a file beside the weights advises, of whatever kind they are."""
+    path = folder / "generation_config.json"
+    return read_generation(read_json_if_there(path), hub, str(path), ignore=ignore)
 
 
 def read_config(family: Family, raw: Mapping[str, Any], source: str, ignore: Collection[str] = ()) -> TransformerConfig:

@@ -34,6 +34,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_json_if_there(path: Path) -> dict[str, Any]:
+    """The same; nothing where there is no such file."""
+    return read_json(path) if path.is_file() else {}
+
+
 def read_folder(folder: Path) -> dict[str, TensorEntry]:
     """All tensors of the folder, by the names in its files: safetensors, else torch's pickles, read without their code.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from octavo.errors import FormatError, UnsupportedError, nearest
-from octavo.models.formats.folder import read_json
+from octavo.models.formats.folder import read_json, read_json_if_there
 
 Pooling = Literal["cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 POOLING_KEYS: Mapping[str, Pooling] = {
@@ -61,7 +61,7 @@ def read_layout(folder: Path) -> SentenceLayout:
         known = "Transformer, Pooling and Normalize, in this order, or Transformer and LogitScore"
         raise UnsupportedError(f"{folder}/modules.json has {', '.join(kinds)}; what is known here is {known}")
     body = folder / modules[0][1]
-    prompts = _read_if_there(folder / "config_sentence_transformers.json")
+    prompts = read_json_if_there(folder / "config_sentence_transformers.json")
     return SentenceLayout(
         body,
         _poolings(folder / modules[1][1] / "config.json") if "Pooling" in kinds else ("mean",),
@@ -111,7 +111,7 @@ def _poolings(path: Path) -> tuple[Pooling, ...]:
 
 
 def _answers(path: Path, body: Path) -> tuple[int, int | None]:
-    modalities = _read_if_there(body / "sentence_bert_config.json").get("modality_config")
+    modalities = read_json_if_there(body / "sentence_bert_config.json").get("modality_config")
     if not isinstance(modalities, dict) or "message" not in modalities:
         raise UnsupportedError(
             f"{body}/sentence_bert_config.json has no 'message' in modality_config: the pair would be read bare, "
@@ -125,7 +125,7 @@ def _answers(path: Path, body: Path) -> tuple[int, int | None]:
 
 
 def _max_tokens(path: Path) -> int | None:
-    value = _read_if_there(path).get("max_seq_length")
+    value = read_json_if_there(path).get("max_seq_length")
     if value is not None and (type(value) is not int or value < 1):
         raise FormatError(f"{path} has max_seq_length {value!r}; it must be a whole number above 0")
     return value
@@ -137,7 +137,3 @@ def _prompts(value: Any, folder: Path) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise FormatError(f"{folder}/config_sentence_transformers.json has prompts that are no map of texts")
     return value
-
-
-def _read_if_there(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}

@@ -29,10 +29,10 @@ class GenerationDefaults:
 
 
 def read_generation(
-    generation: Mapping[str, Any] | None, config: Mapping[str, Any], source: str, *, ignore: Collection[str] = ()
+    generation: Mapping[str, Any], config: Mapping[str, Any], source: str, *, ignore: Collection[str] = ()
 ) -> GenerationDefaults:
-    """generation: the object of generation_config.json, None where there is no such file. config: of config.json."""
-    reader = ConfigReader(generation or {}, source, ignore=ignore)
+    """generation: the object of generation_config.json, empty where there is no such file. config: of config.json."""
+    reader = ConfigReader(generation, source, ignore=ignore)
     reader.neutral(GENERATION_NEUTRAL)
     ids = reader.raw.get("eos_token_id")
     if ids is None:
@@ -49,11 +49,11 @@ def read_generation(
     return defaults if sampled else GenerationDefaults(defaults.eos_token_ids)
 
 
-def gguf_generation(metadata: Mapping[str, Any], source: str) -> GenerationDefaults:
+def gguf_ends(metadata: Mapping[str, Any], source: str) -> list[int]:
     """The ids of end of sequence, end of turn and end of message, where the file names them."""
     names = ("eos_token_id", "eot_token_id", "eom_token_id")
     ids = [metadata.get(f"tokenizer.ggml.{name}") for name in names]
-    return GenerationDefaults(_token_ids([value for value in ids if value is not None], source))
+    return list(_token_ids([value for value in ids if value is not None], source))
 
 
 def write_generation(defaults: GenerationDefaults) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def machine_levels() -> tuple[str, ...]:
 def choose_level(forced: str | None) -> str:
     """The level to run: `forced`, else the best. Raises OctavoError where the machine lacks it.
 
-    forced: as OCTAVO_KERNELS says; one that asks for torch has no wish as to the level of kernels that run all the same.
+    forced: as OCTAVO_KERNELS says; one that asks for torch has no wish as to kernels that run all the same.
     """
     levels = machine_levels()
     if forced in (None, "torch"):
