@@ -180,7 +180,7 @@ class CompiledRunner:
             widths = {} if config.attention.qk_norm == "per_head" else qk_norm_widths(config.attention)
             for name, width in widths.items():
                 self._model.set_norm(layer, f"attention.{name}", np.ones(width, np.float32), bias=False)
-        for name, there in (("embed_norm", config.has_embedding_norm), ("norm", config.placement != "post")):
+        for name, there in (("embed_norm", config.embedding_norm), ("norm", config.placement != "post")):
             if there:
                 self._model.set_norm(0, name, ones, bias=False)
 

@@ -81,7 +81,7 @@ class Transformer(nn.Module):
         self.embed_queries = _embedding(queries, width) if queries else None
         self.embed_positions = _embedding(config.num_positions, width) if config.learned_positions else None
         self.embed_types = _embedding(types, width) if types else None
-        self.embed_norm = make_norm(config.norm, width) if config.has_embedding_norm else None
+        self.embed_norm = make_norm(config.norm, width) if config.embedding_norm else None
         self.embed_projection = Linear(width, config.hidden_size, bias=True) if narrow else None
 
     @classmethod

@@ -196,16 +196,15 @@ class EncoderConfig:
     """What encoders have beside what all transformers have; each position sees those after it, too.
 
     position_offset: rows of the table of positions before the first one's. token_types: rows of a table of kinds of
-    tokens (which of two texts a token is of); 0: there is none. embedding_norm: a norm of the summed embeddings.
-    embedding_size: their width, from which a matrix leads to hidden_size; None: hidden_size. shared_block: all blocks
-    have the same weights. first_attention_norm: whether the first block normalises what attention reads. patches: of
-    an image, in place of tokens. queries: so many learned vectors in place of tokens, without positions, which gather
-    what they want from a memory (Li et al. 2023, arXiv 2301.12597); 0: there are tokens.
+    tokens (which of two texts a token is of); 0: there is none. embedding_size: the width of embeddings, from which a
+    matrix leads to hidden_size; None: hidden_size. shared_block: all blocks have the same weights.
+    first_attention_norm: whether the first block normalises what attention reads. patches: of an image, in place of
+    tokens. queries: so many learned vectors in place of tokens, without positions, which gather what they want from a
+    memory (Li et al. 2023, arXiv 2301.12597); 0: there are tokens.
     """
 
     position_offset: int = 0
     token_types: int = 0
-    embedding_norm: bool = True
     embedding_size: int | None = None
     shared_block: bool = False
     first_attention_norm: bool = True
@@ -223,7 +222,7 @@ class TransformerConfig:
     outputs are added at once; parallel_two, the same with a norm for each. rope_layers: each block's rotary embedding,
     None for none; empty: `rope` in all. windows: how many positions each block sees, a token's own included (an
     encoder's as many on the other side), None for all; empty: all blocks see all. head_bias: of the logits, of a tied
-    head too. embedding_scale: of the token embeddings, rounded to their type. embedding_norm: on a decoder's.
+    head too. embedding_scale: of the token embeddings, rounded to their type. embedding_norm: on their sum.
     residual_scale: of what a sublayer adds. logit_scale: of the logits; logit_softcap: they become
     logit_softcap * tanh(logit / logit_softcap). encoder: None in a decoder. sinusoidal: positions are sines, then
     cosines, of falling frequencies, added to the embeddings (Vaswani et al. 2017, arXiv 1706.03762). memory: the
@@ -295,11 +294,6 @@ class TransformerConfig:
     def embedding_size(self) -> int:
         """The width of the tables of embeddings."""
         return (self.encoder and self.encoder.embedding_size) or self.hidden_size
-
-    @property
-    def has_embedding_norm(self) -> bool:
-        """Whether the summed embeddings are normalised."""
-        return self.embedding_norm if self.encoder is None else self.encoder.embedding_norm
 
     @property
     def num_positions(self) -> int:

@@ -103,7 +103,7 @@ def _embedding_shapes(config: TransformerConfig) -> Shapes:
         shapes["relative_bias.weight"] = (config.attention.relative.buckets, config.attention.num_heads)
     if encoder is not None and encoder.token_types:
         shapes["embed_types.weight"] = (encoder.token_types, width)
-    if config.has_embedding_norm:
+    if config.embedding_norm:
         shapes.update(_norm_shapes("embed_norm", config.norm, width))
     if encoder is not None and encoder.embedding_size is not None:
         shapes.update(_linear_shapes("embed_projection", config.hidden_size, width, True))

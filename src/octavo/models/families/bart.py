@@ -13,14 +13,14 @@ from octavo.models.families import marian
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import KeyRule, linear_rules
-from octavo.nn.config import EncoderConfig, TransformerConfig
+from octavo.nn.config import TransformerConfig
 
 
 def read_config(reader: ConfigReader) -> TransformerConfig:
     """A hub config to switches."""
     config = marian.read_config(reader)
     assert config.memory is not None, "it has two sides"
-    memory = replace(config.memory, sinusoidal=False, encoder=EncoderConfig())
+    memory = replace(config.memory, sinusoidal=False, embedding_norm=True)
     return replace(config, sinusoidal=False, embedding_norm=True, memory=memory)
 
 

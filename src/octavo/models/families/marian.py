@@ -44,7 +44,7 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
             sinusoidal=True,
         )
 
-    return replace(side("decoder", None), memory=side("encoder", EncoderConfig(embedding_norm=False)))
+    return replace(side("decoder", None), memory=side("encoder", EncoderConfig()))
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
         rope_layers=tuple(local if slide else config.rope for slide in slides),
         windows=tuple(seen if slide else None for slide in slides),
         head_bias=reader.flag("decoder_bias", default=True),
+        embedding_norm=True,
         encoder=EncoderConfig(first_attention_norm=False, head=head),
     )
 

@@ -58,7 +58,7 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
         tie_embeddings=tied,
         logit_scale=width**-0.5 if reader.flag("scale_decoder_outputs", default=tied) else 1.0,
     )
-    encoder = replace(config, num_layers=layers, logit_scale=1.0, encoder=EncoderConfig(embedding_norm=False))
+    encoder = replace(config, num_layers=layers, logit_scale=1.0, encoder=EncoderConfig())
     return replace(config, memory=encoder)
 
 

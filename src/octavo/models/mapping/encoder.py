@@ -58,6 +58,7 @@ def read_encoder(
         tie_embeddings=reader.flag("tie_word_embeddings", default=True),
         placement="post",
         head_bias=True,
+        embedding_norm=True,
         encoder=EncoderConfig(
             position_offset, reader.integer("type_vocab_size", default=2), embedding_size=embedding_size
         ),

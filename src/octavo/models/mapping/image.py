@@ -42,7 +42,8 @@ def read_image_encoder(
         context_length=patches.num_positions,
         tie_embeddings=True,
         final_norm=final_norm,
-        encoder=EncoderConfig(embedding_norm=embedding_norm, patches=patches, head=head),
+        embedding_norm=embedding_norm,
+        encoder=EncoderConfig(patches=patches, head=head),
         **body,
     )
     return replace(config, num_layers=config.num_layers - layers_left_out)

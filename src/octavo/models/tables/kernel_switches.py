@@ -51,7 +51,7 @@ ENCODER_SWITCHES: Switches = {
     "": {
         **dict.fromkeys(
             ("vocab_size", "hidden_size", "num_layers", "context_length", "norm", "attention", "mlp", "rope",
-             "rope_layers", "tie_embeddings", "windows", "head_bias", "final_norm", "encoder")
+             "rope_layers", "tie_embeddings", "windows", "head_bias", "embedding_norm", "final_norm", "encoder")
         ),
         "placement": ("pre", "post"),
     },
@@ -61,7 +61,7 @@ ENCODER_SWITCHES: Switches = {
     "rope.": ENCODER_ROPE_SWITCHES,
     "rope_layers.": ENCODER_ROPE_SWITCHES,
     "encoder.": dict.fromkeys(
-        ("position_offset", "token_types", "embedding_norm", "embedding_size", "shared_block", "first_attention_norm",
+        ("position_offset", "token_types", "embedding_size", "shared_block", "first_attention_norm",
          "head")
     ),
     "encoder.head.": dict.fromkeys(("task", "labels", "activation", "dense_bias", "norm", "pooling")),

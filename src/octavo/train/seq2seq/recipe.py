@@ -54,7 +54,7 @@ class FreshSettings(Section):
             rope=None,
             tie_embeddings=False,
         )
-        return replace(decoder, memory=replace(decoder, encoder=EncoderConfig(embedding_norm=False)))
+        return replace(decoder, memory=replace(decoder, encoder=EncoderConfig()))
 
 
 class Seq2SeqSettings(FreshSettings):

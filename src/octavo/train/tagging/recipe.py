@@ -82,6 +82,7 @@ class LabellerSettings(Section):
             tie_embeddings=True,
             placement="post",
             head_bias=True,
+            embedding_norm=True,
             encoder=EncoderConfig(0, 2, head=HeadConfig("tokens", labels)),
         )
 

@@ -56,6 +56,7 @@ def _queries(reader: ConfigReader, tower: TransformerConfig, count: int) -> Tran
         tower,
         context_length=count,
         placement="post",
+        embedding_norm=True,
         encoder=EncoderConfig(queries=count),
         memory=tower,
         memory_layers=tuple(layer % every == 0 for layer in range(body["num_layers"])),

@@ -22,7 +22,7 @@ class NeighbourEncoder(nn.Module):
     def __init__(self, decoder: TransformerConfig, layers: int, *, seed: int = 0) -> None:
         super().__init__()
         config = replace(
-            decoder, num_layers=layers, encoder=EncoderConfig(embedding_norm=False), memory=decoder, moe=None,
+            decoder, num_layers=layers, encoder=EncoderConfig(), embedding_norm=False, memory=decoder, moe=None,
             windows=(), rope_layers=(),
         )  # fmt: skip
         self.config = config
