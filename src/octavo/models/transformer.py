@@ -67,7 +67,7 @@ class Transformer(nn.Module):
         self.head = None if config.head is None else Head(config, config.head)
         self.lm_head = _output(config) if config.has_logits else None
         if not next(self.parameters()).is_meta:
-            self.init_weights(seed)
+            init_weights(self, config.num_layers, offset=config.norm.offset, seed=seed)
 
     def _make_embeddings(self, config: TransformerConfig) -> None:
         width, encoder = config.embedding_size, config.encoder
@@ -109,10 +109,6 @@ class Transformer(nn.Module):
             setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor))
             checkpoint.release()
         return model
-
-    def init_weights(self, seed: int = 0) -> None:
-        """Fresh weights, as `nn.block.init_weights` makes them."""
-        init_weights(self, self.config.num_layers, offset=self.config.norm.offset, seed=seed)
 
     def embed(self, tokens: Tensor, positions: Tensor, types: Tensor | None = None) -> Tensor:
         """tokens, positions, types: (batch, tokens) integers -> (batch, tokens, hidden_size). types None: all 0."""

@@ -1,4 +1,4 @@
-"""Checks of arrays, before C sees them."""
+"""Checks of arrays, before C sees them, and of what it answers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from octavo.errors import OctavoError
 
 Int32s = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -29,3 +31,9 @@ def check_range(what: str, values: Iterable[int], end: int, first: int = 0) -> N
     for value in values:
         if not first <= value < end:
             raise ValueError(f"{what} {value} is not in {first} .. {end - 1}")
+
+
+def check_done(status: int, what: str) -> None:
+    """Raise OctavoError unless the library did what it was asked: it refuses nothing else than the system does."""
+    if status:
+        raise OctavoError(f"the system refused memory or threads for {what}; close programs and try again")

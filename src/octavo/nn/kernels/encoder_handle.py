@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from octavo.errors import OctavoError
 from octavo.nn.encodings import Encoding, row_bytes
 from octavo.nn.kernels.binding import library
-from octavo.nn.kernels.checks import Floats, Int32s, check_floats
+from octavo.nn.kernels.checks import Floats, Int32s, check_done, check_floats
 from octavo.nn.kernels.layers import Layer, layer_shapes
 from octavo.nn.kernels.tables.codes import ENCODER_MATRICES, ENCODER_NORMS, ENCODER_TABLES, ENCODINGS, LEVELS
 from octavo.nn.kernels.tables.interface import EncoderShape, Texts
@@ -67,8 +67,8 @@ class KernelEncoder:
         check_floats(bias, rows)
         number, code = ENCODER_MATRICES[slot], ENCODINGS[encoding]
         pointers = data.ctypes.data, bias.ctypes.data
-        if self._library.octavo_encoder_set_matrix(self._open(), layer, number, code, rows, columns, *pointers):
-            raise OctavoError(f"the system refused memory for the matrix {slot}; close programs and try again")
+        sizes = layer, number, code, rows, columns
+        check_done(self._library.octavo_encoder_set_matrix(self._open(), *sizes, *pointers), f"the matrix {slot}")
 
     def set_norm(self, layer: int, slot: str, weight: Floats, bias: Floats) -> None:
         """Weight and bias of a norm, as wide as what it normalises. layer is ignored for embed_norm and norm."""
@@ -77,8 +77,7 @@ class KernelEncoder:
         for values in (weight, bias):
             check_floats(values, width)
         number, pointers = ENCODER_NORMS[slot], (weight.ctypes.data, bias.ctypes.data)
-        if self._library.octavo_encoder_set_norm(self._open(), layer, number, *pointers):
-            raise OctavoError(f"the system refused memory for the norm {slot}; close programs and try again")
+        check_done(self._library.octavo_encoder_set_norm(self._open(), layer, number, *pointers), f"the norm {slot}")
 
     def set_table(self, slot: str, rows: NDArray[Any]) -> None:
         """A table of embeddings (rows, embedding_size), float32 or the bits of bfloat16; it is used where it lies."""
@@ -93,11 +92,7 @@ class KernelEncoder:
 
     def encode(self, tokens: Int32s, types: Int32s, lengths: Sequence[int]) -> Floats:
         """Hidden states (tokens, hidden_size) of texts one after another. tokens, types: (n,) ids; lengths: theirs."""
-        if (
-            not tokens.dtype == types.dtype == np.int32
-            or tokens.shape != types.shape
-            or tokens.shape != (sum(lengths),)
-        ):
+        if not tokens.dtype == types.dtype == np.int32 or not tokens.shape == types.shape == (sum(lengths),):
             raise ValueError("tokens and types are int32, as many as the lengths say")
         positions = self._tables.get("embed_positions")
         longest = self._shape.longest if positions is None else min(self._shape.longest, len(positions))
@@ -112,8 +107,7 @@ class KernelEncoder:
         hidden = np.empty((len(tokens), self._shape.hidden_size), np.float32)
         tokens, types = np.ascontiguousarray(tokens), np.ascontiguousarray(types)
         given = Texts(len(chunk) - 1, *(array.ctypes.data for array in (chunk, start, tokens, types, hidden)))
-        if self._library.octavo_encode(self._open(), ctypes.byref(given)):
-            raise OctavoError("the system refused threads for an encoder; close programs and try again")
+        check_done(self._library.octavo_encode(self._open(), ctypes.byref(given)), "an encoder")
         return hidden
 
     def _matrix_shape(self, slot: str) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from octavo.errors import OctavoError
 from octavo.nn.encodings import BLOCK_FORMATS
 from octavo.nn.kernels.binding import library
-from octavo.nn.kernels.checks import Floats, Int32s, check_floats, check_indices, check_range
+from octavo.nn.kernels.checks import Floats, Int32s, check_done, check_floats, check_indices, check_range
 from octavo.nn.kernels.indices import Indices, address, explain, laid_out
 from octavo.nn.kernels.layers import Layer, layer_shapes
 from octavo.nn.kernels.matrices import matrix_shape, norm_width
@@ -98,7 +98,7 @@ class KernelModel:
         """Pack a matrix. data: (rows, bytes of a row) in `encoding`. layer is ignored for embed, positions and head."""
         check_source(encoding, rows, columns, data)
         place = self._place(layer, slot, encoding, rows, columns)
-        self._done(self._library.octavo_set_matrix(self._open(), *place, data.ctypes.data), slot)
+        check_done(self._library.octavo_set_matrix(self._open(), *place, data.ctypes.data), slot)
 
     def use_matrix(
         self, layer: int, slot: str, encoding: str, rows: int, columns: int, packed: NDArray[np.uint8]
@@ -124,7 +124,7 @@ class KernelModel:
         """The bias (out,) of a matrix."""
         check_floats(values, self.matrix_shape(slot)[0])
         number = self._number(layer, slot)
-        self._done(self._library.octavo_set_bias(self._open(), layer, number, values.ctypes.data, values.size), slot)
+        check_done(self._library.octavo_set_bias(self._open(), layer, number, values.ctypes.data, values.size), slot)
 
     def set_norm(self, layer: int, slot: str, values: Floats, *, bias: bool) -> None:
         """The weight or the bias of a norm. layer is ignored for the final one, `norm`.
@@ -134,7 +134,7 @@ class KernelModel:
         self._check_layer(layer)
         check_floats(values, norm_width(self._shape, slot))
         number = NORMS[slot]
-        self._done(
+        check_done(
             self._library.octavo_set_norm(self._open(), layer, number, bias, values.ctypes.data, values.size), slot
         )
 
@@ -155,7 +155,7 @@ class KernelModel:
         if status > 0:
             reach = shape.context_length if self._all_windowed else shape.num_blocks
             explain(indices, shape, self.max_tokens, reach, count)
-        self._done(status, "the step's threads")
+        check_done(status, "the step's threads")
         return logits, states
 
     def move(self, blocks: Int32s, start: int, slots: Int32s) -> None:
@@ -180,7 +180,7 @@ class KernelModel:
         check_floats(up, rows, rank)
         sizes = ADAPTED.index(slot), rank, rows, columns
         pointers = down.ctypes.data, up.ctypes.data
-        self._done(self._library.octavo_set_adapter(self._open(), adapter, layer, *sizes, *pointers), "an adapter")
+        check_done(self._library.octavo_set_adapter(self._open(), adapter, layer, *sizes, *pointers), "an adapter")
 
     def set_vector(self, layer: int, slot: str, values: Floats) -> None:
         """A key of VECTORS. mlp.correction_bias: what is added to each expert's score for the choice alone, (experts,).
@@ -191,7 +191,7 @@ class KernelModel:
         sinks = slot == "attention.sinks"
         check_floats(values, self._shape.num_heads if sinks else self._shape.moe.experts)
         values = values * np.float32(np.log2(np.e)) if sinks else values  # scores are powers of two there
-        self._done(
+        check_done(
             self._library.octavo_set_vector(self._open(), layer, VECTORS[slot], values.ctypes.data, values.size), slot
         )
 
@@ -239,10 +239,6 @@ class KernelModel:
             raise ValueError("the model is closed")
         return self._handle
 
-    def _done(self, status: int, what: str) -> None:
-        if status:
-            raise OctavoError(f"the system refused memory or threads for {what}; close programs and try again")
-
 
 def product(level: str, encoding: str, rows: int, columns: int, data: NDArray[np.uint8], x: Floats) -> Floats:
     """x (tokens, columns) times a matrix's transpose, on one thread: (tokens, rows). data: as for `set_matrix`.
@@ -253,8 +249,7 @@ def product(level: str, encoding: str, rows: int, columns: int, data: NDArray[np
     check_floats(x, len(x), columns)
     y = np.empty((len(x), rows), np.float32)
     arguments = (LEVELS[level], ENCODINGS[encoding], rows, columns, data.ctypes.data, x.ctypes.data, len(x))
-    if library().octavo_product(*arguments, y.ctypes.data):
-        raise OctavoError("the system refused memory for a product; close programs and try again")
+    check_done(library().octavo_product(*arguments, y.ctypes.data), "a product")
     return y
 
 
@@ -268,8 +263,9 @@ def quantize(target: str, encoding: str, rows: int, columns: int, data: NDArray[
     size = source_row_bytes(target, columns)
     out = np.empty((rows, size), np.uint8)
     codes = ENCODINGS[target], ENCODINGS[encoding]
-    if library().octavo_quantize(*codes, rows, columns, data.ctypes.data, out.ctypes.data):
-        raise OctavoError("the system refused memory to quantise a matrix; close programs and try again")
+    check_done(
+        library().octavo_quantize(*codes, rows, columns, data.ctypes.data, out.ctypes.data), "a quantised matrix"
+    )
     return out
 
 
