@@ -12,7 +12,7 @@ from typing import Any
 from octavo.models.families import cohere
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import layer_types, read_layer_types, window_size
+from octavo.models.mapping.decoder import read_layer_types, window_keys
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.gguf import rounded
 from octavo.nn.config import TransformerConfig
@@ -33,10 +33,7 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
-    slides = tuple(window is not None for window in config.windows)
-    return {
-        **cohere.write_cohere(config), "sliding_window": window_size(config), "layer_types": layer_types(slides)
-    }  # fmt: skip
+    return {**cohere.write_cohere(config), **window_keys(config)}
 
 
 def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from octavo.models.families.deepseek_v3 import HARMLESS, read_grouped, write_gro
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import (
-    layer_types,
     read_decoder,
     read_layer_types,
     rms,
-    window_size,
+    window_keys,
     with_attention,
     with_windows,
     write_decoder,
@@ -43,13 +42,11 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
-    slides = tuple(config.window_of(layer) is not None for layer in range(config.num_layers))
     return {
         **write_decoder(config),
         **write_grouped(config),
         "attention_bias": config.attention.qkv_bias,
-        "sliding_window": window_size(config),
-        "layer_types": layer_types(slides),
+        **window_keys(config),
     }
 
 

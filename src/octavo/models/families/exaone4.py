@@ -14,11 +14,10 @@ from octavo.models.families import olmo2
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import (
-    layer_types,
     read_decoder,
     read_layer_types,
     rms,
-    window_size,
+    window_keys,
     with_attention,
     write_decoder,
 )
@@ -41,8 +40,7 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
-    slides = tuple(config.window_of(layer) is not None for layer in range(config.num_layers))
-    return {**write_decoder(config), "sliding_window": window_size(config), "layer_types": layer_types(slides)}
+    return {**write_decoder(config), **window_keys(config)}
 
 
 def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from octavo.models.families import qwen2_moe, qwen3_moe
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import layer_types, read_layer_types, window_size, with_attention
+from octavo.models.mapping.decoder import read_layer_types, window_keys, with_attention
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import KeyRule
 from octavo.models.mapping.tables.config_keys import TRAINING_OF_EXPERTS
@@ -38,9 +38,8 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
-    slides, size = tuple(window is not None for window in config.windows), window_size(config)
     shared = {"shared_expert_intermediate_size": config.moe.shared_size if config.moe else None}
-    return {**qwen3_moe.write_config(config), "sliding_window": size, "layer_types": layer_types(slides), **shared}
+    return {**qwen3_moe.write_config(config), **window_keys(config), **shared}
 
 
 FLINT = Family(

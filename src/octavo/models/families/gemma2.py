@@ -13,11 +13,10 @@ from typing import Any
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import (
-    layer_types,
     read_decoder,
     read_layer_types,
     rms,
-    window_size,
+    window_keys,
     with_attention,
     write_decoder,
 )
@@ -80,8 +79,7 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
         "query_pre_attn_scalar": round(scale**-2),
         "attn_logit_softcapping": config.attention.softcap,
         "final_logit_softcapping": config.logit_softcap,
-        "sliding_window": window_size(config),
-        "layer_types": layer_types(tuple(window is not None for window in config.windows)),
+        **window_keys(config),
     }
 
 

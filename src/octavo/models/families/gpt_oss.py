@@ -13,12 +13,11 @@ from typing import Any
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import (
-    layer_types,
     read_decoder,
     read_experts,
     read_layer_types,
     rms,
-    window_size,
+    window_keys,
     with_attention,
     with_biases,
     write_decoder,
@@ -61,8 +60,7 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
         "num_local_experts": config.moe.num_experts,
         "num_experts_per_tok": config.moe.experts_per_token,
         "swiglu_limit": config.mlp.limit,
-        "sliding_window": window_size(config),
-        "layer_types": layer_types(tuple(window is not None for window in config.windows)),
+        **window_keys(config),
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from octavo.errors import FormatError
 from octavo.models.families import granite, granitemoe
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import layer_types, read_layer_types, window_size, with_attention
+from octavo.models.mapping.decoder import read_layer_types, window_keys, with_attention
 from octavo.models.mapping.keys import KeyRule
 from octavo.models.mapping.tables.hub_names import LAYER
 from octavo.nn.config import TransformerConfig
@@ -39,8 +39,7 @@ def _base(value: Any) -> bool:
 
 def _written(config: TransformerConfig) -> dict[str, Any]:
     bases = [0.0 if rope is None else rope.theta for rope in config.rope_layers]
-    slides = tuple(window is not None for window in config.windows)
-    return {"layer_rope_theta": bases, "layer_types": layer_types(slides), "sliding_window": window_size(config)}
+    return {"layer_rope_theta": bases, **window_keys(config)}
 
 
 SINKS = (KeyRule(LAYER + "self_attn.sinks", ("blocks.{i}.attention.sinks",)),)

@@ -9,11 +9,10 @@ from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import (
-    layer_types,
     read_decoder,
     read_layer_types,
     rms,
-    window_size,
+    window_keys,
     with_windows,
     write_decoder,
 )
@@ -30,8 +29,7 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
-    slides = tuple(config.window_of(layer) is not None for layer in range(config.num_layers))
-    return {**write_decoder(config), "sliding_window": window_size(config), "layer_types": layer_types(slides)}
+    return {**write_decoder(config), **window_keys(config)}
 
 
 MINISTRAL = Family(

@@ -12,7 +12,7 @@ from typing import Any
 from octavo.models.families import olmo2
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import layer_types, read_layer_types, window_size
+from octavo.models.mapping.decoder import layer_types, read_layer_types, window_keys
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.rope import RopeSpelling, read_rope, write_rope
 from octavo.models.mapping.tables.spellings import FULL, SLIDING
@@ -59,9 +59,7 @@ def write_two_ropes(config: TransformerConfig, written: dict[str, Any]) -> dict[
         kind: {"rope_theta": rope["rope_theta"], **(rope["rope_scaling"] or {"rope_type": "default"})}
         for kind, rope in ((FULL, far), (SLIDING, local))
     }
-    return {
-        **written, "rope_parameters": ropes, "sliding_window": window_size(config), "layer_types": layer_types(slides)
-    }  # fmt: skip
+    return {**written, "rope_parameters": ropes, **window_keys(config)}
 
 
 def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:

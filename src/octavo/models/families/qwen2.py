@@ -11,11 +11,10 @@ from typing import Any
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import (
-    layer_types,
     read_decoder,
     read_layer_types,
     rms,
-    window_size,
+    window_keys,
     with_biases,
     with_windows,
     write_decoder,
@@ -46,9 +45,7 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
 
 def write_windows(config: TransformerConfig) -> dict[str, Any]:
     """The keys that `with_upper_windows` reads."""
-    slides = tuple(config.window_of(layer) is not None for layer in range(config.num_layers))
-    size = window_size(config)
-    return {"use_sliding_window": size is not None, "sliding_window": size, "layer_types": layer_types(slides)}
+    return {"use_sliding_window": any(config.windows), **window_keys(config)}
 
 
 def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:

@@ -12,11 +12,10 @@ from typing import Any
 from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import (
-    layer_types,
     read_decoder,
     read_layer_types,
     rms,
-    window_size,
+    window_keys,
     with_biases,
     with_windows,
     write_decoder,
@@ -45,15 +44,13 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
-    layers, size = range(config.num_layers), window_size(config)
     return {
         **write_decoder(config),
         "attention_bias": config.attention.qkv_bias,
         "mlp_bias": config.mlp.bias,
-        "no_rope_layers": [int(config.rope_of(layer) is not None) for layer in layers],
-        "use_sliding_window": size is not None,
-        "sliding_window": size,
-        "layer_types": layer_types(tuple(config.window_of(layer) is not None for layer in layers)),
+        "no_rope_layers": [int(config.rope_of(layer) is not None) for layer in range(config.num_layers)],
+        "use_sliding_window": any(config.windows),
+        **window_keys(config),
     }
 
 

@@ -116,6 +116,12 @@ def window_size(config: TransformerConfig) -> int | None:
     return sizes.pop() if sizes else None
 
 
+def window_keys(config: TransformerConfig) -> dict[str, Any]:
+    """The size of the config's windows and which blocks have one, as hub configs have them."""
+    slides = tuple(config.window_of(layer) is not None for layer in range(config.num_layers))
+    return {"sliding_window": window_size(config), "layer_types": layer_types(slides)}
+
+
 def write_decoder(config: TransformerConfig) -> dict[str, Any]:
     """Switches to the keys that `read_decoder` reads; the row adds its own."""
     rope, attention = config.rope, config.attention
