@@ -18,7 +18,7 @@ import sys
 import race
 from timing import verdict
 
-from octavo.nn.kernels import available
+from octavo.nn.kernels.binding import available
 
 CASES = ("smollm2", "135m/q4_0", "135m/q8_0", "135m/bf16", "0.5b/q4_0", "1.1b/q4_0")
 PEERS = ("llama.cpp", "ik_llama.cpp", "openvino")

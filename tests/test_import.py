@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import octavo
-from octavo.nn.kernels import available
+from octavo.nn.kernels.binding import available
 
 HEAVY = (
     "torch", "numpy", "tokenizers", "jinja2", "pydantic", "fastapi", "uvicorn", "rich", "httpx2", "transformers",

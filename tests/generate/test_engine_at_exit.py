@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from octavo.nn.kernels import available
+from octavo.nn.kernels.binding import available
 
 
 @pytest.mark.parametrize("runner", ["torch", "kernels"])

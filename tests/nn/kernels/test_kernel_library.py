@@ -12,7 +12,6 @@ import pytest
 
 from octavo import settings
 from octavo.errors import MissingDependencyError, OctavoError
-from octavo.nn import kernels
 from octavo.nn.kernels import binding
 from octavo.nn.kernels.handle import KernelModel, Rotary
 from octavo.nn.kernels.indices import Indices
@@ -58,19 +57,19 @@ def logits(made: KernelModel) -> list[float]:
 
 def test_available_says_where_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OCTAVO_KERNELS", raising=False)
-    status = kernels.available()
+    status = binding.available()
     assert status.built and status.level == LEVELS[-1] and status.levels == LEVELS
     assert status.path is not None and status.path.is_file()
     monkeypatch.setenv("OCTAVO_KERNELS", "c")
-    assert kernels.available().level == "c"
+    assert binding.available().level == "c"
     monkeypatch.setenv("OCTAVO_KERNELS", "torch")
-    assert kernels.available().level is None
+    assert binding.available().level is None
 
 
 def test_available_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "library_path", lambda: None)
     binding.library.cache_clear()
-    status = kernels.available()
+    status = binding.available()
     assert not status.built and "compiler" in status.reason
 
 

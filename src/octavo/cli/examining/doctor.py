@@ -46,7 +46,7 @@ def examine() -> dict[str, Any]:
     from octavo import settings
     from octavo.fetching import sources
     from octavo.models.memory import free_memory
-    from octavo.nn.kernels import available
+    from octavo.nn.kernels.binding import available
 
     kernels = available()
     torch = _version("torch")

@@ -48,9 +48,9 @@ def with_head(reader: ConfigReader, config: TransformerConfig, masked: HeadActiv
 
 
 def read_encoder(
-    reader: ConfigReader, *, position_offset: int = 0, embedding_size: int | None = None, eps: float = 1e-12
+    reader: ConfigReader, *, position_offset: int = 0, embedding_size: int | None = None
 ) -> TransformerConfig:
-    """A hub config in BERT's spelling to switches, without a head. eps: where the config does not say."""
+    """A hub config in BERT's spelling to switches, without a head."""
     rows = reader.integer("max_position_embeddings", low=position_offset + 1)
     return TransformerConfig(
         vocab_size=reader.integer("vocab_size"),
@@ -62,7 +62,7 @@ def read_encoder(
         encoder=EncoderConfig(
             position_offset, reader.integer("type_vocab_size", default=2), embedding_size=embedding_size
         ),
-        **read_body(reader, eps=eps),
+        **read_body(reader, eps=1e-12),
     )
 
 

@@ -10,7 +10,7 @@ from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.encoder import read_body, write_body
 from octavo.models.mapping.keys import KeyRule, layer_rules
 from octavo.models.mapping.tables.encoder_names import BLOCK, CLIP_ATTENTION, CLIP_REST
-from octavo.nn.config import EncoderConfig, HeadConfig, PatchConfig, TransformerConfig
+from octavo.nn.config import EncoderConfig, PatchConfig, TransformerConfig
 
 
 def read_image_encoder(
@@ -24,7 +24,6 @@ def read_image_encoder(
     activation: str = "gelu",
     eps: float = 1e-6,
     layers_left_out: int = 0,
-    head: HeadConfig | None = None,
 ) -> TransformerConfig:
     """A hub config to switches. class_token, bias: as in `PatchConfig`. activation, eps: where the config does not say.
 
@@ -43,7 +42,7 @@ def read_image_encoder(
         tie_embeddings=True,
         final_norm=final_norm,
         embedding_norm=embedding_norm,
-        encoder=EncoderConfig(patches=patches, head=head),
+        encoder=EncoderConfig(patches=patches),
         **body,
     )
     return replace(config, num_layers=config.num_layers - layers_left_out)
