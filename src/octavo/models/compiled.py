@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
 from octavo import settings
 from octavo.errors import FormatError
+from octavo.models.checkpoint import Checkpoint
 from octavo.models.formats.peft import Adapter
 from octavo.models.kernel_plan import plan
 from octavo.models.packing.cache import PackCache, PackedMatrix
@@ -22,7 +22,6 @@ from octavo.models.packing.quantizing import Quantization
 from octavo.models.packing.taking import taken, turned
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput, check_path
 from octavo.models.tensors import StoredTensor
-from octavo.nn.config import TransformerConfig
 from octavo.nn.kernels.binding import choose_level
 from octavo.nn.kernels.handle import KernelModel
 from octavo.nn.kernels.indices import Indices
@@ -33,17 +32,6 @@ TABLES = {"embed_tokens": "embed", "embed_positions": "positions", "lm_head": "h
 """Canonical name -> the kernels' slot, outside of blocks."""
 LATENT = {"attention.q_b": "q", "attention.kv_a": "k", "attention.k_rope": "v"}
 """The same of latent attention's matrices."""
-
-
-class Weights(Protocol):
-    """What of a `Checkpoint` a runner reads."""
-
-    @property
-    def config(self) -> TransformerConfig: ...
-    @property
-    def tensors(self) -> Mapping[str, StoredTensor]: ...
-    def release(self) -> None:
-        """Drop the source's pages that were read."""
 
 
 class CompiledRunner:
@@ -59,7 +47,7 @@ class CompiledRunner:
 
     def __init__(
         self,
-        checkpoint: Weights,
+        checkpoint: Checkpoint,
         *,
         num_blocks: int,
         threads: int | None = None,

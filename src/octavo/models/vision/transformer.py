@@ -33,9 +33,8 @@ class VisionLanguageModel(nn.Module):
     ) -> VisionLanguageModel:
         """The checkpoint's weights, in `dtype`."""
         projector = Projector(checkpoint.projector_config)
-        for name, stored in checkpoint.projector.items():
-            owner, _, leaf = name.rpartition(".")
-            setattr(projector.get_submodule(owner), leaf, nn.Parameter(to_torch(stored, dtype=dtype)))
+        tensors = {name: to_torch(stored, dtype=dtype) for name, stored in checkpoint.projector.items()}
+        projector.load_state_dict(tensors, assign=True)
         return cls(
             Transformer.from_checkpoint(checkpoint.image, dtype=dtype),
             projector,
