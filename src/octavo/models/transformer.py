@@ -37,19 +37,6 @@ from octavo.nn.vision.patches import cut
 class Transformer(nn.Module):
     """A decoder or an encoder by its config, with fresh weights from `seed` (left unset on the meta device)."""
 
-    embed_patches: Linear | None
-    embed_class: nn.Embedding | None
-    embed_queries: nn.Embedding | None
-    embed_positions: nn.Embedding | None
-    relative_bias: RelativeBias | None
-    memory: Transformer | None
-    embed_types: nn.Embedding | None
-    embed_norm: nn.Module | None
-    embed_projection: Linear | None
-    norm: nn.Module | None
-    head: Head | None
-    lm_head: Linear | TiedOutput | None
-
     def __init__(self, config: TransformerConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config

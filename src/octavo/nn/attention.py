@@ -35,8 +35,6 @@ class Attend(Protocol):
 class Attention(nn.Module):
     """q: hidden_size -> heads * head_dim; k, v: -> kv_heads * head_dim; o: back to hidden_size."""
 
-    q_norm: nn.Module | None
-    k_norm: nn.Module | None
     sinks: nn.Parameter | None
 
     def __init__(self, config: TransformerConfig, layer: int, read_size: int | None = None) -> None:

@@ -21,10 +21,6 @@ HEAD_ACTIVATIONS: dict[HeadActivation, Callable[[Tensor], Tensor]] = {**dict(ACT
 class Head(nn.Module):
     """dense, activation, norm and output, each where the config has it; a masked_lm's output is the model's lm_head."""
 
-    dense: Linear | None
-    norm: nn.Module | None
-    output: Linear | None
-
     def __init__(self, config: TransformerConfig, head: HeadConfig) -> None:
         super().__init__()
         width = head_width(config, head)

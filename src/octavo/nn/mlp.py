@@ -29,8 +29,6 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 class Mlp(nn.Module):
     """gate, up: hidden_size -> intermediate_size; down: back. gate is None in a plain MLP."""
 
-    gate: Linear | None
-
     def __init__(self, config: MlpConfig, hidden_size: int) -> None:
         super().__init__()
         self.limit = config.limit

@@ -21,8 +21,6 @@ from octavo.nn.mlp import Mlp
 class Moe(nn.Module):
     """router: hidden_size -> num_experts; experts, shared: as `Mlp`. What a config does not ask for is None."""
 
-    shared: Mlp | None
-    shared_gate: Linear | None
     correction_bias: nn.Parameter | None
 
     def __init__(self, moe: MoeConfig, mlp: MlpConfig, hidden_size: int) -> None:

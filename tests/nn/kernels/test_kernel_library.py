@@ -251,7 +251,7 @@ def test_threads_stay_on_cores_of_their_own_when_asked(monkeypatch: pytest.Monke
 
 def test_importing_it_loads_neither_torch_nor_the_library() -> None:
     command = (
-        "import sys, octavo.nn.kernels as k; print('torch' in sys.modules, k.binding.library.cache_info().currsize)"
+        "import sys, octavo.nn.kernels.binding as b; print('torch' in sys.modules, b.library.cache_info().currsize)"
     )
     out = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=60, check=True)
     assert out.stdout.strip() == "False 0"

@@ -17,8 +17,6 @@ from octavo.nn.vision.config import ProjectorConfig
 class Projector(nn.Module):
     """up, if there are two layers, and out."""
 
-    up: Linear | None
-
     def __init__(self, config: ProjectorConfig) -> None:
         super().__init__()
         width, two = config.in_size * config.merge, config.activation is not None
