@@ -57,9 +57,8 @@ def plan(config: TransformerConfig, length: int) -> Plan:
     layers, ropes = layers_of(config)
     slopes = _slopes(config.attention) if config.attention.alibi else None
     moe = None if config.moe is None else _moe(config.moe)
-    return Plan(
-        _shape(config), moe, _latent(config), layers, tuple(_rotary(at_length(rope, length)) for rope in ropes), slopes
-    )
+    rotaries = tuple(Rotary(inverse_frequencies(at_length(rope, length)), rope.attention_factor) for rope in ropes)
+    return Plan(_shape(config), moe, _latent(config), layers, rotaries, slopes)
 
 
 def _latent(config: TransformerConfig) -> dict[str, float] | None:
@@ -130,10 +129,6 @@ def layers_of(config: TransformerConfig) -> tuple[tuple[Layer, ...], list[RopeCo
     experts = [config.moe_of(layer) is not None for layer in range(config.num_layers)]
     windows = map(config.window_of, range(config.num_layers))
     return tuple(map(Layer, places, windows, experts)), ropes
-
-
-def _rotary(rope: RopeConfig) -> Rotary:
-    return Rotary(np.ascontiguousarray(inverse_frequencies(rope), np.float64), rope.attention_factor)
 
 
 def _slopes(attention: AttentionConfig) -> NDArray[np.float32]:

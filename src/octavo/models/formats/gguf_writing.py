@@ -57,21 +57,17 @@ def _text(text: str) -> bytes:
 
 
 def _value(value: Any) -> bytes:
-    kind, data = _typed(value)
-    return struct.pack("<I", kind) + data
-
-
-def _typed(value: Any) -> tuple[int, bytes]:
+    """Its type, then itself."""
     if isinstance(value, str):
-        return TEXT, _text(value)
+        return struct.pack("<I", TEXT) + _text(value)
     if isinstance(value, bool):
-        return BOOL, struct.pack("<?", value)
+        return struct.pack("<I?", BOOL, value)
     if isinstance(value, int):
-        return U32, struct.pack("<I", value)
+        return struct.pack("<II", U32, value)
     if isinstance(value, float):
-        return F32, struct.pack("<f", value)
+        return struct.pack("<If", F32, value)
     assert isinstance(value, list) and value, f"{value!r} is no value of GGUF's"
-    return ARRAY, _array(value)
+    return struct.pack("<I", ARRAY) + _array(value)
 
 
 def _array(values: list[Any]) -> bytes:

@@ -133,7 +133,11 @@ def to_canonical(
         sizes = [shapes[name] for name in rule.canonical]
         if rule.layout == "experts" and entry.shape != _stored_shape(sizes, "experts", config):
             rule = replace(rule, layout="swapped_experts")  # Qwen3-VL's files have either, as the sides' lengths say
-        _check_shape(entry, _stored_shape(sizes, rule.layout, config), source)
+        shape = _stored_shape(sizes, rule.layout, config)
+        if entry.shape != shape:
+            raise FormatError(
+                f"{source}: tensor {entry.name!r} has shape {list(entry.shape)}, but the config asks for {list(shape)}"
+            )
         used.add(rule.stored)
         for number, name in enumerate(rule.canonical):
             makers.setdefault(name, partial(_canonical, entry, rule, sizes, number, config))
@@ -227,13 +231,6 @@ def _part(sizes: Sequence[Shape], rule: KeyRule, number: int) -> slice:
         return slice(number, None, len(sizes))
     start = sum(size[0] for size in sizes[:number])
     return slice(start, start + sizes[number][0])
-
-
-def _check_shape(entry: TensorEntry, shape: Shape, source: str) -> None:
-    if entry.shape != shape:
-        raise FormatError(
-            f"{source}: tensor {entry.name!r} has shape {list(entry.shape)}, but the config asks for {list(shape)}"
-        )
 
 
 def _canonical(

@@ -83,7 +83,6 @@ class WeightDropLstm(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, weight_dropout: float) -> None:
         super().__init__()
-        self.hidden_size = hidden_size
         self.weight_dropout = weight_dropout
         self.weight_ih_l0 = nn.Parameter(torch.empty(4 * hidden_size, input_size))
         self.weight_hh_l0 = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
