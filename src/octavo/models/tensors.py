@@ -57,8 +57,7 @@ class StoredTensor:
     def bits(self) -> NDArray[np.generic]:
         """A dense tensor as a numpy view of `shape`: float32, float16, or uint16 for bf16."""
         assert self.encoding in DENSE_DTYPES, f"{self.encoding} is not dense"
-        view: NDArray[np.generic] = self.data.reshape(-1).view(DENSE_DTYPES[self.encoding]).reshape(self.shape)
-        return view
+        return self.data.reshape(-1).view(DENSE_DTYPES[self.encoding]).reshape(self.shape)
 
     def rows(self, index: slice | NDArray[np.intp]) -> StoredTensor:
         """Some rows of a matrix (or elements of a dense vector), in the order of `index`; a slice copies nothing."""

@@ -328,8 +328,7 @@ class TorchRunner:
 
 
 def _floats(tensor: Tensor) -> NDArray[np.float32]:
-    result: NDArray[np.float32] = tensor.float().cpu().numpy()
-    return result
+    return tensor.float().cpu().numpy()
 
 
 def _attached(model: Transformer, adapters: Sequence[Adapter]) -> LowRankRows:

@@ -42,8 +42,7 @@ class TorchEncoder:
         positions = torch.arange(tokens.shape[1], device=self._device).expand_as(tokens)
         x = self._model.embed(tokens, positions, types)
         hidden = self._model.hidden(x, positions, mask=None if mask.all() else mask)
-        result: Floats = hidden[mask].float().cpu().numpy()
-        return result
+        return hidden[mask].float().cpu().numpy()
 
     def _padded(self, rows: Sequence[np.ndarray]) -> Tensor:
         table = np.zeros((len(rows), max(map(len, rows))), np.int64)

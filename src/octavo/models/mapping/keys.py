@@ -196,8 +196,7 @@ def rows_of(rule: KeyRule, number: int, config: TransformerConfig) -> NDArray[np
     sizes = [shapes[name] for name in rule.canonical]
     total = sum(size[0] for size in sizes)
     order = _row_order(rule.layout, config, total)
-    rows: NDArray[np.intp] = (np.arange(total) if order is None else order)[_part(sizes, rule, number)]
-    return rows
+    return (np.arange(total) if order is None else order)[_part(sizes, rule, number)]
 
 
 def _joined(sizes: Sequence[Shape]) -> Shape:
