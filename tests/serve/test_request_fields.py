@@ -285,3 +285,18 @@ def test_whatever_a_field_holds_the_answer_is_no_server_error(http, path, data):
     assert response.status_code < 500
     if response.status_code != 200:
         assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    ("query", "param"), [("limit=101", "limit"), ("limit=x", "limit"), ("order=up", "order"), ("after[]=a", "after[]")]
+)
+def test_a_wrong_query_is_named(http, query, param):
+    error = http.get(f"/v1/chat/completions?{query}").json()["error"]
+    assert error["param"] == param and repr(param) in error["message"]
+
+
+def test_a_text_that_is_too_long_is_told_in_characters_and_a_nameless_field_as_such(http):
+    asked = {"messages": [{"role": "user", "content": "x"}]}
+    long = http.post("/v1/chat/completions", json={**asked, "stop": ["a" * 2000]}).json()["error"]
+    assert long["param"] == "stop.0" and "over 1024 characters" in long["message"]
+    assert http.post("/v1/chat/completions", json={**asked, "": 1}).json()["error"]["param"] == ""

@@ -34,6 +34,13 @@ def served(start_server):
     running.stop()
 
 
+@pytest.fixture(scope="module")
+def http(start_server):
+    running = start_server([ScriptedModel(["yes"])])
+    yield running.http()
+    running.stop()
+
+
 def test_an_answer_has_text_usage_and_can_be_read_again(served):
     _, running = served
     client = running.openai()
@@ -287,3 +294,54 @@ def test_a_streamed_response_that_the_model_refuses_is_an_http_error(start_serve
             client.responses.create(model=model.name, input="word " * 2000, stream=True)
         assert refused.value.code == "context_length_exceeded"
         running.stop()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": ["message"]},
+        {"type": {}},
+        {"type": None, "role": "user"},
+        {"type": "item_reference", "id": "\u0000"},
+        {"type": "mcp_approval_response", "approval_request_id": "x", "approve": True},
+    ],
+)
+def test_an_item_of_an_odd_form_is_the_clients_mistake(http, item):
+    answer = http.post("/v1/responses", json={"input": [item, {"role": "user", "content": "x"}]})
+    assert answer.status_code == 400 and answer.json()["error"]["param"].startswith("input"), answer.text
+
+
+@pytest.mark.parametrize("error", [None, "x", [1], {"content": 1}, {"content": [1]}, {"content": [{"text": "no pen"}]}])
+def test_a_call_of_an_mcp_server_comes_back_with_any_error(http, error):
+    call = {"type": "mcp_call", "id": "mcp_1", "server_label": "s", "name": "n", "arguments": "[[", "error": error}
+    listed = {"type": "mcp_list_tools", "id": "mcpl_1", "server_label": "s", "tools": [1]}
+    asked = {"type": "mcp_approval_request", "id": "mcpr_1", "server_label": "s", "name": "n", "arguments": "{"}
+    refused = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": False}
+    answer = http.post(
+        "/v1/responses", json={"input": [listed, call, asked, refused, {"role": "user", "content": "x"}]}
+    )
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_kept_item_is_referred_to_by_its_id(http):
+    made = http.post("/v1/responses", json={"input": [{"role": "user", "content": "x", "id": "msg_mine"}]}).json()
+    again = http.post("/v1/responses", json={"input": [{"type": "item_reference", "id": "msg_mine"}]}).json()
+    kept = http.get(f"/v1/responses/{again['id']}/input_items").json()["data"]
+    assert made["status"] == "completed" and kept[0]["content"][0]["text"] == "x"
+
+
+def test_what_is_deleted_while_it_is_made_stays_deleted(start_server):
+    running = start_server([ScriptedModel(["word " * 200], delay=0.01)])
+    http = running.http()
+    conversation = http.post("/v1/conversations", json={}).json()["id"]
+    asked = {"input": "x", "background": True, "conversation": conversation}
+    deleted, other = (http.post("/v1/responses", json=asked).json()["id"] for _ in range(2))
+    assert http.delete(f"/v1/responses/{deleted}").status_code == 200
+    assert http.get(f"/v1/responses/{deleted}").status_code == 404
+    assert http.delete(f"/v1/conversations/{conversation}").status_code == 200
+    running.until(lambda: http.get(f"/v1/responses/{other}").json()["status"] == "completed", 30)
+    assert http.get(f"/v1/responses/{deleted}").status_code == 404
+    state, owner = running.server.serving.state, running.server.serving.owner
+    assert state.children("item", owner, conversation) == []
+    assert http.delete(f"/v1/responses/{deleted}").status_code == 404
+    running.stop()

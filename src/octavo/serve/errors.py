@@ -147,7 +147,8 @@ def from_validation(errors: Sequence[Mapping[str, Any]], body: Any) -> ApiError:
     context = first.get("ctx") or {}
     if first["type"] == "json_invalid":
         return invalid(f"The body is not valid JSON: {context.get('error', first['msg'])}.", None, "invalid_json")
-    param = ".".join(map(str, _path_of(first, body))) or None
+    path = _path_of(first, body)
+    param = ".".join(map(str, path)) if path else None
     if first["type"] == "unknown_parameter":
         return invalid(f"Unknown parameter: '{param}'.{context['hint']}", param, "unknown_parameter")
     if first["type"] == "unsupported_parameter":
@@ -156,11 +157,15 @@ def from_validation(errors: Sequence[Mapping[str, Any]], body: Any) -> ApiError:
         what = f"Missing required parameter: '{param}'." if param else "The request has no JSON body."
         return invalid(what, param, "missing_required_parameter")
     subject = f"Invalid value for '{param}'" if param else "Invalid body"
+    if first["type"] == "too_long" and isinstance(first["input"], str):
+        return invalid(f"{subject}: it has over {context['max_length']} characters, the most allowed.", param)
     return invalid(f"{subject}: {_lower_first(first['msg'])}.", param)
 
 
 def _path_of(error: Mapping[str, Any], body: Any) -> list[Any]:
     context = error.get("ctx") or {}
+    if error["loc"][:1] in (("query",), ("path",)):
+        return [str(key)[:64] for key in error["loc"][1:]]
     return _path_in(error["loc"], body, error["type"] == "missing") + ([context["field"]] if "field" in context else [])
 
 

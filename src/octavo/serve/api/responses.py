@@ -108,8 +108,13 @@ async def retrieve_response(
 
 @router.delete("/v1/responses/{response_id}")
 async def delete_response(response_id: str, request: Request) -> Object:
-    """Forget a response and its input."""
+    """Forget a response and its input; one that is being made ends first, or it would be kept after all."""
     serving = serving_of(request)
+    serving.state.get("response", serving.owner, response_id)
+    run = serving.responses.get(response_id)
+    if run is not None:
+        run.cancel()
+        await run.wait()
     serving.state.delete("response", serving.owner, response_id)
     return {"id": response_id, "object": "response", "deleted": True}
 
@@ -307,11 +312,21 @@ def _keeper(serving: Serving, body: ResponseRequest, items: list[Object], keeps:
         serving.responses.pop(builder.response["id"], None)
         if keeps:
             _keep(serving, builder, items)
-        if body.conversation_id is not None and builder.response["status"] in ("completed", "incomplete"):
+        wanted = builder.response["status"] in ("completed", "incomplete")
+        if wanted and body.conversation_id is not None and _is_kept(serving, body.conversation_id):
             said = [*items, *builder.response["output"]]
             serving.state.put_all("item", serving.owner, said, parent=body.conversation_id)
 
     return keep
+
+
+def _is_kept(serving: Serving, conversation_id: str) -> bool:
+    """Whether it is there still: it may have been deleted while the answer was made."""
+    try:
+        serving.state.get("conversation", serving.owner, conversation_id)
+    except ApiError:
+        return False
+    return True
 
 
 def _keep(serving: Serving, builder: ResponseBuilder, items: list[Object]) -> None:

@@ -176,10 +176,12 @@ PREFIXES: Final = {
 
 def kind_of(value: Any) -> str:
     """The type that an item says it has; a bare message says none. Complains of one that this server lacks."""
-    kind = value.get("type", "message") if isinstance(value, dict) else getattr(value, "type", "message")
-    if kind not in KINDS:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    if kind is None:
+        return "message"
+    if not isinstance(kind, str) or kind not in KINDS:
         raise unsupported("type", f"{str(kind)[:40]!r} is no item that this server takes: {', '.join(KINDS)}")
-    return str(kind)
+    return kind
 
 
 def check_item(value: Any) -> Any:
@@ -194,7 +196,8 @@ def as_objects(items: Iterable[Strict]) -> list[dict[str, Any]]:
     kept = []
     for item in items:
         data = item.model_dump(exclude_none=True)
-        data.setdefault("id", new_id(PREFIXES[data["type"]]))
+        if "id" not in data:  # where it is required it has one
+            data["id"] = new_id(PREFIXES[data["type"]])
         data.setdefault("status", "completed")
         if data["type"] == "message":
             data["content"] = _parts(data["content"], "output_text" if data["role"] == "assistant" else "input_text")

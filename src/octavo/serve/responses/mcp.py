@@ -7,6 +7,7 @@ server of its own. A call is made without asking only where both the operator (`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -180,9 +181,11 @@ def result_of(item: Mapping[str, Any]) -> str:
     """What the model is told that a call gave."""
     if item.get("error") is None:
         return str(item.get("output") or "")
-    error = item["error"]
-    parts = error.get("content") or [] if isinstance(error, dict) else []
-    return "Error: " + ("\n".join(str(part.get("text", "")) for part in parts) or str(error))
+    error = item["error"]  # as the client gave it back, so of any form
+    parts = error.get("content") if isinstance(error, dict) else None
+    parts = parts if isinstance(parts, list) else []
+    said = [str(part["text"]) for part in parts if isinstance(part, dict) and "text" in part]
+    return "Error: " + ("\n".join(said) or json.dumps(error, ensure_ascii=False))
 
 
 def declined(item: Mapping[str, Any]) -> str:
