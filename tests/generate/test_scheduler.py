@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,15 +18,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from octavo.generate.blocks import root_of
-from octavo.generate.lm import Delta, Event, Finished, Request, Sampling, Scores, Started
+from octavo.generate.lm import Beams, Delta, Event, Finished, Request, Sampling, Scores, Started
 from octavo.generate.propose import Draft, Proposer, Text
 from octavo.generate.propose.ngram import NGramProposer
-from octavo.generate.scheduler import MOST_PASSED, Scheduler
+from octavo.generate.scheduler import MOST_PASSED, Branch, Scheduler, Task
+from octavo.generate.tasks.beam import BeamCompletion
 from octavo.generate.tasks.completion import Completion, Limits
+from octavo.generate.tasks.scoring import Scoring
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput
 from octavo.text.tokenizer import Tokenizer
 
 VOCAB = 32
+ADAPTED = 100_000
+"""What an adapter adds to its tokens in the memory."""
 LETTERS = tokenizers.Tokenizer(tokenizers.models.BPE({chr(65 + i): i for i in range(VOCAB)}, []))
 LETTERS.decoder = tokenizers.decoders.Fuse()
 TOKENIZER = Tokenizer(LETTERS, named={})
@@ -34,7 +39,8 @@ TOKENIZER = Tokenizer(LETTERS, named={})
 class MemoryRunner:
     """Keeps token ids where keys and values would be, and computes its logits from all that it finds there.
 
-    window: it sees no more than the last so many.
+    window: it sees no more than the last so many. An adapter's tokens are other numbers, so that what is shared with
+    another's shows.
     """
 
     name = "memory"
@@ -57,11 +63,15 @@ class MemoryRunner:
         logits = []
         for row, own in zip(rows, slots, strict=True):
             self.computed += len(row.tokens)
-            self.memory[own[row.start :]] = np.add(row.tokens, 1000 * self.weights)
-            for last in range(row.start + row.logits_from, row.start + len(row.tokens)):
-                seen = own[max(0, last + 1 - self.window) : last + 1]
-                logits.append(self.logits(self.memory[seen]))
+            self.memory[own[row.start :]] = np.add(row.tokens, 1000 * self.weights + ADAPTED * row.adapter)
+            for last in range(row.logits_from, len(row.tokens)):
+                seen = [*own[: row.start], *(own[row.start + at] for at in _path(row.parents, last))]
+                logits.append(self.logits(self.memory[seen[-self.window :]]))
         return StepOutput(np.array(logits, np.float32).reshape(-1, VOCAB))
+
+    def accept(self, row: Row, path: Sequence[int]) -> None:
+        own = np.array(self._slots(row)[row.start :])
+        self.memory[own[: len(path)]] = self.memory[own[list(path)]]
 
     def logits(self, seen: np.ndarray) -> np.ndarray:
         state = int((np.arange(1, len(seen) + 1) * (seen + 7) ** 2).sum()) + self.weights
@@ -77,14 +87,46 @@ class MemoryRunner:
     def close(self) -> None: ...
 
 
-def completion(request: Request, draft_tokens: int = 0) -> Completion:
+def _path(parents: np.ndarray | None, at: int) -> Sequence[int]:
+    """The tokens of a row that lead to one of them, itself the last."""
+    if parents is None:
+        return range(at + 1)
+    path = [at]
+    while parents[path[-1]] >= 0:
+        path.append(int(parents[path[-1]]))
+    return path[::-1]
+
+
+class Rising:
+    """A constraint that knows where it is: a token is larger than the one before it, unless that was large."""
+
+    ended = False
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    def allowed(self) -> np.ndarray:
+        return np.arange(VOCAB) > (self.last if self.last < VOCAB // 2 else 3)
+
+    def accept(self, token: int) -> None:
+        assert self.allowed()[token]
+        self.last = token
+
+
+def completion(
+    request: Request, draft_tokens: int = 0, *, guided: bool = False, adapter: int = 0
+) -> Completion | BeamCompletion:
     assert not isinstance(request.prompt, str) and request.max_tokens is not None
     limits = Limits(frozenset(request.stop_token_ids), request.max_tokens)
-    root = root_of(request.cache_salt)
-    return Completion(request.prompt, request, limits, TOKENIZER, None, root, draft_tokens)  # type: ignore[arg-type]
+    root = root_of(request.cache_salt, adapter)
+    prompt: Any = request.prompt
+    if request.beams is not None:
+        return BeamCompletion(prompt, request, request.beams, limits, TOKENIZER, root, adapter)
+    matcher: Any = Rising() if guided else None
+    return Completion(prompt, request, limits, TOKENIZER, matcher, root, draft_tokens, adapter)
 
 
-def drained(task: Completion) -> list[Event]:
+def drained(task: Completion | BeamCompletion) -> list[Event]:
     task.deliver()  # as the next step would
     events = []
     for event in task.events.at_hand():
@@ -93,7 +135,7 @@ def drained(task: Completion) -> list[Event]:
     return events
 
 
-def run(scheduler: Scheduler, *tasks: Completion, steps: int = 2000) -> None:
+def run(scheduler: Scheduler, *tasks: Task, steps: int = 2000) -> None:
     for _ in range(steps):
         if all(task.finished for task in tasks):
             return
@@ -101,9 +143,9 @@ def run(scheduler: Scheduler, *tasks: Completion, steps: int = 2000) -> None:
     raise AssertionError("the tasks do not end")
 
 
-def alone(request: Request, window: int = 1 << 20) -> list[Event]:
+def alone(request: Request, window: int = 1 << 20, **kind: Any) -> list[Event]:
     """What a request gives on a runner of its own."""
-    task, scheduler = completion(request), Scheduler(MemoryRunner(64, window), max_running=1)
+    task, scheduler = completion(request, **kind), Scheduler(MemoryRunner(64, window), max_running=1)
     scheduler.add(task)
     run(scheduler, task)
     return drained(task)
@@ -117,7 +159,8 @@ def said(events: Sequence[Event]) -> tuple[list[int], str]:
 @dataclass
 class Asked:
     request: Request
-    task: Completion
+    kind: dict[str, Any]
+    task: Completion | BeamCompletion
     events: list[Event] = field(default_factory=list)
 
 
@@ -145,21 +188,44 @@ REQUESTS = st.builds(
 )
 
 
-class Soothsayer:
-    """A proposer whose guesses are right more often than not, for greedy requests."""
+KINDS = st.fixed_dictionaries({"guided": st.sampled_from([False, False, True]), "adapter": st.sampled_from([0, 0, 1])})
+SEARCHES = st.builds(
+    Request,
+    PROMPTS,
+    max_tokens=st.integers(1, 9),
+    beams=st.builds(Beams, st.integers(1, 3), early_stopping=st.booleans()),
+    stop_token_ids=st.sampled_from([(), (5, 9)]),
+    priority=st.sampled_from([0, -1, 2]),
+)
 
-    def __init__(self) -> None:
+
+class Soothsayer:
+    """A proposer whose guesses are right more often than not, for greedy requests.
+
+    trees: beside a guess there stand others, before or after it, and they go on.
+    """
+
+    def __init__(self, *, trees: bool = False) -> None:
         self.random = np.random.default_rng(0)
+        self.trees = trees
 
     def propose(self, texts: Sequence[Text]) -> list[Draft]:
         return [self._draft(text) for text in texts]
 
     def _draft(self, text: Text) -> Draft:
-        tokens = list(text.tokens)
-        for _ in range(int(self.random.integers(text.most + 1))):
-            likely = int(MemoryRunner(1).logits(np.array(tokens)).argmax())
-            tokens.append(likely if self.random.random() < 0.8 else int(self.random.integers(VOCAB)))
-        return Draft(tuple(tokens[len(text.tokens) :]))
+        assert isinstance(text.key, Branch)
+        tokens: list[int] = []
+        parents: list[int] = []
+        for index in range(int(self.random.integers(text.most + 1))):
+            at = int(self.random.integers(max(-1, index - 3), index)) if self.trees else index - 1
+            path = [] if at < 0 else [tokens[guess] for guess in _path(np.array(parents), at)]
+            beside = {tokens[other] for other in range(index) if parents[other] == at}
+            before = np.add([*text.tokens, *path], ADAPTED * text.key.adapter)
+            likely = int(MemoryRunner(1).logits(before).argmax())
+            guess = likely if self.random.random() < 0.8 else int(self.random.integers(VOCAB))
+            tokens.append(guess if guess not in beside else next(t for t in range(VOCAB) if t not in beside))
+            parents.append(at)
+        return Draft(tuple(tokens), None, tuple(parents) if self.trees and tokens else None)
 
     def forget(self, key: object) -> None: ...
 
@@ -179,14 +245,26 @@ class Serving(RuleBasedStateMachine):
         runner = MemoryRunner(10, self.window)
         self.scheduler = Scheduler(runner, max_running=6, proposer=self.proposer, window=self.window)
         self.asked: list[Asked] = []
+        self.scored: list[tuple[list[int], int, Scoring]] = []
 
-    @rule(request=REQUESTS, n=st.integers(1, 3))
-    def ask(self, request: Request, n: int) -> None:
+    @rule(request=REQUESTS, n=st.integers(1, 3), kind=KINDS)
+    def ask(self, request: Request, n: int, kind: dict[str, Any]) -> None:
         for choice in range(n):
             sampling = dataclasses.replace(request.sampling, seed=(request.sampling.seed or 0) + choice)
             own = dataclasses.replace(request, sampling=sampling)
-            self.asked.append(Asked(own, completion(own, draft_tokens=4)))
+            self.asked.append(Asked(own, kind, completion(own, draft_tokens=4, **kind)))
             self.scheduler.add(self.asked[-1].task)
+
+    @rule(request=SEARCHES, adapter=st.sampled_from([0, 1]))
+    def search(self, request: Request, adapter: int) -> None:
+        self.asked.append(Asked(request, {"adapter": adapter}, completion(request, adapter=adapter)))
+        self.scheduler.add(self.asked[-1].task)
+
+    @rule(tokens=PROMPTS, data=st.data())
+    def score(self, tokens: list[int], data: st.DataObject) -> None:
+        start = data.draw(st.integers(0, len(tokens) - 1))
+        self.scored.append((tokens, start, Scoring(tokens, 1, TOKENIZER, start=start)))
+        self.scheduler.add(self.scored[-1][2])
 
     @rule(steps=st.integers(1, 12))
     def step(self, steps: int) -> None:
@@ -209,11 +287,11 @@ class Serving(RuleBasedStateMachine):
             asked.events += drained(asked.task)
 
     def teardown(self) -> None:
-        run(self.scheduler, *(asked.task for asked in self.asked))
+        run(self.scheduler, *(asked.task for asked in self.asked), *(scoring for *_, scoring in self.scored))
         self.no_block_is_lost_and_what_was_said_is_right()
         assert self.scheduler.num_tasks == 0 and self.scheduler.pool.available == 10
         for asked in self.asked:
-            expected, events = alone(asked.request, self.window), asked.events
+            expected, events = alone(asked.request, self.window, **asked.kind), asked.events
             assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
             if events[-1].reason == "cancelled":
                 assert asked.task.cancelled
@@ -222,6 +300,21 @@ class Serving(RuleBasedStateMachine):
             else:
                 assert events[1:-1] == expected[1:-1]
                 assert without_guesses(events[-1]) == expected[-1]
+        for tokens, start, scoring in self.scored:
+            scores, whole = scoring.result.get(block=False), scores_alone(tokens, self.window)
+            assert isinstance(scores, Scores)
+            first = max(1, start)
+            assert scores.logprobs == (*[None] * first, *whole.logprobs[first:])
+            assert scores.top[first:] == whole.top[first:] and scores.ranks[first:] == whole.ranks[first:]
+
+
+def scores_alone(tokens: list[int], window: int) -> Scores:
+    task, scheduler = Scoring(tokens, 1, TOKENIZER), Scheduler(MemoryRunner(64, window), max_running=1)
+    scheduler.add(task)
+    run(scheduler, task)
+    result = task.result.get(block=False)
+    assert isinstance(result, Scores)
+    return result
 
 
 class Guessing(Serving):
@@ -238,16 +331,28 @@ class Copying(Serving):
         super().__init__()
 
 
+class Branching(Serving):
+    """The same with trees of guesses, of which what stands is seldom what came first."""
+
+    proposer = Soothsayer(trees=True)
+
+
 class Sliding(Serving):
     """The same with a model that sees the last 20 positions, so that the memory behind them is used again."""
 
     window = 20
 
 
-for machine in (Serving, Guessing, Copying, Sliding):
+class SlidingBranches(Branching):
+    """Both at once."""
+
+    window = 20
+
+
+for machine in (Serving, Guessing, Copying, Branching, Sliding, SlidingBranches):
     machine.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
 TestServing, TestGuessing, TestCopying = Serving.TestCase, Guessing.TestCase, Copying.TestCase
-TestSliding = Sliding.TestCase
+TestBranching, TestSliding, TestSlidingBranches = Branching.TestCase, Sliding.TestCase, SlidingBranches.TestCase
 
 
 def without_guesses(event: Event) -> Event:
