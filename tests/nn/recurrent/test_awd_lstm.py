@@ -10,15 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from octavo.nn.recurrent.awd_lstm import (
-    AwdLstm,
-    AwdLstmConfig,
-    AwdLstmOutput,
-    VariationalDropout,
-    activation_penalty,
-    drop_weights,
-    drop_words,
-)
+from octavo.nn.recurrent.awd_lstm import AwdLstm, AwdLstmConfig, AwdLstmOutput, activation_penalty
+from octavo.nn.recurrent.dropouts import VariationalDropout, drop_weights, drop_words
 
 CONFIG = AwdLstmConfig(vocab_size=37, embedding_size=12, hidden_size=20)
 TOKENS = torch.randint(0, 37, (3, 24), generator=torch.Generator().manual_seed(1))

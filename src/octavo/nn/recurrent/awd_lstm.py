@@ -1,9 +1,8 @@
 """AWD-LSTM (Merity et al. 2017, arXiv 1708.02182): the language model that ULMFiT fine-tunes.
 
 Stacked LSTMs whose last layer is as wide as the embedding, which is also the output's matrix; dropout of every kind on
-the way: variational and of words (Gal and Ghahramani 2016, arXiv 1512.05287), and of weights (Wan et al. 2013).
-Unusual: the state is carried from window to window, so that a text is read from end to end in pieces, while gradients
-stop at their edges. In eval mode it is `torch.nn.LSTM`, and parameters are named and laid out as there.
+the way. Unusual: the state is carried from window to window, so that a text is read from end to end in pieces, while
+gradients stop at their edges. In eval mode it is `torch.nn.LSTM`, and parameters are named and laid out as there.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from octavo.nn.recurrent.dropouts import VariationalDropout, drop_weights, drop_words
 
 State = tuple[tuple[Tensor, Tensor], ...]
 """(hidden, cell) of each layer, each (1, batch, features)."""
@@ -54,28 +55,6 @@ class AwdLstmOutput:
     raw: Tensor
     dropped: Tensor
     state: State
-
-
-class VariationalDropout(nn.Module):
-    """Zeroes features by one mask for all tokens of a sequence, and scales the others by 1 / (1 - rate)."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, tokens, features) -> the same."""
-        return x * functional.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), self.rate, self.training)
-
-
-def drop_words(table: Tensor, rate: float, *, training: bool) -> Tensor:
-    """A table of embeddings, (vocab_size, width), with whole rows zeroed: a dropped word is so wherever it occurs."""
-    return table * functional.dropout(table.new_ones(table.shape[0], 1), rate, training)
-
-
-def drop_weights(weight: Tensor, rate: float, *, training: bool) -> Tensor:
-    """DropConnect: single weights zeroed, the others scaled; drawn once for all the tokens that are run with it."""
-    return functional.dropout(weight, rate, training)
 
 
 class WeightDropLstm(nn.Module):
