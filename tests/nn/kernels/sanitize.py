@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 TESTS = {
     "address": [
+        "tests/nn/kernels/test_entry_points.py",
         "tests/nn/kernels/test_fuzz.py",
         "tests/nn/fused",
         "tests/nn/kernels/test_products.py",

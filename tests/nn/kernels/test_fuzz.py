@@ -171,6 +171,20 @@ def test_a_token_whose_embedding_is_not_finite_spoils_its_own_row_alone(kind: fl
             assert np.array_equal(runner.step([Row(well, 0, [1], 0)]).logits, expected)  # nothing is left behind
 
 
+@every_level
+@pytest.mark.parametrize("cache", ["bf16", "int8", "f32"])
+def test_what_is_no_number_stays_so_in_the_cache_whatever_its_bits(cache: str, level: str) -> None:
+    """All bits set would become -0 when they were rounded to bfloat16 as those of a number are."""
+    config = replace(MODELS["CONFIGS"]["experts"], tie_embeddings=False)
+    source = MODELS["encoded"](MODELS["loud_model"](config), "f32")
+    table = source.tensors["embed_tokens.weight"].dequantize().copy()
+    table[7] = np.uint32(0x7FFFFFFF).view(np.float32)
+    source.tensors = {**source.tensors, "embed_tokens.weight": StoredTensor.from_array(table)}
+    with MODELS["kernels"](source, level, kv_cache=cache) as runner:
+        runner.step([Row(np.full(60, 7, np.int32), 0, range(4), 0)])  # as many tokens as make one expert's rows many
+        assert not np.isfinite(runner.step([Row(np.array([5], np.int32), 60, range(4), 0)]).logits).any()
+
+
 def at_odd_address(array: NDArray[Any]) -> Any:
     store = np.empty(array.nbytes + 1, np.uint8)
     store[1:] = np.frombuffer(array.tobytes(), np.uint8)

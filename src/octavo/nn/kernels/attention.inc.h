@@ -21,10 +21,10 @@ INLINE float rounded_to_bf16(float f) {
     return f;
 }
 
-INLINE uint16_t bf16_of(float f) {
+INLINE uint16_t bf16_of(float f) {  // what is no number stays so, whatever its last bits
     uint32_t bits;
     memcpy(&bits, &f, 4);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    return (uint16_t)(f == f ? (bits + 0x7fff + (bits >> 16 & 1)) >> 16 : bits >> 16 | 0x40);
 }
 
 // x in int8, `stride` apart; returns the scale.
@@ -64,7 +64,6 @@ static void store_position(uint8_t *block, const float *key, const float *value,
     for (int i = 0; i < head_dim; i++) values[2 * i] = bf16_of(value[i]);
 }
 
-enum { MAX_HEAD_DIM = 576 };  // DeepSeek's latent vector and what turns
 static const float HIDDEN = -1e30f, LOG2_E = 1.44269504f;  // scores are powers of two
 
 typedef struct { float f32[MAX_HEAD_DIM]; uint16_t bf16[MAX_HEAD_DIM]; } scaled_query;

@@ -79,6 +79,18 @@ def choose_level(forced: str | None) -> str:
     return forced
 
 
+@functools.cache
+def level_bit(level: str) -> int:
+    """The library's number of a level. Raises OctavoError when this machine lacks it."""
+    return LEVELS[choose_level(level)]
+
+
+def refuse(reason: bytes | None) -> None:
+    """Raise ValueError with the library's reason, if it has one."""
+    if reason:
+        raise ValueError(reason.decode())
+
+
 def available() -> KernelStatus:
     """Whether the kernels can run here, and at which level; never raises for what is missing."""
     path, forced = library_path(), settings.kernels()

@@ -11,6 +11,8 @@ from octavo.errors import OctavoError
 
 Int32s = NDArray[np.int32]
 Floats = NDArray[np.float32]
+UNSET = 2
+"""What a step or a text returns when a matrix or a norm was never set."""
 
 
 def check_floats(values: Floats, *shape: int) -> None:
@@ -34,6 +36,8 @@ def check_range(what: str, values: Iterable[int], end: int, first: int = 0) -> N
 
 
 def check_done(status: int, what: str) -> None:
-    """Raise OctavoError unless the library did what it was asked: it refuses nothing else than the system does."""
+    """Raise ValueError for a model that is not whole, OctavoError for what the system refused, unless all is done."""
+    if status == UNSET:
+        raise ValueError("not every matrix and norm that a step reads is set")
     if status:
         raise OctavoError(f"the system refused memory or threads for {what}; close programs and try again")

@@ -106,6 +106,24 @@ EXPORT void octavo_encoder_destroy(encoder *e) {
     free(e);
 }
 
+// What is wrong with a shape, in words; NULL for nothing. Callers ask before they create.
+EXPORT const char *octavo_encoder_refusal(const encoder_shape *s) {
+    const int wide = 1 << 20;
+    if (s->hidden_size < 1 || s->hidden_size > wide || s->num_heads < 1 || s->head_dim < 1 || s->head_dim > MAX_HEAD_DIM ||
+        s->num_heads > wide / s->head_dim || s->num_heads * s->head_dim != s->hidden_size)
+        return "heads of 1 to 576 features must make up the hidden_size";
+    if (s->embedding_size < 1 || s->embedding_size > s->hidden_size) return "embedding_size must be 1 to hidden_size";
+    if (s->longest < 1 || s->longest > 1 << 16 || s->intermediate_size < 1 || s->intermediate_size >= 1 << 15)
+        return "a text has 1 to 65536 tokens and an MLP 1 to 32767 features";
+    if (s->num_layers < 1 || s->num_layers > wide || s->blocks < 1 || s->blocks > s->num_layers)
+        return "blocks must be 1 to num_layers";
+    if (s->threads < 1 || s->threads > 1024) return "threads must be 1 to 1024";
+    if (s->activation < SILU || s->activation > RELU_SQUARED) return "the activation has no kernel";
+    if (s->rotary_dim < 0 || s->rotary_dim % 2 || s->rotary_dim > s->head_dim)
+        return "as many features as turn are even, and no more than a head has";
+    return NULL;
+}
+
 EXPORT encoder *octavo_encoder_create(const encoder_shape *shape, const layer_shape *layers, const float *const *turns) {
     encoder *e = calloc(1, sizeof *e);
     if (!e) return NULL;
@@ -317,7 +335,18 @@ static void run_share(void *argument, int thread) {
         run_chunk(j->e, &j->e->spaces[thread], j->t, j->t->chunk[c], j->t->chunk[c + 1]);
 }
 
+static int is_whole_encoder(const encoder *e) {
+    for (int i = 0; i < e->shape.blocks; i++) {
+        const encoder_block *b = &e->blocks[i];
+        if (!b->q.data || !b->k.data || !b->v.data || !b->o.data || !b->up.data || !b->down.data) return 0;
+        if ((e->shape.gated && !b->gate.data) || (!e->shape.pre && (!b->attention.weight || !b->mlp.weight))) return 0;
+    }
+    return e->projection.data || e->shape.embedding_size == e->shape.hidden_size;
+}
+
+// 0; 2: a matrix or a norm was never set; -1: threads are missing.
 EXPORT int32_t octavo_encode(encoder *e, const texts *t) {
+    if (!is_whole_encoder(e)) return 2;
     job j = {.e = e, .t = t};
     atomic_init(&j.next, 0);
     return pool_run(e->pool, run_share, &j) ? -1 : 0;

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import OctavoError
-from octavo.nn.encodings import Encoding, row_bytes
-from octavo.nn.kernels.binding import library
+from octavo.nn.encodings import Encoding
+from octavo.nn.kernels.binding import level_bit, library, refuse
 from octavo.nn.kernels.checks import Floats, Int32s, check_done, check_floats
+from octavo.nn.kernels.handle import check_source
 from octavo.nn.kernels.layers import Layer, layer_shapes
-from octavo.nn.kernels.tables.codes import ENCODER_MATRICES, ENCODER_NORMS, ENCODER_TABLES, ENCODINGS, LEVELS
+from octavo.nn.kernels.tables.codes import ENCODER_MATRICES, ENCODER_NORMS, ENCODER_TABLES, ENCODINGS
 from octavo.nn.kernels.tables.interface import EncoderShape, Texts
 
 CHUNK = 256
@@ -34,9 +35,13 @@ class KernelEncoder:
         self._library = library()
         usual = {"embedding_size": shape["hidden_size"], "blocks": shape["num_layers"]}
         width = turns[0].shape[1] if turns else 0
-        self._shape: Any = EncoderShape(level=LEVELS[level], chunk=CHUNK, rotary_dim=width, **{**usual, **shape})
+        self._shape: Any = EncoderShape(level=level_bit(level), chunk=CHUNK, rotary_dim=width, **{**usual, **shape})
         layers = layers or [Layer()] * self._shape.num_layers
-        self._check(len(layers), turns)
+        refuse(self._library.octavo_encoder_refusal(ctypes.byref(self._shape)))
+        if len(layers) != self._shape.num_layers:
+            raise ValueError(f"{len(layers)} layers are described, of {self._shape.num_layers}")
+        for table in turns:
+            check_floats(table, self._shape.longest, width)
         self._turns = (ctypes.c_void_p * max(1, len(turns)))(*(table.ctypes.data for table in turns))
         self._tables: dict[str, NDArray[Any]] = {f"turns {index}": table for index, table in enumerate(turns)}
         self._handle: int | None = self._library.octavo_encoder_create(
@@ -60,10 +65,7 @@ class KernelEncoder:
         """Pack a matrix of a block, its rows' bytes in `encoding`, with its bias (out,)."""
         rows, columns = self._matrix_shape(slot)
         self._check_layer(layer)
-        if data.dtype != np.uint8 or data.ndim != 2 or len(data) != rows or not data.flags.c_contiguous:
-            raise ValueError(f"{slot} needs {rows} rows of contiguous bytes, not {data.shape}")
-        if data.shape[1] != row_bytes(encoding, columns):
-            raise ValueError(f"a row of {data.shape[1]} bytes has not {columns} numbers in {encoding}")
+        check_source(encoding, rows, columns, data)
         check_floats(bias, rows)
         number, code = ENCODER_MATRICES[slot], ENCODINGS[encoding]
         pointers = data.ctypes.data, bias.ctypes.data
@@ -118,17 +120,6 @@ class KernelEncoder:
     def _check_layer(self, layer: int) -> None:
         if not 0 <= layer < self._shape.blocks:
             raise ValueError(f"layer {layer} of {self._shape.blocks}")
-
-    def _check(self, layers: int, turns: Sequence[Floats]) -> None:
-        shape = self._shape
-        if layers != shape.num_layers or not 1 <= shape.blocks <= shape.num_layers:
-            raise ValueError(f"{layers} layers of {shape.blocks} blocks for {shape.num_layers}")
-        if not 1 <= shape.embedding_size <= shape.hidden_size or shape.num_heads * shape.head_dim != shape.hidden_size:
-            raise ValueError(f"embeddings of {shape.embedding_size} or heads do not fit {shape.hidden_size} features")
-        if shape.rotary_dim % 2 or shape.rotary_dim > shape.head_dim:
-            raise ValueError(f"{shape.rotary_dim} features of a head of {shape.head_dim} cannot turn")
-        for table in turns:
-            check_floats(table, shape.longest, shape.rotary_dim)
 
     def _open(self) -> int:
         if self._handle is None:

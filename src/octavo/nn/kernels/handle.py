@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from octavo.errors import OctavoError
 from octavo.nn.encodings import BLOCK_FORMATS
-from octavo.nn.kernels.binding import library
+from octavo.nn.kernels.binding import level_bit, library, refuse
 from octavo.nn.kernels.checks import Floats, Int32s, check_done, check_floats, check_indices, check_range
 from octavo.nn.kernels.indices import Indices, address, explain, laid_out
 from octavo.nn.kernels.layers import Layer, layer_shapes
 from octavo.nn.kernels.matrices import matrix_shape, norm_width
-from octavo.nn.kernels.tables.codes import ADAPTED, ENCODINGS, EXPERTS, HEADS, LEVELS, MATRICES, NORMS, VECTORS
+from octavo.nn.kernels.tables.codes import ADAPTED, ENCODINGS, EXPERTS, HEADS, MATRICES, NORMS, OF_HEADS, VECTORS
 from octavo.nn.kernels.tables.interface import LatentShape, MoeShape, RotaryShape, Shape, Step
 
+WRONG_INDEX = 1
+"""What `octavo_step` returns for an index that is out of range."""
 NEUTRAL = dict.fromkeys(("embedding_scale", "residual_scale", "logit_scale"), 1.0)
 
 
@@ -56,7 +58,7 @@ class KernelModel:
     ) -> None:
         self._library = library()
         self._shape: Any = Shape(
-            level=LEVELS[level],
+            level=level_bit(level),
             num_layers=len(layers),
             num_rotaries=len(rotaries),
             moe=MoeShape(**moe or {}),
@@ -67,14 +69,13 @@ class KernelModel:
         self._handle: int | None = None
         self._used: dict[tuple[int, str], NDArray[np.uint8]] = {}
         self._all_windowed = all(layer.window is not None for layer in layers)
-        rotary_shapes = (RotaryShape * len(rotaries))(*(self._rotary_shape(rotary) for rotary in rotaries))
+        described = layer_shapes(layers, len(rotaries))
+        rotary_shapes = (RotaryShape * len(rotaries))(*map(_rotary_shape, rotaries))
+        refuse(self._library.octavo_refusal(ctypes.byref(self._shape), described, rotary_shapes))
         if slopes is not None:
             check_floats(slopes, self._shape.num_heads)
         self._handle = self._library.octavo_create(
-            ctypes.byref(self._shape),
-            layer_shapes(layers, len(rotaries)),
-            rotary_shapes,
-            None if slopes is None else slopes.ctypes.data,
+            ctypes.byref(self._shape), described, rotary_shapes, None if slopes is None else slopes.ctypes.data
         )
         if self._handle is None:
             raise OctavoError(
@@ -114,9 +115,11 @@ class KernelModel:
 
     def packed(self, layer: int, slot: str, encoding: str) -> NDArray[np.uint8]:
         """The packed bytes of a matrix that was set in `encoding`; valid until it is set again or the model closed."""
-        address = self._library.octavo_packed_matrix(self._open(), layer, self._number(layer, slot))
+        address = self._library.octavo_packed_matrix(
+            self._open(), layer, self._number(layer, slot), ENCODINGS[encoding]
+        )
         if not address:
-            raise ValueError(f"{slot} of layer {layer} is not set")
+            raise ValueError(f"{slot} of layer {layer} is not set in {encoding}")
         size = packed_bytes(encoding, *self.matrix_shape(slot))
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
@@ -132,8 +135,10 @@ class KernelModel:
         values: (hidden_size,); for q_norm and k_norm (head_dim,), or all heads' features where qk_norm says so.
         """
         self._check_layer(layer)
+        number, latent = NORMS[slot], bool(self._shape.latent.kv_rank)
+        if number in OF_HEADS and slot.endswith("_a_norm") != latent:
+            raise ValueError(f"there is no norm {slot}")
         check_floats(values, norm_width(self._shape, slot))
-        number = NORMS[slot]
         check_done(
             self._library.octavo_set_norm(self._open(), layer, number, bias, values.ctypes.data, values.size), slot
         )
@@ -152,7 +157,7 @@ class KernelModel:
         states = np.empty((wanted, shape.hidden_size), np.float32) if hidden else None
         step = Step(*sizes, count, *places, address(embedding), address(logits), address(states))
         status = self._library.octavo_step(self._open(), ctypes.byref(step))
-        if status > 0:
+        if status == WRONG_INDEX:
             reach = shape.context_length if self._all_windowed else shape.num_blocks
             explain(indices, shape, self.max_tokens, reach, count)
         check_done(status, "the step's threads")
@@ -216,19 +221,11 @@ class KernelModel:
             if not self._shape.latent.kv_rank or not 0 <= head < self._shape.num_heads:
                 raise ValueError(f"there is no matrix {slot}")
             return HEADS + 2 * head + (leaf == "value")
-        experts = self._shape.moe.experts
+        experts = self._shape.moe.experts if leaf in ("gate", "up", "down") else 0
         expert = experts if owner == "shared" else int(owner.removeprefix("experts."))
-        if not self._layers[layer].moe or not 0 <= expert < experts + (owner == "shared"):
+        if not self._layers[layer].moe or not 0 <= expert < (experts and experts + (owner == "shared")):
             raise ValueError(f"layer {layer} has no matrix {slot}")
         return EXPERTS + 3 * expert + MATRICES[leaf] - MATRICES["gate"]
-
-    def _rotary_shape(self, rotary: Rotary) -> RotaryShape:
-        values = rotary.frequencies
-        if values.dtype != np.float64 or values.ndim != 1 or not values.flags.c_contiguous:
-            raise ValueError("frequencies must be contiguous float64 of one dimension")
-        if 2 * len(values) > self._shape.head_dim:
-            raise ValueError(f"{len(values)} pairs of features do not fit a head of {self._shape.head_dim}")
-        return RotaryShape(2 * len(values), rotary.factor, values.ctypes.data)
 
     def _check_layer(self, layer: int) -> None:
         if not 0 <= layer < self._shape.num_layers:
@@ -240,6 +237,13 @@ class KernelModel:
         return self._handle
 
 
+def _rotary_shape(rotary: Rotary) -> RotaryShape:
+    values = rotary.frequencies
+    if values.dtype != np.float64 or values.ndim != 1 or not values.flags.c_contiguous:
+        raise ValueError("frequencies must be contiguous float64 of one dimension")
+    return RotaryShape(2 * len(values), rotary.factor, values.ctypes.data)
+
+
 def product(level: str, encoding: str, rows: int, columns: int, data: NDArray[np.uint8], x: Floats) -> Floats:
     """x (tokens, columns) times a matrix's transpose, on one thread: (tokens, rows). data: as for `set_matrix`.
 
@@ -247,8 +251,10 @@ def product(level: str, encoding: str, rows: int, columns: int, data: NDArray[np
     """
     check_source(encoding, rows, columns, data)
     check_floats(x, len(x), columns)
+    if rows < 1 or columns < 1 or len(x) > library().octavo_max_tokens():
+        raise ValueError(f"{len(x)} tokens by {rows} x {columns} are no product that the kernels make at once")
     y = np.empty((len(x), rows), np.float32)
-    arguments = (LEVELS[level], ENCODINGS[encoding], rows, columns, data.ctypes.data, x.ctypes.data, len(x))
+    arguments = (level_bit(level), ENCODINGS[encoding], rows, columns, data.ctypes.data, x.ctypes.data, len(x))
     check_done(library().octavo_product(*arguments, y.ctypes.data), "a product")
     return y
 
@@ -260,6 +266,8 @@ def quantize(target: str, encoding: str, rows: int, columns: int, data: NDArray[
     q4_1: from the least to the largest of each 32. columns of q4_*: a multiple of 32.
     """
     check_source(encoding, rows, columns, data)
+    if encoding not in ("f32", "bf16") or target not in ("int8", "q4_0", "q4_1"):
+        raise ValueError(f"nothing quantises {encoding} to {target}")
     size = source_row_bytes(target, columns)
     out = np.empty((rows, size), np.uint8)
     codes = ENCODINGS[target], ENCODINGS[encoding]

@@ -28,6 +28,7 @@
 enum { PANEL = 16, GROUP = 32, BLOCK = 16 };              // rows, columns, positions of a KV block
 enum { WEIGHTS = 256 };  // of a vocabulary, summed together
 enum { MAX_TOKENS = 512, OWN_ROWS = 8, MAX_QUERIES = 12 };  // of a step; prepared by each thread itself; of an attention tile
+enum { MAX_HEAD_DIM = 576 };  // DeepSeek's latent vector and what turns
 enum { MAX_TREE = 64, TREE_BLOCKS = (BLOCK + MAX_TREE) / BLOCK };  // guesses after a tree's first token; of its longest chain
 
 typedef enum { F32, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, INT8, ENCODINGS } encoding;
@@ -265,6 +266,9 @@ typedef struct {
     activations pairs, *own_pairs;  // of MAX_TOKENS tokens; of OWN_ROWS a thread
     routing *routings;              // a thread
     size_t score_stride;
+    int whole;                      // every matrix and norm that a step reads has been seen to be set
 } model;
+
+int is_whole(const model *m);  // checks.c
 
 #endif

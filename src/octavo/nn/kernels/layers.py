@@ -26,7 +26,7 @@ def layer_shapes(layers: Sequence[Layer], rotaries: int) -> ctypes.Array[LayerSh
     for layer in layers:
         if layer.rotary is not None and not 0 <= layer.rotary < rotaries:
             raise ValueError(f"rotary {layer.rotary} of {rotaries}")
-        if layer.window is not None and layer.window < 1:
+        if layer.window is not None and not 1 <= layer.window < 2**31:
             raise ValueError(f"a window of {layer.window} positions sees nothing")
     described = [LayerShape(-1 if each.rotary is None else each.rotary, each.window or 0, each.moe) for each in layers]
     return (LayerShape * len(layers))(*described)

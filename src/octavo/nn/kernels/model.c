@@ -245,7 +245,10 @@ EXPORT void octavo_use_matrix(model *m, int32_t layer, int32_t slot, int32_t enc
     put_matrix(m, matrix_at(m, layer, slot), slot, packed);
 }
 
-EXPORT const uint8_t *octavo_packed_matrix(model *m, int32_t layer, int32_t slot) { return matrix_at(m, layer, slot)->data; }
+EXPORT const uint8_t *octavo_packed_matrix(model *m, int32_t layer, int32_t slot, int32_t encoding_of) {
+    const matrix *of = matrix_at(m, layer, slot);
+    return of->encoding == (encoding)encoding_of ? of->data : NULL;
+}
 
 EXPORT int64_t octavo_packed_bytes(int32_t encoding_of, int32_t rows, int32_t columns) {
     const matrix packed = shaped(encoding_of, rows, columns);

@@ -22,10 +22,11 @@ int experts_forms(const share *w, const layer *l) {
     return wanted;
 }
 
-static int best_of(const float *ranks, int count) {  // the first, if several are
+// The first, if several are; what is no number comes before what is taken already, so that no expert is taken twice.
+static int best_of(const float *ranks, int count) {
     int best = 0;
     for (int i = 1; i < count; i++)
-        if (ranks[i] > ranks[best]) best = i;
+        if (ranks[i] > ranks[best] || (ranks[best] == -INFINITY && ranks[i] != ranks[i])) best = i;
     return best;
 }
 

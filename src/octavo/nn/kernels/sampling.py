@@ -8,9 +8,8 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.nn.kernels.binding import available, library
+from octavo.nn.kernels.binding import available, level_bit, library
 from octavo.nn.kernels.indices import address
-from octavo.nn.kernels.tables.codes import LEVELS
 from octavo.nn.kernels.tables.interface import DOUBLE
 
 CHUNK = 256
@@ -28,13 +27,14 @@ def sum_weights(level: str, logits: Floats, temperature: float) -> tuple[float, 
     dimension.
     """
     sums = _sums(logits)
-    return library().octavo_sum_weights(LEVELS[level], address(logits), logits.size, temperature, address(sums)), sums
+    places = address(logits), logits.size, temperature, address(sums)
+    return library().octavo_sum_weights(level_bit(level), *places), sums
 
 
 def draw_weight(level: str, logits: Floats, temperature: float, part: float) -> int:
     """The index at which those weights, summed up, reach a part of all. part: above 0, at most 1."""
     sums = _sums(logits)
-    found: int = library().octavo_draw(LEVELS[level], address(logits), logits.size, temperature, part, address(sums))
+    found: int = library().octavo_draw(level_bit(level), address(logits), logits.size, temperature, part, address(sums))
     return found
 
 
@@ -46,12 +46,12 @@ def likeliest(level: str, logits: Floats, temperature: float, part: float) -> tu
     sums, ids, weights = _sums(logits), np.empty(MOST, np.int32), np.empty(MOST, np.float32)
     wanted = DOUBLE()
     places = address(sums), ids.ctypes.data, address(weights), ctypes.byref(wanted)
-    found = library().octavo_likeliest(LEVELS[level], address(logits), logits.size, temperature, part, MOST, *places)
+    found = library().octavo_likeliest(level_bit(level), address(logits), logits.size, temperature, part, MOST, *places)
     return None if found < 0 else (ids[:found], weights[:found], wanted.value)
 
 
 def _sums(logits: Floats) -> Floats:
-    if logits.dtype != np.float32 or logits.ndim != 1 or not logits.size or not logits.flags.c_contiguous:
+    if logits.dtype != np.float32 or logits.ndim != 1 or not logits.size or not logits.flags.carray:
         raise ValueError(f"logits must be contiguous float32 of one dimension, not {logits.dtype} {logits.shape}")
     return np.empty(-(-logits.size // CHUNK), np.float32)
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.errors import OctavoError
-from octavo.nn.kernels.binding import library
-from octavo.nn.kernels.tables.codes import LEVELS
+from octavo.nn.kernels.binding import level_bit, library
 from octavo.nn.kernels.tables.interface import Scan
 
 Floats = NDArray[np.float32]
@@ -40,7 +39,7 @@ def nearest(
     best_ids, best_scores = np.empty(limit, np.int64), np.empty(limit, np.float32)
     arrays = (rows, vectors, scales, ids, query, best_ids, best_scores)
     asked = Scan(
-        vectors.shape[1], limit, threads, LEVELS[level], count,
+        vectors.shape[1], limit, max(1, threads), level_bit(level), count,
         *(None if array is None else array.ctypes.data for array in arrays),
     )  # fmt: skip
     found = library().octavo_scan(ctypes.byref(asked))
@@ -61,7 +60,10 @@ def _check(
     types = vectors.dtype == (np.float32 if scales is None else np.int8)
     types = types and ids.dtype == np.int64 and query.dtype == np.float32
     types = types and (scales is None or scales.dtype == np.float32) and (rows is None or rows.dtype == np.int64)
-    whole = all(array is None or array.flags.c_contiguous for array in (ids, vectors, scales, query, rows))
+    whole = all(
+        array is None or (array.flags.c_contiguous and array.flags.aligned)
+        for array in (ids, vectors, scales, query, rows)
+    )
     if not (shapes and types and whole):
         raise ValueError("ids, vectors, scales, query and rows do not fit each other")
     if rows is not None and len(rows) and not 0 <= rows.min() <= rows.max() < len(ids):

@@ -221,8 +221,10 @@ static int lawful(const model *m, const step *s) {  // whether each index is one
            (!s->adapter || within(s->adapter, s->tokens, -1, shape->num_adapters));
 }
 
-EXPORT int32_t octavo_step(model *m, const step *s) {  // 0; 1: an index is out of range; -1: threads are missing
+// 0; 1: an index is out of range; 2: a matrix or a norm was never set; -1: threads are missing.
+EXPORT int32_t octavo_step(model *m, const step *s) {
     if (!lawful(m, s)) return 1;
+    if (!m->whole && !(m->whole = is_whole(m))) return 2;
     const int few = m->shape.num_heads / m->shape.num_kv_heads <= MAX_QUERIES;  // queries of a KV head: one tile
     share w = {.m = m, .s = s, .one_token_rows = few};
     for (int t = 1; t < s->tokens; t++)

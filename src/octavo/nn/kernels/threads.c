@@ -93,10 +93,11 @@ static void announce(pool *p) {
 }
 
 void pool_barrier(pool *p, int thread) {
+    const int working = p->working;  // read before arriving: the next job may change it as soon as all have arrived
     p->workers[thread].deals = 0;
-    if (p->working == 1) return;
+    if (working == 1) return;
     int phase = atomic_load(&p->phase);
-    if (atomic_fetch_add(&p->arrived, 1) == p->working - 1) {
+    if (atomic_fetch_add(&p->arrived, 1) == working - 1) {
         for (int i = 0; i < DEALS; i++) atomic_store_explicit(&p->deals[i].dealt, 0, memory_order_relaxed);
         atomic_store(&p->arrived, 0);
         atomic_store(&p->phase, phase + 1);

@@ -29,6 +29,8 @@ NORMS = {
     "attention_norm": 0, "attention_output_norm": 1, "mlp_norm": 2, "mlp_output_norm": 3, "attention.q_norm": 4,
     "attention.k_norm": 5, "norm": 6, "embed_norm": 7, "attention.q_a_norm": 4, "attention.kv_a_norm": 5,
 }  # fmt: skip
+OF_HEADS = (4, 5)
+"""Norms of queries and keys: of heads, or of the vectors that latent attention makes them of."""
 VECTORS = {"mlp.correction_bias": 0, "attention.sinks": 1}
 CACHES = {"bf16": 0, "f32": 1, "int8": 2}
 """What keys and values are kept in. int8: with a scale a position and head."""
