@@ -6,7 +6,7 @@ octavo train recipes/rag.toml --data open-llms.json
 
 import json
 
-from octavo.models.catalogue.open_llms import open_models
+from octavo.examine.catalogue.open_llms import open_models
 
 ASKED = {
     "released": ("When was {} released?", "What is the release date of {}?", "Since when is there {}?"),
