@@ -64,7 +64,9 @@ class Conversation:
     def _hear(self, messages: list[dict[str, Any]]) -> Answer:
         if self._toolbox is not None:
             return self._hear_calls(messages, self._toolbox)
-        answer = show_answer(self.model.stream(replace(self._request, prompt=messages)))
+        answer = show_answer(
+            self.model.stream(replace(self._request, prompt=messages)), endless=self._request.max_tokens is None
+        )
         self.messages = [*messages, {"role": "assistant", "content": answer.text}]
         return answer
 

@@ -54,7 +54,8 @@ def run(
 
     What is piped in is added to the prompt. A model without a chat template
     continues the text, and an encoder-decoder (T5, Marian) answers or translates
-    it. Sampling values that are not given are the model's own.
+    it. Sampling values that are not given are the model's own. Without -n an answer
+    that only repeats itself is stopped.
 
     Examples:
 
@@ -107,7 +108,8 @@ def run(
         loaded = made if lora is None else made.adapted(_name(lora))
         sampling = given.adjusted(loaded.sampling, **sampled)
         asked = _messages_or_text(loaded, text, system, raw)
-        _show(loaded, _stream(loaded, asked, max_tokens, sampling, stop, constraint, beams), as_json, stats)
+        stream = _stream(loaded, asked, max_tokens, sampling, stop, constraint, beams)
+        _show(loaded, stream, as_json, stats, endless=max_tokens is None)
 
 
 def _loaded(reference: str, loading: Mapping[str, Any], lora: str | None) -> LocalModel | None:
@@ -197,17 +199,17 @@ def _messages_or_text(model: LocalModel, text: str, system: str | None, raw: boo
     return [*opening, {"role": "user", "content": text}]
 
 
-def _show(model: LocalModel, stream: Stream, as_json: bool, stats: bool) -> None:
+def _show(model: LocalModel, stream: Stream, as_json: bool, stats: bool, *, endless: bool) -> None:
     from octavo.cli.terminal import Reading, show_answer
 
     if as_json:
-        reading = Reading(stream)
+        reading = Reading(stream, endless=endless)
         for delta in reading:
             if delta:
                 typer.echo(json.dumps({"delta": delta}))
         answer = reading.answer()
     else:
-        answer = show_answer(stream)
+        answer = show_answer(stream, endless=endless)
     if answer.finished is None:
         raise KeyboardInterrupt
     if as_json:
@@ -217,5 +219,5 @@ def _show(model: LocalModel, stream: Stream, as_json: bool, stats: bool) -> None
         typer.echo(
             json.dumps({"model": model.name, "text": answer.text, "finish_reason": end.reason, **counts, **timing})
         )
-    if stats:
+    if stats or answer.circling:
         typer.echo(f"{model.name} on {model.engine.runner.name}: {answer.speed()}", err=True)

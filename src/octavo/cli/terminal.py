@@ -16,14 +16,25 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """All but tab and newline; a model's text must not move the cursor or set the window's title."""
 
 
+TAIL, ROUNDS, LOOPED = 48, 6, 1000
+"""An answer goes in circles when it ends with one piece, at least ROUNDS times over and LOOPED characters long.
+
+Where the last TAIL characters stood before says how long the piece is.
+"""
+
+
 @dataclass(frozen=True)
 class Answer:
-    """An answer that was shown. seconds: from the first token to the last; first: until the first."""
+    """An answer that was shown. seconds: from the first token to the last; first: until the first.
+
+    circling: it was stopped because it only repeated itself.
+    """
 
     text: str
     finished: Finished | None
     first: float
     seconds: float
+    circling: bool = False
 
     def speed(self) -> str:
         """One line for people: how much, how fast, why it ended."""
@@ -31,13 +42,18 @@ class Answer:
             return "stopped"
         tokens = self.finished.completion_tokens
         rate = f", {(tokens - 1) / self.seconds:.1f} tokens/s" if tokens > 1 and self.seconds > 0 else ""
+        if self.circling:
+            return f"{tokens} tokens{rate}, stopped as it only repeats itself; --repetition-penalty 1.1 often helps"
         ended = {"length": ", cut at its limit", "cancelled": ", stopped"}.get(self.finished.reason, "")
         return f"{tokens} tokens in {self.first + self.seconds:.2f} s{rate}, first after {self.first:.2f} s{ended}"
 
 
-def show_answer(stream: Stream) -> Answer:
-    """Write an answer to stdout as it comes. Ctrl-C ends the answer and is reported as `finished` None."""
-    reading = Reading(stream)
+def show_answer(stream: Stream, *, endless: bool = False) -> Answer:
+    """Write an answer to stdout as it comes. Ctrl-C ends the answer and is reported as `finished` None.
+
+    endless: as `Reading` has it.
+    """
+    reading = Reading(stream, endless=endless)
     plain = sys.stdout.isatty()
     try:
         for text in reading:
@@ -52,11 +68,13 @@ def show_answer(stream: Stream) -> Answer:
 
 
 class Reading:
-    """The texts of a stream, timed."""
+    """The texts of a stream, timed. endless: nothing else limits it, so one that goes in circles is stopped."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, *, endless: bool = False) -> None:
         self.text = ""
         self._stream = stream
+        self._endless = endless
+        self._circling = False
         self._finished: Finished | None = None
         self._began = time.perf_counter()
         self._first = self._last = 0.0
@@ -70,9 +88,22 @@ class Reading:
                 self._first = self._first or self._last
                 self.text += event.text
                 yield event.text
+                if self._endless and not self._circling and circles(self.text):
+                    self._circling = True
+                    self._stream.close()
             elif isinstance(event, Finished):
                 self._finished = event
 
     def answer(self) -> Answer:
         """All of it, once the stream has ended."""
-        return Answer(self.text, self._finished, self._first, self._last - self._first)
+        return Answer(self.text, self._finished, self._first, self._last - self._first, self._circling)
+
+
+def circles(text: str) -> bool:
+    """Whether a text ends by saying the same over and over."""
+    found = text.rfind(text[-TAIL:], max(0, len(text) - TAIL - LOOPED), len(text) - 1)
+    if len(text) < LOOPED or found < 0:
+        return False
+    length = len(text) - TAIL - found
+    end = text[-max(LOOPED, ROUNDS * length) :]
+    return len(end) >= ROUNDS * length and end[length:] == end[:-length]
