@@ -47,7 +47,7 @@ def batch(name: str, side: str = "right") -> tuple[torch.Tensor, torch.Tensor, t
         place = slice(0, length) if side == "right" else slice(max(LENGTHS) - length, None)
         tokens[index, place] = torch.randint(5, 160, (length,), generator=generator)
         mask[index, place] = 1
-        if PEERS["VARIANTS"][name].model_type in ("bert", "albert"):
+        if PEERS["VARIANTS"][name].model_type in ("bert", "albert", "electra", "nomic_bert"):
             types[index, place] = (torch.arange(length) > length // 2).long()
     return tokens, mask, types
 

@@ -62,6 +62,25 @@ VARIANTS: dict[str, Variant] = {
     "modernbert-tokens": Variant("modernbert", "ModernBertForTokenClassification", {**MODERN, "num_labels": 3}),
     "modernbert-span": Variant("modernbert", "ModernBertForQuestionAnswering", MODERN),
 }  # fmt: skip
+DISTIL = {
+    "dim": 64, "hidden_dim": 112, "n_layers": 3, "n_heads": 4, "vocab_size": 160, "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}  # fmt: skip
+MPNET = {**SIZES, "pad_token_id": 1, "layer_norm_eps": 1e-5}
+VARIANTS |= {
+    "distilbert": Variant("distilbert", "DistilBertModel", DISTIL),
+    "distilbert-masked-lm": Variant("distilbert", "DistilBertForMaskedLM", DISTIL),
+    "distilbert-sequence": Variant("distilbert", "DistilBertForSequenceClassification", {**DISTIL, "num_labels": 3}),
+    "distilbert-span": Variant("distilbert", "DistilBertForQuestionAnswering", DISTIL),
+    "electra": Variant("electra", "ElectraModel", {**SIZES, "embedding_size": 24}),
+    "electra-masked-lm": Variant("electra", "ElectraForMaskedLM", {**SIZES, "embedding_size": 24}),
+    "electra-sequence": Variant("electra", "ElectraForSequenceClassification", {**SIZES, "embedding_size": 64}),
+    "mpnet": Variant("mpnet", "MPNetModel", MPNET),
+    "mpnet-masked-lm": Variant("mpnet", "MPNetForMaskedLM", MPNET),
+    "mpnet-sequence": Variant("mpnet", "MPNetForSequenceClassification", {**MPNET, "num_labels": 3}),
+    "nomic_bert": Variant("nomic_bert", "NomicBertModel", SIZES),
+    "nomic_bert-masked-lm": Variant("nomic_bert", "NomicBertForMaskedLM", SIZES),
+}
 
 
 def make_tiny(name: str, folder: Path, *, seed: int = 0) -> PreTrainedModel:
@@ -89,7 +108,7 @@ def load_peer(name: str, folder: Path, *, unused: tuple[str, ...] = ()) -> PreTr
 @torch.no_grad()
 def peer_scores(model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
     """What `Transformer.forward` returns, by the peer: logits, start and end side by side, or the hidden states."""
-    given = {"token_type_ids": types} if model.config.model_type in ("bert", "albert") else {}
+    given = {"token_type_ids": types} if model.config.model_type in ("bert", "albert", "electra", "nomic_bert") else {}
     output = model(tokens, attention_mask=mask, **given)
     if hasattr(output, "start_logits"):
         return torch.stack((output.start_logits, output.end_logits), dim=-1)

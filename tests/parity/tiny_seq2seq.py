@@ -35,5 +35,16 @@ VARIANTS: dict[str, Callable[[], transformers.PreTrainedModel]] = {
     "bart scaled": lambda: BartForConditionalGeneration(
         BartConfig(**BART_SHAPE, scale_embedding=True, activation_function="relu")
     ),
+    "mt5": lambda: transformers.MT5ForConditionalGeneration(
+        transformers.MT5Config(**T5_SHAPE, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    ),
+    "mbart": lambda: transformers.MBartForConditionalGeneration(transformers.MBartConfig(**BART_SHAPE)),
+    "plbart": lambda: transformers.PLBartForConditionalGeneration(transformers.PLBartConfig(**BART_SHAPE)),
+    "pegasus": lambda: transformers.PegasusForConditionalGeneration(
+        transformers.PegasusConfig(**MARIAN_SHAPE, scale_embedding=True)
+    ),
+    "blenderbot": lambda: transformers.BlenderbotForConditionalGeneration(
+        transformers.BlenderbotConfig(**BART_SHAPE, encoder_no_repeat_ngram_size=0)
+    ),
     "marian plain": lambda: MarianMTModel(MarianConfig(**MARIAN_SHAPE, scale_embedding=False)),
 }

@@ -55,11 +55,12 @@ class RelativeConfig:
     """A learned bias of the scores by the distance from query to key (Raffel et al. 2019, arXiv 1910.10683).
 
     Half of the buckets are a distance each, the others widen up to max_distance; an encoder has half of them for each
-    side. One table serves all blocks.
+    side. One table serves all blocks. positions: whether there is a table of positions, too.
     """
 
     buckets: int
     max_distance: int
+    positions: bool = False
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,8 @@ class TransformerConfig:
     @property
     def learned_positions(self) -> bool:
         """Whether positions are a table of embeddings."""
-        other = self.attention.alibi or self.attention.relative or self.sinusoidal or self.num_queries
+        relative = self.attention.relative is not None and not self.attention.relative.positions
+        other = self.attention.alibi or relative or self.sinusoidal or self.num_queries
         return self.rope is None and not other
 
     @property

@@ -22,7 +22,9 @@ from octavo.models.families.cohere2 import COHERE2
 from octavo.models.families.cwm import CWM
 from octavo.models.families.deepseek_v2 import DEEPSEEK_V2
 from octavo.models.families.deepseek_v3 import DEEPSEEK_V3
+from octavo.models.families.distilbert import DISTILBERT
 from octavo.models.families.dots1 import DOTS1
+from octavo.models.families.electra import ELECTRA
 from octavo.models.families.ernie4_5 import ERNIE4_5
 from octavo.models.families.ernie4_5_moe import ERNIE4_5_MOE
 from octavo.models.families.exaone import EXAONE
@@ -59,6 +61,7 @@ from octavo.models.families.internlm3 import INTERNLM3
 from octavo.models.families.jais2 import JAIS2
 from octavo.models.families.llama import IQUESTCODER, LLAMA
 from octavo.models.families.marian import MARIAN
+from octavo.models.families.mbart import BLENDERBOT, MBART, PEGASUS, PLBART
 from octavo.models.families.mellum import MELLUM
 from octavo.models.families.minicpm import MINICPM
 from octavo.models.families.minicpm3 import MINICPM3
@@ -68,8 +71,10 @@ from octavo.models.families.ministral3 import MINISTRAL3
 from octavo.models.families.mistral import MISTRAL
 from octavo.models.families.mixtral import MIXTRAL
 from octavo.models.families.modernbert import MODERNBERT
+from octavo.models.families.mpnet import MPNET
 from octavo.models.families.mpt import MPT
 from octavo.models.families.nemotron import NEMOTRON
+from octavo.models.families.nomic_bert import NOMIC_BERT
 from octavo.models.families.olmo import OLMO
 from octavo.models.families.olmo2 import OLMO2
 from octavo.models.families.olmo3 import OLMO3
@@ -90,7 +95,7 @@ from octavo.models.families.smollm3 import SMOLLM3
 from octavo.models.families.solar_open import SOLAR_OPEN
 from octavo.models.families.stablelm import STABLELM
 from octavo.models.families.starcoder2 import STARCODER2
-from octavo.models.families.t5 import T5
+from octavo.models.families.t5 import MT5, T5
 from octavo.models.families.vaultgemma import VAULTGEMMA
 from octavo.models.families.vit import VIT
 from octavo.models.families.youtu import YOUTU
@@ -107,8 +112,8 @@ ROWS = (
     ARIA_TEXT, BIOGPT, CODEGEN, EXAONE_MOE, FLEX_OLMO, FLINT, GLM4_MOE_LITE,
     SARVAM_MLA, GRANITE_MOE_SWA, GRANITE_SWA, GRANITE_MOE_HYBRID, HUNYUAN_MOE, HY_V3, MELLUM,
     MINICPM3, MINIMAX_M2, PERSIMMON, SOLAR_OPEN, VAULTGEMMA, IQUESTCODER, GPT_SW3,
-    BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, ALBERT, MODERNBERT,
-    T5, MARIAN, BART, CODET5P_BIMODAL, CODET5P_EMBEDDING,
+    BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, ALBERT, MODERNBERT, DISTILBERT, ELECTRA, MPNET, NOMIC_BERT,
+    T5, MT5, MARIAN, BART, MBART, PLBART, PEGASUS, BLENDERBOT, CODET5P_BIMODAL, CODET5P_EMBEDDING,
     VIT, CLIP_VISION, SIGLIP_VISION,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}

@@ -138,3 +138,11 @@ T5 = Family(
         r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative.*",
     ),
 )
+MT5 = replace(
+    T5,
+    name="mt5",
+    architecture="MT5ForConditionalGeneration",
+    read_config=lambda reader: replace(read_config(reader), logit_scale=1.0),
+    write_config=lambda config: {**write_config(config), "architectures": ["MT5ForConditionalGeneration"]},
+)
+"""Multilingual T5, a T5 v1.1 whose logits are never scaled (Xue et al. 2020, arXiv 2010.11934)."""

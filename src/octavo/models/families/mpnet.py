@@ -1,0 +1,81 @@
+"""MPNet: RoBERTa's body without kinds of tokens, each score with a learned bias by distance, as T5 has it.
+
+Source: Song et al. 2020 (arXiv 2004.09297), and the hub's `mpnet` config.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.decoder import with_attention
+from octavo.models.mapping.encoder import (
+    output_rules,
+    read_encoder,
+    when,
+    with_head,
+    write_encoder,
+    write_head,
+)
+from octavo.models.mapping.family import Family
+from octavo.models.mapping.keys import KeyRule, layer_rules, linear_rules
+from octavo.models.mapping.tables.config_keys import ENCODER_HARMLESS, ENCODER_NEUTRAL
+from octavo.nn.config import RelativeConfig, TransformerConfig
+
+MAX_DISTANCE = 128
+"""No config says it."""
+
+
+def read_config(reader: ConfigReader) -> TransformerConfig:
+    """A hub config to switches; positions count from pad_token_id + 1."""
+    config = read_encoder(reader, position_offset=reader.integer("pad_token_id", default=1, low=0) + 1)
+    buckets = reader.integer("relative_attention_num_buckets", default=32)
+    config = with_attention(config, relative=RelativeConfig(buckets, MAX_DISTANCE, positions=True))
+    assert config.encoder is not None
+    return with_head(reader, replace(config, encoder=replace(config.encoder, token_types=0)), masked="gelu")
+
+
+def write_config(config: TransformerConfig) -> dict[str, Any]:
+    """Switches to a hub config that `read_config` reads to the same switches."""
+    relative, encoder = config.attention.relative, config.encoder
+    assert relative is not None and encoder is not None, "an MPNet has both"
+    written = write_encoder(config)
+    del written["type_vocab_size"]
+    own = {"relative_attention_num_buckets": relative.buckets, "pad_token_id": encoder.position_offset - 1}
+    return {**written, **write_head(config.head, "MPNet"), **own}
+
+
+EMBEDDINGS = {"word_embeddings": "embed_tokens", "position_embeddings": "embed_positions", "LayerNorm": "embed_norm"}
+LAYERS = {
+    **{f"attention.attn.{name}": f"attention.{name}" for name in "qkvo"},
+    "attention.LayerNorm": "attention_output_norm", "intermediate.dense": "mlp.up", "output.dense": "mlp.down",
+    "output.LayerNorm": "mlp_output_norm",
+}  # fmt: skip
+MPNET = Family(
+    name="mpnet",
+    architecture="MPNetModel",
+    read_config=read_config,
+    write_config=write_config,
+    rules=(
+        *layer_rules("mpnet.embeddings.", "", EMBEDDINGS),
+        *layer_rules("mpnet.encoder.layer.{i}.", "blocks.{i}.", LAYERS),
+        KeyRule("mpnet.encoder.relative_attention_bias.weight", ("relative_bias.weight",)),
+        *when(linear_rules("lm_head.dense", "head.dense"), "masked_lm"),
+        *when(linear_rules("lm_head.layer_norm", "head.norm"), "masked_lm"),
+        *output_rules("lm_head."),
+        *when(linear_rules("classifier.dense", "head.dense"), "sequence"),
+        *when(linear_rules("classifier.out_proj", "head.output"), "sequence"),
+        *when(linear_rules("classifier", "head.output"), "tokens"),
+        *when(linear_rules("qa_outputs", "head.output"), "span"),
+    ),
+    prefix="mpnet.",
+    harmless_keys=ENCODER_HARMLESS,
+    neutral_values=ENCODER_NEUTRAL,
+    harmless_tensors=(
+        r"mpnet\.embeddings\.position_ids",
+        r"mpnet\.pooler\..*",
+        r"lm_head\.(decoder\.)?bias",
+        r"lm_head\..*",
+    ),
+)

@@ -1,0 +1,80 @@
+"""Nomic BERT: BERT with rotary positions and gated MLPs, no biases in its layers.
+
+Source: Nussbaum et al. 2024 (arXiv 2402.01613), and the hub's `nomic_bert` config.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from octavo.models.mapping.config_reader import ConfigReader
+from octavo.models.mapping.decoder import with_biases
+from octavo.models.mapping.encoder import (
+    output_rules,
+    read_encoder,
+    when,
+    with_head,
+    write_encoder,
+    write_head,
+)
+from octavo.models.mapping.family import Family
+from octavo.models.mapping.keys import layer_rules, linear_rules
+from octavo.models.mapping.rope import RopeSpelling, read_rope, write_rope
+from octavo.models.mapping.tables.config_keys import ENCODER_HARMLESS, ENCODER_NEUTRAL
+from octavo.models.mapping.tables.gguf_names import QKV
+from octavo.nn.config import TransformerConfig
+
+
+def read_config(reader: ConfigReader) -> TransformerConfig:
+    """A hub config to switches."""
+    reader.raw.setdefault("hidden_act", "silu")
+    config = read_encoder(reader)
+    head_dim = config.attention.head_dim
+    reader.neutral({"head_dim": (head_dim,)})
+    rope = read_rope(reader, head_dim, config.context_length, RopeSpelling(theta=1000.0))
+    config = replace(
+        with_biases(config, qkv=False, output=False),
+        rope=rope,
+        mlp=replace(config.mlp, gated=True, bias=False),
+    )
+    return with_head(reader, config, masked=config.mlp.activation)
+
+
+def write_config(config: TransformerConfig) -> dict[str, Any]:
+    """Switches to a hub config that `read_config` reads to the same switches."""
+    assert config.rope is not None, "a Nomic BERT turns"
+    rope = write_rope(config.rope, config.attention.head_dim, config.context_length)
+    return {**write_encoder(config), **write_head(config.head, "NomicBert"), **rope, "pad_token_id": PADDING}
+
+
+PADDING = 0
+"""The id in BERT's vocabulary, which these models have; peers take no null."""
+EMBEDDINGS = {
+    "embeddings.word_embeddings": "embed_tokens", "embeddings.token_type_embeddings": "embed_types",
+    "emb_ln": "embed_norm",
+}  # fmt: skip
+LAYERS = {
+    "attn.out_proj": "attention.o", "mlp.fc12": "mlp.gate", "mlp.fc11": "mlp.up", "mlp.fc2": "mlp.down",
+    "norm1": "attention_output_norm", "norm2": "mlp_output_norm",
+}  # fmt: skip
+NOMIC_BERT = Family(
+    name="nomic_bert",
+    architecture="NomicBertModel",
+    read_config=read_config,
+    write_config=write_config,
+    rules=(
+        *layer_rules("nomic_bert.", "", EMBEDDINGS),
+        *linear_rules("nomic_bert.encoder.layers.{i}.attn.Wqkv", *QKV),
+        *layer_rules("nomic_bert.encoder.layers.{i}.", "blocks.{i}.", LAYERS),
+        *when(linear_rules("cls.predictions.transform.dense", "head.dense"), "masked_lm"),
+        *when(linear_rules("cls.predictions.transform.layer_norm", "head.norm"), "masked_lm"),
+        *output_rules("cls.predictions."),
+        *when(linear_rules("classifier", "head.output"), "tokens"),
+        *when(linear_rules("qa_outputs", "head.output"), "span"),
+    ),
+    prefix="nomic_bert.",
+    harmless_keys=ENCODER_HARMLESS,
+    neutral_values=ENCODER_NEUTRAL,
+    harmless_tensors=(r"nomic_bert\.pooler\..*", r"cls\.predictions\.(decoder\.)?bias", r"cls\..*"),
+)
