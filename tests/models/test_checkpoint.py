@@ -105,6 +105,7 @@ def test_a_missing_field_is_named(field: str, folder: Path) -> None:
         ({"num_hidden_layers": 3}, r"lacks the tensor 'model\.layers\.2\."),
         ({"attention_bias": True}, r"lacks the tensor 'model\.layers\.0\.self_attn\.q_proj\.bias'"),
         ({"model_type": "lama"}, "model_type 'lama', a family that is not here .* did you mean 'llama'"),
+        ({"model_type": "mamba2"}, "needs what is not here: state-space blocks"),
         ({"model_type": None}, "model_type None"),
         ({"model_type": ["llama"]}, "model_type"),
         ({"eos_token_id": "x"}, None),

@@ -100,6 +100,7 @@ from octavo.models.families.vaultgemma import VAULTGEMMA
 from octavo.models.families.vit import VIT
 from octavo.models.families.youtu import YOUTU
 from octavo.models.mapping.family import Family, GgufLayout
+from octavo.models.mapping.tables.refused import REFUSED
 
 ROWS = (
     GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE, SMOLLM3, OLMO2, OLMOE, GRANITE, PHI3, PHI,
@@ -120,9 +121,17 @@ FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
 
 
 def find_family(model_type: object, source: str) -> Family:
-    """The row of a hub config's `model_type`. Raises UnknownNameError with the nearest known one."""
+    """The row of a hub config's `model_type`.
+
+    Raises UnknownNameError with the nearest known one, UnsupportedError with what a family needs that is not here.
+    """
     if isinstance(model_type, str) and model_type in FAMILIES:
         return FAMILIES[model_type]
+    if isinstance(model_type, str) and model_type in REFUSED:
+        raise UnsupportedError(
+            f"{source} has the model_type {model_type!r}, which needs what is not here: {REFUSED[model_type]}",
+            param="model_type",
+        )
     known = f"known are {', '.join(FAMILIES)}"
     hint = nearest(model_type, FAMILIES) if isinstance(model_type, str) else ""
     raise UnknownNameError(

@@ -1,0 +1,38 @@
+"""Families that are known and not here: their model_type -> what of them is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+REFUSED: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("mamba", "mamba2", "falcon_mamba", "bamba", "jamba", "zamba", "zamba2", "falcon_h1",
+         "nemotron_h"),
+        "state-space blocks (Mamba)",
+    ),
+    **dict.fromkeys(("rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm", "recurrent_gemma"), "recurrent blocks"),
+    **dict.fromkeys(
+        ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "olmo_hybrid", "lara_mini", "kimi_linear", "minimax",
+         "bailing_hybrid"),
+        "linear attention",
+    ),
+    **dict.fromkeys(("lfm2", "lfm2_moe", "lfm3"), "short convolutions between the blocks of attention"),
+    **dict.fromkeys(("deepseek_v32", "deepseek_v4", "glm_moe_dsa", "axk2"), "an indexer of the tokens to attend to"),
+    **dict.fromkeys(("gemma3n_text", "gemma4_text"), "embeddings of each block, and blocks that share keys and values"),
+    "llama4_text": "experts whose input is scaled, and heads normalised without weights",
+    "phimoe": "experts chosen one after the other (SparseMixer)",
+    "apertus": "an activation with learned parameters (xIELU)",
+    **dict.fromkeys(("afmoe", "laguna"), "a gate on what attention gives"),
+    "nanochat": "norms without weights",
+    "bitnet": "norms within sublayers, and activations of eight bits",
+    **dict.fromkeys(("deberta", "deberta-v2"), "attention to content and position apart"),
+    **dict.fromkeys(("m2m_100", "xglm", "fsmt"), "fairseq's sines for positions"),
+    "umt5": "a bias by distance in every block",
+    **dict.fromkeys(("longformer", "led", "big_bird", "bigbird_pegasus", "longt5", "pegasus_x", "reformer"),
+                    "sparse attention of its own kind"),
+    **dict.fromkeys(("xlnet", "xlm", "flaubert", "ctrl", "prophetnet"), "attention or positions of its own kind"),
+    **dict.fromkeys(("switch_transformers", "nllb-moe"), "experts with a capacity"),
+    "jetmoe": "experts of attention",
+    "blenderbot-small": "a decoder that normalises before it adds positions",
+    **dict.fromkeys(("whisper", "wav2vec2", "speech_to_text"), "hearing"),
+}  # fmt: skip
