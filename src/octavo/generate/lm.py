@@ -85,6 +85,7 @@ class Beams:
 
 UNSEARCHED: Mapping[str, object] = {
     "stop": (), "logprobs": None, "prompt_logprobs": None, "constraint": None, "min_tokens": 0, "include_stop": False,
+    "thinking": None,
 }  # fmt: skip
 """What of a request beam search does not do, with the values that ask for nothing."""
 
@@ -104,6 +105,7 @@ class Request:
     cache_salt: requests of different salts share nothing that is computed, so that none can tell another's prompt by
     its time. priority: the smaller, the sooner; equal ones in order of arrival.
     beams: search for the likeliest answer instead of sampling one; of `sampling` nothing applies then.
+    thinking: the most tokens of its thoughts, None: any; their end is then written for the model.
     constraint: what the answer's text may be. An answer that max_tokens or a stop text cuts is the beginning of one.
     """
 
@@ -123,8 +125,14 @@ class Request:
     cache_salt: str = ""
     priority: int = 0
     beams: Beams | None = None
+    thinking: int | None = None
 
     def __post_init__(self) -> None:
+        if self.thinking is not None:
+            _check_range("thinking", self.thinking, 0, math.inf)
+            if self.constraint is not None:
+                problem = "an answer that is held to a form has no thoughts"
+                raise OctavoError(f"{problem}; leave thinking_token_budget out", param="thinking_token_budget")
         if self.max_tokens is not None and self.max_tokens < 0:
             raise OctavoError(f"max_tokens is {self.max_tokens}; it must be 0 or more", param="max_tokens")
         for name in ("logprobs", "prompt_logprobs"):

@@ -161,6 +161,7 @@ class GenerationRequest(SamplingRequest):
     include_stop_str_in_output: bool = False
     prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     return_token_ids: bool = False
+    thinking_token_budget: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
     cache_salt: Annotated[Text, Field(min_length=1, max_length=1024)] | None = None
     priority: Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)] = 0
     use_beam_search: bool = False
@@ -200,5 +201,6 @@ class GenerationRequest(SamplingRequest):
             "prompt_logprobs": self.prompt_logprobs,
             "cache_salt": self.cache_salt or "",
             "priority": self.priority,
+            "thinking": self.thinking_token_budget,
             "beams": beams,
         }

@@ -22,6 +22,7 @@ from octavo.generate.scheduler import Branch
 from octavo.generate.stopping import StopMatcher
 from octavo.generate.tasks.scoring import PromptScores, token_logprob, top_logprobs
 from octavo.generate.tasks.stream import Events
+from octavo.generate.tasks.thinking import ThinkingBudget
 from octavo.text.tokenizer import Tokenizer
 
 
@@ -69,6 +70,7 @@ class Completion:
         top = request.prompt_logprobs
         self._scores = None if top is None else PromptScores(prompt, top, tokenizer)
         self._trust = Trust(draft_tokens)
+        self._budget = None if request.thinking is None else ThinkingBudget(request.thinking, self._tokens, tokenizer)
         self._drafted = self._accepted = 0
         self._started = False
         if limits.max_tokens == 0 and self._scores is None:
@@ -158,6 +160,9 @@ class Completion:
         if allowed is not None and not allowed.any():
             self._finish("stop")
             return
+        if self._budget is not None and (forced := self._budget.forced()) is not None:
+            allowed = np.zeros(logits.size, np.bool_)
+            allowed[forced] = True
         if self._num_sampled < self._request.min_tokens and self._limits.stop_ids:
             allowed = _without(self._limits.stop_ids, np.ones(logits.size, np.bool_) if allowed is None else allowed)
         if not guesses:
