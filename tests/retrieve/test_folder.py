@@ -34,6 +34,8 @@ def test_a_folder_gives_documents_and_reasons(tmp_path: Path) -> None:
     (tmp_path / "sub/loop").symlink_to("..")
     (tmp_path / "outside").symlink_to("/usr")
     (tmp_path / "nowhere").symlink_to("missing.txt")
+    (tmp_path / "round").symlink_to("about")
+    (tmp_path / "about").symlink_to("round")
     os.mkfifo(tmp_path / "pipe")
     found = list(read_folder(tmp_path))
     documents = [item for item in found if isinstance(item, Document)]
@@ -44,12 +46,12 @@ def test_a_folder_gives_documents_and_reasons(tmp_path: Path) -> None:
     assert ".png files are not read" in reasons["picture.png"]
     assert "would never end" in reasons["loop"]
     assert "out of the folder" in reasons["outside"]
-    assert "leads nowhere" in reasons["nowhere"]
+    assert all("leads nowhere" in reasons[name] for name in ("nowhere", "round", "about"))
     assert "not a plain file" in reasons["pipe"]
     assert "no text" in reasons["empty.txt"]
     assert "save it as CSV" in reasons["old.xls"]
     assert "not UTF-8" in reasons["latin\\xe9.txt"]
-    assert len(reasons) == 10
+    assert len(reasons) == 12
     assert all("\n" not in reason for reason in reasons.values())
 
 

@@ -33,7 +33,7 @@ class Marker:
         return Answer(self.span, start, start + len(self.span), 3.0, -2.0, number, self.answered)
 
     def relevance(self, question: str, passages: Sequence[str]) -> Any:
-        return np.array([float(self.span in passage) for passage in passages], np.float32)
+        return np.array([20.0 if self.span in passage else -20.0 for passage in passages], np.float32)
 
 
 def hits() -> list[Hit]:
@@ -98,12 +98,17 @@ def test_an_answer_from_a_passage_far_behind_the_best_must_be_surer() -> None:
 
 def test_what_is_not_ranked_anew_stays_behind() -> None:
     many = [Hit(hits()[0].passage, 30.0 - at) for at in range(DEPTH + 5)]
-    scores = [hit.score for hit in rerank(Marker("geese"), "What?", many)]  # type: ignore[arg-type]
-    assert scores == sorted(scores, reverse=True) and all(1 <= score <= 2 for score in scores[:DEPTH])
-    assert all(score < 1 for score in scores[DEPTH:])
+    found = rerank(Marker("geese"), "What?", [*many, Hit(hits()[1].passage, 1.0)])  # type: ignore[arg-type]
+    scores = [hit.score for hit in found]
+    assert scores == sorted(scores, reverse=True) and scores[0] == pytest.approx(1, abs=1e-3)
+    assert scores[-2:] == pytest.approx([16 / 30, 1 / 30]) and found[-1].passage.document == "ducks.md"
 
 
 def test_passages_are_ranked_by_both_scores() -> None:
-    assert [hit.passage.document for hit in rerank(Marker("weed"), "What?", hits(), 0.6)] == ["ducks.md", "geese.txt"]  # type: ignore[arg-type]
-    assert [hit.passage.document for hit in rerank(Marker("weed"), "What?", hits(), 0.4)] == ["geese.txt", "ducks.md"]  # type: ignore[arg-type]
+    def order(span: str, weight: float) -> list[str]:
+        return [hit.passage.document for hit in rerank(Marker(span), "What?", hits(), weight)]  # type: ignore[arg-type]
+
+    assert order("weed", 0.5) == ["ducks.md", "geese.txt"]
+    assert order("weed", 0.4) == ["geese.txt", "ducks.md"]
+    assert order("nowhere", 9.0) == ["geese.txt", "ducks.md"]  # where no passage has an answer the search decides
     assert rerank(Marker("weed"), "什麼", hits(), 0.9) == hits()  # type: ignore[arg-type]

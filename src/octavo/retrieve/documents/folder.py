@@ -60,13 +60,13 @@ def _walk(folder: Path, above: tuple[Path, ...], ignore: Ignore) -> Iterator[Pat
             continue
         if entry.name.startswith(".") or entry.name in UNSEEN:
             continue
-        if ignore.matches(path, is_folder=entry.is_dir()):
+        if ignore.matches(path, is_folder=entry.is_dir(follow_symlinks=False)):
             continue
         real = Path(os.path.realpath(path))
         refusal = _refuse_link(path, real, above) if entry.is_symlink() else None
         if refusal is not None:
             yield Skipped(str(path), refusal)
-        elif entry.is_dir():
+        elif entry.is_dir(follow_symlinks=False):
             yield from _walk(path, (*above, real), ignore)
         elif entry.is_file():
             yield path
