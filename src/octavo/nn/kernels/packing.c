@@ -116,36 +116,45 @@ INLINE void pack_block(encoding e, const uint8_t *block, int r, uint8_t *out) {
 }
 
 INLINE void pack_dense(encoding e, const uint8_t *source, int count, int r, uint8_t *out) {
-    if (e == F32)
+    if (e == F32) {
         for (int c = 0; c < count; c++) put(out + 64 * c + 4 * r, word(source + 4 * c));
-    else if (e == BF16)
-        for (int c = 0; c < count; c++) memcpy(out + 64 * (c / 2) + 4 * r + 2 * (c % 2), source + 2 * c, 2);
-    else
-        for (int c = 0; c < count; c++) out[64 * (c / 4) + 4 * r + c % 4] = source[c] ^ 0x80;
+    } else if (e == BF16) {
+        for (int c = 0; c < count / 2; c++) put(out + 64 * c + 4 * r, word(source + 4 * c));
+        if (count % 2) memcpy(out + 64 * (count / 2) + 4 * r, source + 2 * (count - 1), 2);
+    } else {
+        for (int c = 0; c < count / 4; c++) put(out + 64 * c + 4 * r, word(source + 4 * c) ^ 0x80808080);
+    }
 }
 
-INLINE void pack_row(const matrix *m, const encoding e, const uint8_t *row, int r, uint8_t *panel) {
+// Group by group, so that what is written stays in the first-level cache until all 16 rows have come.
+INLINE void pack_panel(const matrix *m, const encoding e, const uint8_t *rows, int count, uint8_t *panel) {
     const layout l = layout_of(e);
-    if (e == INT8) memcpy(panel + 4 * r, row, 4);
+    const size_t stride = source_row_bytes(e, m->columns);
+    for (int r = 0; e == INT8 && r < count; r++) memcpy(panel + 4 * r, rows + (size_t)r * stride, 4);
     uint8_t *head = panel, *out = panel;
     for (int g = 0; g < m->groups; g++, out += l.group) {
         if (g % l.span == 0) {
             head = out;
             out += l.head;
         }
-        const int count = m->columns - g * GROUP < GROUP ? m->columns - g * GROUP : GROUP;
-        if (e == INT8) pack_dense(e, row + 4 + (size_t)g * GROUP, GROUP, r, out);
-        else if (e <= BF16) pack_dense(e, row + source_row_bytes(e, GROUP) * g, count, r, out);
-        else if (l.span == 8) pack_k(e, row + source_row_bytes(e, 8 * GROUP) * (g / 8), g % 8, r, head, out);
-        else pack_block(e, row + source_row_bytes(e, GROUP) * g, r, out);
+        const int columns = m->columns - g * GROUP < GROUP ? m->columns - g * GROUP : GROUP;
+        const uint8_t *row = rows;
+        for (int r = 0; r < count; r++, row += stride) {
+            if (e == INT8) pack_dense(e, row + 4 + (size_t)g * GROUP, GROUP, r, out);
+            else if (e <= BF16 && columns == GROUP) pack_dense(e, row + source_row_bytes(e, GROUP) * g, GROUP, r, out);
+            else if (e <= BF16) pack_dense(e, row + source_row_bytes(e, GROUP) * g, columns, r, out);
+            else if (l.span == 8) pack_k(e, row + source_row_bytes(e, 8 * GROUP) * (g / 8), g % 8, r, head, out);
+            else pack_block(e, row + source_row_bytes(e, GROUP) * g, r, out);
+        }
     }
 }
 
 INLINE void pack_as(const matrix *m, const encoding e, const uint8_t *source, int first, int end) {
-    for (int p = first; p < end; p++)
-        for (int r = 0; r < PANEL && p * PANEL + r < m->rows; r++)
-            pack_row(m, e, source + (size_t)(p * PANEL + r) * source_row_bytes(e, m->columns), r,
-                     m->data + (size_t)p * panel_bytes(e, m->groups));
+    for (int p = first; p < end; p++) {
+        const int rows = m->rows - p * PANEL < PANEL ? m->rows - p * PANEL : PANEL;
+        pack_panel(m, e, source + (size_t)p * PANEL * source_row_bytes(e, m->columns), rows,
+                   m->data + (size_t)p * panel_bytes(e, m->groups));
+    }
 }
 
 void pack_panels(const matrix *m, const uint8_t *source, int first, int end) {
