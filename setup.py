@@ -9,6 +9,7 @@ kernels' tests under them.
 from __future__ import annotations
 
 import os
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -89,12 +90,15 @@ class BuildWithManual(build_py):
                 self.copy_file(str(page), str(place))
 
 
+interface = sorted((FOLDER / "tables").glob("*.py"))
 wanted = os.environ.get("OCTAVO_SANITIZE")
 sanitizers = [*SANITIZERS[wanted], "-fno-omit-frame-pointer", "-g", "-O1"] if wanted else []
 kernels = Extension(
     "octavo.nn.kernels._kernels",
     sources=[str(path) for path in sorted(FOLDER.glob("*.c"))],
-    depends=[str(path) for path in sorted(FOLDER.glob("*.h"))],
+    depends=[str(path) for path in [*sorted(FOLDER.glob("*.h")), *interface]],
+    # What the library was built for, which it says when it is loaded (binding.py).
+    define_macros=[("INTERFACE", f"{zlib.crc32(b''.join(path.read_bytes() for path in interface))}u")],
     extra_compile_args=FLAGS + sanitizers,
     extra_link_args=["-pthread", "-lm", *sanitizers],
     optional=os.environ.get("OCTAVO_REQUIRE_KERNELS") != "1",

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from octavo.errors import FormatError, OctavoError, UnknownNameError, nearest
 
-KERNEL_CHOICES = ("c", "neon", "avx2", "avxvnni", "avx512", "amx", "torch")
+KERNEL_CHOICES = ("c", "neon", "avx2", "avxvnni", "avx512vnni", "avx512", "amx", "torch")
 SETTINGS: Final = {
     "offline": "never touch the network",
     "kernels": "the instruction set or runner that computes",

@@ -13,7 +13,8 @@ from octavo.cli import arguments as given
 Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; none: a line of stdin each.")]
 Passages = Annotated[list[str] | None, typer.Argument(metavar="[PASSAGE]...", help="None: a line of stdin each.")]
 Weights = Annotated[
-    Literal["f32", "bf16", "int8"] | None, typer.Option("--weights", help="Numbers of the matrices; default: bf16.")
+    Literal["f32", "bf16", "int8"] | None,
+    typer.Option("--weights", help="Numbers of the matrices; default: bf16 where the processor has it, or int8."),
 ]
 
 

@@ -11,14 +11,12 @@ from typing import Literal
 
 from octavo.models.compiled import CompiledRunner
 from octavo.nn.config import TransformerConfig
+from octavo.nn.kernels.binding import BF16_LEVELS
 
 INT8_DOTS = {
-    "c": "16-bit products", "avx2": "vpmaddubsw", "avxvnni": "vpdpbusd", "avx512": "vpdpbusd", "amx": "vpdpbusd, tiles",
-    "neon": "sdot",
+    "c": "16-bit products", "neon": "sdot", "avx2": "vpmaddubsw", "avxvnni": "vpdpbusd", "avx512vnni": "vpdpbusd",
+    "avx512": "vpdpbusd", "amx": "vpdpbusd, tiles",
 }  # fmt: skip
-BF16_LEVELS = ("avx512", "amx")
-"""Levels that multiply pairs of bfloat16 themselves; others widen them to float32."""
-
 WIDENED = "bfloat16, widened to float32"
 OUTPUT_NORMS = ("output", "sandwich", "post")
 

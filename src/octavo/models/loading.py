@@ -82,7 +82,7 @@ def make_encoder(
 ) -> EncoderRunner:
     """A runner of an encoder's checkpoint, or of a decoder's whose states are wanted.
 
-    weights None: bf16 on the kernels, f32 on torch.
+    weights None: on the kernels bf16 where the processor multiplies it, else int8; f32 on torch.
 
     runner None: OCTAVO_KERNELS decides, else kernels, and torch where they are not built or do not know the model.
     Raises MissingDependencyError when what is needed is not installed, UnsupportedError for what cannot be
@@ -102,7 +102,7 @@ def make_encoder(
     def on_kernels() -> EncoderRunner:
         from octavo.models.encoders.compiled import CompiledEncoder
 
-        return CompiledEncoder(checkpoint, weights=weights or "bf16")
+        return CompiledEncoder(checkpoint, weights=weights)
 
     def on_torch(asked: bool) -> EncoderRunner:
         from octavo.models.encoders.encoder import TorchEncoder

@@ -108,6 +108,16 @@ def test_every_level_equals_the_peer(name: str, level: str, tmp_path: Path, monk
     runner.close()
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_weights_are_kept_as_the_processor_multiplies_them(
+    level: str, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCTAVO_KERNELS", level)
+    encoder = CompiledEncoder(checkpoint, threads=1)
+    encoder.close()
+    assert encoder.name == f"kernels {level} {'bf16' if level in ('avx512', 'amx') else 'int8'}"
+
+
 @pytest.mark.parametrize(
     ("switch", "changed"),
     [

@@ -389,7 +389,7 @@ WALKS = {
 }  # fmt: skip
 """What each walk calls of the library."""
 ELSEWHERE = {
-    "levels", "max_tokens", "packing", "pin_threads", "shape_bytes", "interface",  # of no arrays
+    "levels", "max_tokens", "packing", "pin_threads", "interface",  # of no arrays
     "pool_create", "cross_entropy", "rms_forward", "rms_backward", "rotate", "gate",  # tests/nn/fused
 }  # fmt: skip
 

@@ -73,6 +73,15 @@ def test_available_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None
     assert not status.built and "compiler" in status.reason
 
 
+def test_a_library_built_for_other_structures_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding, "interface", lambda: 1)
+    binding.library.cache_clear()
+    with pytest.raises(MissingDependencyError, match="of another version; reinstall"):
+        binding.library()
+    monkeypatch.undo()
+    assert binding.library() is not None
+
+
 def test_a_level_that_the_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "machine_levels", lambda: ("c", "avx2"))
     with pytest.raises(OctavoError, match="this one has c, avx2"):

@@ -92,7 +92,7 @@ def expanded(encoding: str, data: Bytes) -> Floats:
 
 def rounded(encoding: str, level: str, x: Floats) -> NDArray[np.float64]:
     """The activations that a matrix of that encoding meets."""
-    if encoding == "f32" or (encoding == "bf16" and level in ("c", "avx2", "avxvnni", "neon")):
+    if encoding == "f32" or (encoding == "bf16" and level not in ("avx512", "amx")):
         return x.astype(np.float64)
     if encoding == "bf16":
         bits = x.view(np.uint32)

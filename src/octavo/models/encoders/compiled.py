@@ -24,7 +24,7 @@ from octavo.models.tables.kernel_switches import ENCODER_ACTIVATIONS, ENCODER_SW
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import EncoderConfig, RopeConfig, TransformerConfig
 from octavo.nn.frequencies import inverse_frequencies
-from octavo.nn.kernels.binding import choose_level
+from octavo.nn.kernels.binding import BF16_LEVELS, choose_level
 from octavo.nn.kernels.encoder_handle import KernelEncoder
 from octavo.nn.kernels.tables.codes import MAX_HEAD_DIM
 
@@ -36,19 +36,20 @@ NORMS = ("attention_norm", "attention_output_norm", "mlp_norm", "mlp_output_norm
 
 
 class CompiledEncoder:
-    """Implements `EncoderRunner`. threads None: `settings.threads()`.
+    """Implements `EncoderRunner`. threads None: `settings.threads()`. weights None: what the level multiplies fastest.
 
     Raises MissingDependencyError (library not built), UnsupportedError (a switch without kernels), OctavoError (a
     forced level that the machine lacks, no memory).
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, weights: Weights = "bf16", threads: int | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, weights: Weights | None = None, threads: int | None = None) -> None:
         self.config = checkpoint.config
         attention, mlp, encoder = self.config.attention, self.config.mlp, self.config.encoder
         assert encoder is not None, "not an encoder"
         refuse_unknown_switches(self.config, ENCODER_SWITCHES, "encoders with ")
         _refuse_unknown_shapes(self.config, encoder)
         level = choose_level(settings.kernels())
+        weights = weights or ("bf16" if level in BF16_LEVELS else "int8")
         layers, ropes = layers_of(self.config)
         self._model = KernelEncoder(
             level,

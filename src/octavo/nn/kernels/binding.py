@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from octavo import settings
 from octavo.errors import MissingDependencyError, OctavoError
 from octavo.nn.kernels.tables.codes import LEVELS
-from octavo.nn.kernels.tables.interface import INT32, SIGNATURES, Shape
+from octavo.nn.kernels.tables.interface import INT32, SIGNATURES
+
+BF16_LEVELS = ("avx512", "amx")
+"""Levels that multiply pairs of bfloat16 themselves; others widen them to float32."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,18 @@ def library() -> ctypes.CDLL:
             function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError) as error:
         raise MissingDependencyError(f"the C kernels at {path} do not load ({error}); reinstall octavo") from None
-    if loaded.octavo_shape_bytes() != ctypes.sizeof(Shape):
+    if loaded.octavo_interface() != interface():
         raise MissingDependencyError(f"the C kernels at {path} are of another version; reinstall octavo")
     if settings.pin_threads():
         processors = settings.processors()
         loaded.octavo_pin_threads((INT32 * len(processors))(*processors), len(processors))
     return loaded
+
+
+def interface() -> int:
+    """The checksum of structures, functions and codes as Python has them, which a library is built with (setup.py)."""
+    tables = sorted(Path(__file__).parent.glob("tables/*.py"))
+    return zlib.crc32(b"".join(path.read_bytes() for path in tables))
 
 
 def machine_levels() -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 // What the kernel files share: packed matrices, prepared activations, the table of one instruction set, a model.
 //
 // Words: a panel is 16 output rows side by side, a group is 32 columns of it; every width is padded with zeros to whole
-// panels and groups. A level is one instruction set (c, avx2, avx512); all levels read the same packed weights.
+// panels and groups. A level is one instruction set (c, avx2, avx512 …); all levels read the same packed weights.
 #ifndef OCTAVO_KERNELS_H
 #define OCTAVO_KERNELS_H
 
@@ -140,7 +140,7 @@ typedef struct {
 const level *level_of(int32_t bit);  // levels.c; NULL for what this machine's family lacks
 extern const level level_c;
 #if defined(__x86_64__)
-extern const level level_avx2, level_avx512;
+extern const level level_avx2, level_avx512vnni, level_avx512;
 #endif
 #if defined(HAS_AVX_VNNI)
 extern const level level_avxvnni;

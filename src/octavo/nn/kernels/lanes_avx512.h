@@ -1,6 +1,5 @@
-// AVX-512 with VNNI and BF16: one vector is one register, bytes multiply in fours and bf16 in pairs.
+// AVX-512 with VNNI: one vector is one register, bytes multiply in fours and, with BF16_PRODUCTS, bf16 in pairs.
 #define MAX_TILE 8
-#define BF16_PRODUCTS
 
 typedef __m512 vec;
 typedef __m512i ivec;
@@ -39,18 +38,29 @@ INLINE int32_t store_int8(int8_t *out, vec a) {
     _mm_storeu_si128((__m128i *)(void *)out, _mm512_cvtsepi32_epi8(rounded));
     return _mm512_reduce_add_epi32(rounded);
 }
-INLINE void store_bf16(uint16_t *out, vec a) {
-    _mm256_storeu_si256((__m256i *)(void *)out, (__m256i)_mm512_cvtneps_pbh(a));
-}
 INLINE vec load_half(const uint8_t *x) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)x)); }
 INLINE ivec low_nibbles(ivec a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
 INLINE ivec high_nibbles(ivec a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15)); }
+
+#if defined(BF16_PRODUCTS)
+INLINE void store_bf16(uint16_t *out, vec a) {
+    _mm256_storeu_si256((__m256i *)(void *)out, (__m256i)_mm512_cvtneps_pbh(a));
+}
 INLINE ivec two_columns(const uint16_t *x) {  // a pair of bf16 in each lane
     int32_t pair;
     memcpy(&pair, x, 4);
     return _mm512_set1_epi32(pair);
 }
 INLINE vec dot_bf16(vec sum, ivec a, ivec b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
+#else
+INLINE void store_bf16(uint16_t *out, vec a) {  // to nearest even
+    const ivec bits = _mm512_castps_si512(a), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const ivec rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    _mm256_storeu_si256((__m256i *)(void *)out, _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+}
+INLINE vec first_of_pairs(ivec a) { return _mm512_castsi512_ps(_mm512_slli_epi32(a, 16)); }
+INLINE vec second_of_pairs(ivec a) { return _mm512_castsi512_ps(_mm512_and_si512(a, _mm512_set1_epi32((int)0xffff0000))); }
+#endif
 
 INLINE vec load_unsigned(const uint8_t *x) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)x)));
@@ -65,12 +75,15 @@ INLINE ivec shifted(ivec a, const int left) {
 }
 
 enum { Q8_START = -128 };  // dot_q8 multiplies by weight + 128
+#define DOTS_OF_FOUR
+typedef int32_t four_bytes __attribute__((aligned(1), may_alias));
+INLINE ivec dot_four(ivec sum, ivec w, const int8_t *x) {  // by hand, as GCC spends an instruction of its own on a broadcast
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*(const four_bytes *)(const void *)x));
+    return sum;
+}
 INLINE ivec dot_q6(ivec sum, const ivec *w, const int8_t *x, const int count) {
-    for (int c = 0; c < count; c++) {
-        int32_t columns;
-        memcpy(&columns, x + 4 * c, 4);
-        sum = _mm512_dpbusd_epi32(sum, w[c], _mm512_set1_epi32(columns));
-    }
+#pragma GCC unroll 8
+    for (int c = 0; c < count; c++) sum = dot_four(sum, w[c], x + 4 * c);
     return sum;
 }
 INLINE ivec dot_q8(ivec sum, const ivec *w, const int8_t *x) { return dot_q6(sum, w, x, 8); }

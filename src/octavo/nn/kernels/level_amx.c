@@ -15,6 +15,7 @@
 #endif
 
 #define TILE_PRODUCTS
+#define BF16_PRODUCTS
 #include "lanes_avx512.h"
 #include "rows.inc.h"
 #include "products.inc.h"

@@ -14,6 +14,7 @@
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")
 #endif
 
+#define BF16_PRODUCTS
 #include "lanes_avx512.h"
 #include "rows.inc.h"
 #include "products.inc.h"

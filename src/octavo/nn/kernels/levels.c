@@ -27,7 +27,7 @@ static int has_amx(void) {  // and the system lets this process use it, which it
 static int has_amx(void) { return 0; }
 #endif
 
-EXPORT int32_t octavo_levels(void) {  // bits: 1 c, 2 avx2, 4 avx512, 8 amx, 16 avxvnni, 32 neon
+EXPORT int32_t octavo_levels(void) {  // bits: 1 c, 2 avx2, 4 avx512, 8 amx, 16 avxvnni, 32 neon, 64 avx512vnni
     int32_t levels = 1;
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -35,9 +35,9 @@ EXPORT int32_t octavo_levels(void) {  // bits: 1 c, 2 avx2, 4 avx512, 8 amx, 16 
     const int f16c = __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c) levels |= 2;
     if ((levels & 2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
-        __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1))  // bf16: leaf 7.1, bit 5 of eax
-        levels |= 4;
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
+        levels |= 64;
+    if ((levels & 64) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1)) levels |= 4;  // bf16
     if ((levels & 4) && has_amx()) levels |= 8;
 #endif
 #if defined(HAS_AVX_VNNI)
@@ -63,6 +63,7 @@ const level *level_of(int32_t bit) {
     if (bit == 8) return &level_amx;
 #endif
 #if defined(__x86_64__)
+    if (bit == 64) return &level_avx512vnni;
     if (bit == 4) return &level_avx512;
     if (bit == 2) return &level_avx2;
 #endif

@@ -285,4 +285,8 @@ EXPORT int32_t octavo_set_vector(model *m, int32_t layer, int32_t slot, const fl
 
 EXPORT int32_t octavo_packing(void) { return PACKING; }
 EXPORT int32_t octavo_max_tokens(void) { return MAX_TOKENS; }
-EXPORT int32_t octavo_shape_bytes(void) { return (int32_t)sizeof(model_shape); }
+
+#if !defined(INTERFACE)
+#define INTERFACE 0
+#endif
+EXPORT uint32_t octavo_interface(void) { return INTERFACE; }  // of the tables that it was built with (setup.py)

@@ -67,32 +67,67 @@ INLINE factors factors_of(const encoding e, const uint8_t *head, const uint8_t *
     return f;
 }
 
-INLINE ivec dot(const encoding e, const ivec *q, const int8_t *x, int32_t x_sum) {
-    // The offset of unsigned weights is where the sum starts.
-    if (is_bytes(e)) return dot_q8(ints(Q8_START * x_sum), q, x);
-    const int32_t offset = e == Q4_0 ? -8 : e == Q5_0 ? -16 : 0;
-    return has_high_bit(e) ? dot_q6(ints(offset * x_sum), q, x, 8) : dot_q4(ints(offset * x_sum), q, x);
+typedef struct {  // of a group of a few tokens: where its integer sums start, its scale, and scale x sum
+    int32_t start[MAX_TILE], second[MAX_TILE];  // second: of the last 16 columns of Q6_K
+    float scale[MAX_TILE], scaled_sum[MAX_TILE];
+} group_facts;
+
+// Laid out once for many panels, so that the innermost loop reads all of it from one address.
+INLINE void collect_facts(const activations *a, int token, const int T, const encoding e, group_facts *f) {
+    const int32_t offset = is_bytes(e) ? Q8_START : e == Q4_0 ? -8 : e == Q5_0 ? -16 : e == Q6_K ? -32 : 0;
+    const int groups = a->width / GROUP;
+    for (int t = 0; t < T; t++) {
+        const size_t first = (size_t)(token + t) * (size_t)groups;
+        const float *scale = (e == INT8 ? a->turned_scale : a->scale) + first, *scaled_sum = a->scaled_sum + first;
+        const int32_t *sum = (e == INT8 ? a->turned_sum : a->sum) + first, *first_sum = a->first_sum + first;
+        for (int g = 0; g < groups; g++) {
+            f[g].start[t] = offset * (e == Q6_K ? first_sum[g] : sum[g]);
+            if (e == Q6_K) f[g].second[t] = offset * (sum[g] - first_sum[g]);
+            f[g].scale[t] = scale[g];
+            if (has_minimum(e)) f[g].scaled_sum[t] = scaled_sum[g];
+        }
+    }
+}
+
+// products[t]: the exact sums of a group, which start at start[t], with token t, whose features lie at x + t * stride.
+INLINE void dots(const encoding e, const ivec *q, const int8_t *x, size_t stride, const int32_t *start, const int T,
+                 ivec *products) {
+#pragma GCC unroll 8
+    for (int t = 0; t < T; t++) products[t] = ints(start[t]);
+#if defined(DOTS_OF_FOUR)  // of all encodings alike, tokens in turn: none waits for its own last product
+    (void)e;
+#pragma GCC unroll 8
+    for (int c = 0; c < 8; c++)
+#pragma GCC unroll 8
+        for (int t = 0; t < T; t++) products[t] = dot_four(products[t], q[c], x + (size_t)t * stride + 4 * c);
+#else
+    for (int t = 0; t < T; t++, x += stride)
+        products[t] = is_bytes(e)       ? dot_q8(products[t], q, x)
+                      : has_high_bit(e) ? dot_q6(products[t], q, x, 8)
+                                        : dot_q4(products[t], q, x);
+#endif
 }
 
 INLINE void block_group(const uint8_t *head, const uint8_t *w, const activations *a, int token, int g, const int T,
-                        const encoding e, vec *sum) {
-    ivec q[8];
+                        const encoding e, const group_facts *of, vec *sum) {
+    ivec q[8], products[MAX_TILE];
     unpack(e, w, q);
     const factors f = factors_of(e, head, w);
-    const int groups = a->width / GROUP;
+    const size_t stride = (size_t)a->width;
+    const int8_t *x = (e == INT8 ? a->turned : a->int8) + (size_t)token * stride + (size_t)g * GROUP;
+    if (e != Q6_K) dots(e, q, x, stride, of->start, T, products);
+#pragma GCC unroll 8
     for (int t = 0; t < T; t++) {
-        const size_t at = (size_t)(token + t) * groups + g;
-        const int8_t *x = (e == INT8 ? a->turned : a->int8) + at * GROUP;
+        const vec x_scale = splat(of->scale[t]);
         if (e == Q6_K) {
-            const int32_t first_sum = a->first_sum[at], second_sum = a->sum[at] - first_sum;
-            const vec first = mul(to_float(dot_q6(ints(-32 * first_sum), q, x, 4)), f.scale);
-            const vec both = fma16(to_float(dot_q6(ints(-32 * second_sum), q + 4, x + 16, 4)), f.second, first);
-            sum[t] = fma16(both, splat(a->scale[at]), sum[t]);
+            const int8_t *row = x + (size_t)t * stride;
+            const vec half = mul(to_float(dot_q6(ints(of->start[t]), q, row, 4)), f.scale);
+            const vec both = fma16(to_float(dot_q6(ints(of->second[t]), q + 4, row + 16, 4)), f.second, half);
+            sum[t] = fma16(both, x_scale, sum[t]);
             continue;
         }
-        const vec products = to_float(dot(e, q, x, e == INT8 ? a->turned_sum[at] : a->sum[at]));
-        sum[t] = fma16(products, e == INT8 ? splat(a->turned_scale[at]) : mul(f.scale, splat(a->scale[at])), sum[t]);
-        if (has_minimum(e)) sum[t] = fma16(f.minimum, splat(a->scaled_sum[at]), sum[t]);
+        sum[t] = fma16(to_float(products[t]), e == INT8 ? x_scale : mul(f.scale, x_scale), sum[t]);
+        if (has_minimum(e)) sum[t] = fma16(f.minimum, splat(of->scaled_sum[t]), sum[t]);
     }
 }
 
@@ -108,8 +143,8 @@ INLINE void finish(const matrix *m, int panel, vec sum, float *y, int accumulate
     for (int r = 0; r < rows; r++) y[r] = accumulate ? y[r] + last[r] : last[r];
 }
 
-INLINE void tile(const matrix *m, int panel, const activations *a, int token, const int T, const encoding e, float *y,
-                 size_t stride, int accumulate) {
+INLINE void tile(const matrix *m, int panel, const activations *a, int token, const int T, const encoding e,
+                 const group_facts *facts, int fresh, float *y, size_t stride, int accumulate) {
     const layout l = layout_of(e);
     const uint8_t *w = m->data + (size_t)panel * panel_bytes(e, m->groups), *head = w;
     vec sum[MAX_TILE];
@@ -119,9 +154,9 @@ INLINE void tile(const matrix *m, int panel, const activations *a, int token, co
             head = w;
             w += l.head;
         }
-        for (size_t line = 0; line < l.group; line += 64) __builtin_prefetch(w + 4096 + line);
+        for (size_t line = 0; fresh && line < l.group; line += 64) __builtin_prefetch(w + 4096 + line);
         if (e <= BF16) dense_group(w, a, (size_t)token * a->width + (size_t)g * GROUP, T, e, sum);
-        else block_group(head, w, a, token, g, T, e, sum);
+        else block_group(head, w, a, token, g, T, e, facts + g, sum);
     }
     for (int t = 0; t < T; t++) {
         if (e == INT8) sum[t] = mul(sum[t], load((const float *)(const void *)head));
@@ -129,17 +164,30 @@ INLINE void tile(const matrix *m, int panel, const activations *a, int token, co
     }
 }
 
-// Tokens `from` .. `tokens` by panels `first` .. `end`.
+// fresh: the panels were not read a moment ago.
+INLINE void multiply_few(const matrix *m, const activations *a, int token, const int T, int fresh, float *y, size_t stride,
+                         int accumulate, int first, int end, const encoding e) {
+    group_facts facts[e <= BF16 ? 1 : m->groups];
+    if (e > BF16) collect_facts(a, token, T, e, facts);
+    for (int p = first; p < end; p++) tile(m, p, a, token, T, e, facts, fresh, y, stride, accumulate);
+}
+
+// Tokens `from` .. `tokens` by panels `first` .. `end`: a few tokens by as many panels as the second-level cache holds.
 INLINE void multiply_as(const matrix *m, const activations *a, int from, int tokens, float *y, size_t stride, int accumulate,
                         int first, int end, const encoding e) {
-    for (int p = first; p < end; p++) {
+    enum { HELD = 1 << 19 };
+    const size_t bytes = panel_bytes(e, m->groups);
+    const int some = bytes < HELD ? (int)(HELD / bytes) : 1;
+    for (int p = first; p < end; p += some) {
+        const int last = end - p < some ? end : p + some;
         int t = from;
-        for (; t + MAX_TILE <= tokens; t += MAX_TILE) tile(m, p, a, t, MAX_TILE, e, y, stride, accumulate);
+        for (; t + MAX_TILE <= tokens; t += MAX_TILE)
+            multiply_few(m, a, t, MAX_TILE, t == from, y, stride, accumulate, p, last, e);
 #if MAX_TILE > 4
-        for (; t + 4 <= tokens; t += 4) tile(m, p, a, t, 4, e, y, stride, accumulate);
+        for (; t + 4 <= tokens; t += 4) multiply_few(m, a, t, 4, t == from, y, stride, accumulate, p, last, e);
 #endif
-        for (; t + 2 <= tokens; t += 2) tile(m, p, a, t, 2, e, y, stride, accumulate);
-        if (t < tokens) tile(m, p, a, t, 1, e, y, stride, accumulate);
+        for (; t + 2 <= tokens; t += 2) multiply_few(m, a, t, 2, t == from, y, stride, accumulate, p, last, e);
+        if (t < tokens) multiply_few(m, a, t, 1, t == from, y, stride, accumulate, p, last, e);
     }
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LEVELS = {"c": 1, "neon": 32, "avx2": 2, "avxvnni": 16, "avx512": 4, "amx": 8}
+LEVELS = {"c": 1, "neon": 32, "avx2": 2, "avxvnni": 16, "avx512vnni": 64, "avx512": 4, "amx": 8}
 """The instruction sets, slowest first, with the library's bit for each."""
 ENCODINGS = {
     "f32": 0, "bf16": 1, "q8_0": 2, "q4_0": 3, "q4_1": 4, "q5_0": 5, "q5_1": 6, "q4_k": 7, "q5_k": 8, "q6_k": 9,

@@ -108,7 +108,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_levels": (INT32,),
     "octavo_max_tokens": (INT32,),
     "octavo_pin_threads": (None, POINTER, INT32),
-    "octavo_shape_bytes": (INT32,),
+    "octavo_interface": (ctypes.c_uint32,),
     "octavo_refusal": (ctypes.c_char_p, ctypes.POINTER(Shape), POINTER, POINTER),
     "octavo_create": (POINTER, ctypes.POINTER(Shape), POINTER, POINTER, POINTER),
     "octavo_destroy": (None, POINTER),
