@@ -202,3 +202,24 @@ def test_a_training_step_has_the_loss_and_gradients_that_torch_alone_has(
     assert abs(got - expected) <= bound and found.keys() == wanted.keys()
     for name, gradient in wanted.items():
         assert (found[name] - gradient).norm() <= bound * 10 * gradient.norm() + 1e-7, name
+
+
+def test_what_would_be_read_past_its_end_is_refused() -> None:
+    x = torch.ones(2, 3, 5, 8, requires_grad=True)
+    table, short, ids = torch.ones(1, 1, 5, 8), torch.ones(1, 1, 4, 8), torch.zeros(5, dtype=torch.int64)
+    hidden, weight = torch.ones(5, 8, requires_grad=True), torch.ones(6, 8)
+    for wrong in (
+        lambda: rotary.rotate(x, short, short),
+        lambda: rotary.rotate(x, table, short),
+        lambda: rotary.rotate(x, torch.ones(3, 1, 5, 8), table),
+        lambda: rotary.rotate(x, torch.ones(1, 1, 5, 10), torch.ones(1, 1, 5, 10)),
+        lambda: rotary.rotate(x, table.double(), table.double()),
+        lambda: rms_norm.rms_norm(x, torch.ones(7), 1e-6, torch.float32),
+        lambda: rms_norm.rms_norm(x, torch.ones(8, dtype=torch.bfloat16), 1e-6, torch.float32),
+        lambda: gated_mlp.gated_product(hidden, hidden[:4], weight),
+        lambda: gated_mlp.gated_product(hidden, hidden.bfloat16(), weight),
+        lambda: cross_entropy.linear_cross_entropy(hidden, weight, ids[:4]),
+        lambda: cross_entropy.linear_cross_entropy(hidden, weight, ids.int()),
+    ):
+        with pytest.raises(ValueError, match="expected torch"):
+            wrong()

@@ -50,6 +50,12 @@ def kernels() -> TrainingKernels:
     return found
 
 
+def expect(tensor: Tensor, shape: Collection[int], dtype: torch.dtype) -> None:
+    """Raise ValueError unless it is of that shape and type: C would read past its end."""
+    if tensor.shape != shape or tensor.dtype != dtype:
+        raise ValueError(f"expected {dtype} of shape {tuple(shape)}, got {tensor.dtype} of {tuple(tensor.shape)}")
+
+
 def _found() -> TrainingKernels | None:
     """None without the library, or where OCTAVO_KERNELS asks for torch."""
     forced = settings.kernels()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from octavo.nn.fused.applying import applies, kernels
+from octavo.nn.fused.applying import applies, expect, kernels
 
 BYTES = 1 << 26
 """Of the logits of one part, about."""
@@ -39,6 +39,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        expect(targets, hidden.shape[:1], torch.int64)
         targets = targets.contiguous()
         losses, dhidden = torch.empty(len(hidden)), torch.empty_like(hidden)
         dweight = torch.zeros_like(weight) if weight.requires_grad else None

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from octavo.nn.fused.applying import applies, kernels
+from octavo.nn.fused.applying import applies, expect, kernels
 
 
 def usable(gate: Tensor, up: Tensor, weight: Tensor) -> bool:
@@ -34,6 +34,7 @@ def gated_product(gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
 class _GatedProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
+        expect(up, gate.shape, gate.dtype)
         gate, up = gate.contiguous(), up.contiguous()
         wide = torch.empty_like(gate)
         addresses = gate.data_ptr(), up.data_ptr(), wide.data_ptr(), None, None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from octavo.nn.fused.applying import applies, kernels
+from octavo.nn.fused.applying import applies, expect, kernels
 
 
 def usable(x: Tensor) -> bool:
@@ -29,6 +29,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tenso
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        expect(weight, x.shape[-1:], torch.float32)
         x, weight = x.contiguous(), weight.contiguous()
         width, rows = x.shape[-1], x.numel() // x.shape[-1]
         y, inverse = torch.empty(x.shape, dtype=dtype), torch.empty(rows)

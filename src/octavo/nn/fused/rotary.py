@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from octavo.nn.fused.applying import applies, kernels
+from octavo.nn.fused.applying import applies, expect, kernels
 from octavo.nn.kernels.tables.interface import Rotation
 
 
@@ -27,6 +27,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        expect(
+            cos, (len(cos) if len(cos) == 1 else len(x), 1, x.shape[2], min(cos.shape[-1], x.shape[3])), torch.float32
+        )
+        expect(sin, cos.shape, torch.float32)
         ctx.save_for_backward(cos, sin)
         return _turned(x, cos, sin, back=False)
 
