@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import runpy
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
 import transformers
 
@@ -15,6 +18,8 @@ from octavo.errors import OctavoError
 from octavo.generate.encoder_decoder.torch_seq2seq import Seq2Seq, greedy
 from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
 from octavo.models.loading import make_runner
+from octavo.models.mapping.generation import read_generation, write_generation
+from octavo.models.mapping.searching import SearchAdvice
 from octavo.models.saving import save_checkpoint
 from octavo.models.transformer import Transformer
 from octavo.nn.encoder_decoder.growing import GrowingCache
@@ -121,15 +126,74 @@ def test_greedy_answers_of_a_padded_batch_are_the_peers(name: str, tiny: Tiny) -
         assert answer == row[1:end]
 
 
-def test_texts_go_in_and_come_out(tiny: Tiny, tmp_path: Path) -> None:
-    import tokenizers
-
-    folder, _ = tiny("t5")
+def with_words(folder: Path) -> tokenizers.Tokenizer:
+    """A tokenizer of words w3, w4, ... beside the weights."""
     vocabulary = {"<pad>": 0, "</s>": 1, "<unk>": 2, **{f"w{number}": number for number in range(3, 160)}}
     backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     backend.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text('{"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}')
+    return backend
+
+
+ADVICE: dict[str, dict[str, object]] = {
+    "nothing": {},
+    "ends forced": {"forced_bos_token_id": 9, "forced_eos_token_id": 1},
+    "no runs twice": {"no_repeat_ngram_size": 2},
+    "no words twice": {"no_repeat_ngram_size": 1},
+    "nothing of the source": {"encoder_no_repeat_ngram_size": 1},
+    "long": {"min_length": 9},
+    "words forbidden": {"bad_words_ids": [[0], [7], [30]], "suppress_tokens": [12, 13]},
+    "made whole again": {"bad_words_ids": [[0]], "renormalize_logits": True, "forced_eos_token_id": 1},
+    "all of a summary": {"length_penalty": 2.0, "early_stopping": True, "no_repeat_ngram_size": 3, "min_length": 5,
+                         "forced_bos_token_id": 9, "forced_eos_token_id": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+@pytest.mark.parametrize("advice", ADVICE)
+@pytest.mark.parametrize("name", ["bart", "marian", "t5"])
+def test_what_the_authors_advise_is_done(name: str, advice: str, num_beams: int, tiny: Tiny, tmp_path: Path) -> None:
+    folder, peer = tiny(name)
+    shutil.copytree(folder, tmp_path / "model")
+    backend = with_words(tmp_path / "model")
+    given = {
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+        "decoder_start_token_id": 0,
+        "num_beams": num_beams,
+        **ADVICE[advice],
+    }
+    (tmp_path / "model/generation_config.json").write_text(json.dumps(given))
+    model = Seq2Seq.load(str(tmp_path / "model"))
+    for source in ([5, 9, 30], [7], list(range(40, 60))):
+        wanted = transformers.GenerationConfig(**given, max_new_tokens=14)
+        ids = torch.tensor([source])
+        expected = peer.generate(ids, attention_mask=torch.ones_like(ids), generation_config=wanted)[0, 1:].tolist()
+        (answer,) = model.generate([" ".join(f"w{token}" for token in source)], max_tokens=14)
+        assert answer == backend.decode([token for token in expected if token > 2])
+
+
+def test_advice_in_an_older_config_is_heeded_and_written_again(tiny: Tiny, tmp_path: Path) -> None:
+    shutil.copytree(tiny("bart")[0], tmp_path / "model")
+    path = tmp_path / "model/config.json"
+    old = {"num_beams": 4, "no_repeat_ngram_size": 3, "early_stopping": True, "bad_words_ids": [[0]], "min_length": 5}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **old}))
+    (tmp_path / "model/generation_config.json").unlink()
+    generation = open_checkpoint(tmp_path / "model").generation
+    assert generation.search == SearchAdvice(4, 1.0, True, 5, 3, suppress_tokens=(0,))
+    again = read_generation(write_generation(generation), {"is_encoder_decoder": True}, "again")
+    assert again == generation
+    for wrong in ({"num_beams": 0}, {"length_penalty": "x"}, {"early_stopping": "soon"}, {"bad_words_ids": [[1, 2]]}):
+        with pytest.raises(OctavoError, match=next(iter(wrong))):
+            read_generation(wrong, {"is_encoder_decoder": True}, "wrong")
+    with pytest.raises(OctavoError, match="num_beams"):
+        read_generation({"num_beams": 4}, {}, "of a decoder")
+
+
+def test_texts_go_in_and_come_out(tiny: Tiny, tmp_path: Path) -> None:
+    folder, _ = tiny("t5")
+    with_words(folder)
     model = Seq2Seq.load(str(folder))
     sources = ["w5 w9 w30", "w7"]
     together = model.generate(sources, max_tokens=12)

@@ -8,7 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from octavo.generate.encoder_decoder.torch_rules import Rules
 from octavo.generate.lm import Beams
+from octavo.generate.sample import log_softmax
 from octavo.generate.tasks.beam import Hypothesis, Search
 from octavo.generate.tasks.completion import Limits
 
@@ -25,12 +27,13 @@ class Stepping(Protocol):
 
 
 @torch.inference_mode()
-def beam_search(state: Stepping, beams: Beams, limits: Limits) -> list[Hypothesis]:
+def beam_search(state: Stepping, beams: Beams, limits: Limits, rules: Rules | None = None) -> list[Hypothesis]:
     """The best answers, best first, of a state with one row; each holds its end, and its score is over its length."""
+    score = (lambda row, _: log_softmax(row)) if rules is None else rules.scores
     search = Search(beams, limits)
     while True:
-        scores = state.logits.double().log_softmax(-1).cpu().numpy()
-        parents = search.advance(list(scores))
+        rows = state.logits.double().cpu().numpy()
+        parents = search.advance([score(row, beam.tokens) for row, beam in zip(rows, search.running, strict=True)])
         if not parents:
             return search.finished
         device = state.logits.device
@@ -39,11 +42,17 @@ def beam_search(state: Stepping, beams: Beams, limits: Limits) -> list[Hypothesi
 
 
 @torch.inference_mode()
-def greedy(state: Stepping, end_ids: Collection[int], max_tokens: int) -> list[list[int]]:
-    """The likeliest token after another, of each row its ids without its end; a row that has ended is left out."""
+def greedy(state: Stepping, end_ids: Collection[int], max_tokens: int, rules: Sequence[Rules] = ()) -> list[list[int]]:
+    """The likeliest token after another, of each row its ids without its end; a row that has ended is left out.
+
+    rules: of each row, or none.
+    """
     answers: list[list[int]] = [[] for _ in state.logits]
     rows = list(range(len(answers)))
     for count in range(max_tokens):
+        for place, row in enumerate(rows):
+            if rules:
+                rules[row].apply(state.logits[place], answers[row])
         chosen = state.logits.argmax(-1).tolist()
         going_on = [place for place in range(len(rows)) if chosen[place] not in end_ids]
         for place in going_on:

@@ -13,6 +13,7 @@ from typing import Any
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.tables.config_keys import SEARCHED
 from octavo.models.mapping.tables.spellings import ACTIVATIONS, HUB_ACTIVATIONS
 from octavo.nn.config import AttentionConfig, EncoderConfig, MlpConfig, NormConfig, TransformerConfig
 
@@ -103,8 +104,7 @@ MARIAN = Family(
             "training only",
         ),
         **dict.fromkeys(("num_hidden_layers", "num_attention_heads", "hidden_size"), "said again of the encoder"),
-        **dict.fromkeys(("decoder_start_token_id", "forced_eos_token_id", "bad_words_ids", "num_beams", "max_length"),
-                        "read where text is generated"),
+        **SEARCHED,
         "decoder_vocab_size": "equal to vocab_size where embeddings are shared",
     },
     neutral_values={

@@ -47,8 +47,7 @@ def _row(name: str, classes: str, *, pre: bool, norm: bool, offset: bool = False
         prefix="",
         harmless_keys={
             **marian.MARIAN.harmless_keys,
-            **dict.fromkeys(("extra_pos_embeddings", "force_bos_token_to_be_generated", "encoder_no_repeat_ngram_size"),
-                            "read where text is generated"),
+            **dict.fromkeys(("extra_pos_embeddings", "force_bos_token_to_be_generated"), "peers do not read them"),
         },
         neutral_values={
             "is_encoder_decoder": (True,), "is_decoder": (False,), "add_bias_logits": (False,),

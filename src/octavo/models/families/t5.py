@@ -12,6 +12,7 @@ from typing import Any
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import KeyRule
+from octavo.models.mapping.tables.config_keys import SEARCHED
 from octavo.nn.config import (
     Activation,
     AttentionConfig,
@@ -129,7 +130,7 @@ T5 = Family(
         **dict.fromkeys(("dense_act_fn", "is_gated_act"), "derived of feed_forward_proj"),
         "initializer_factor": "training only",
         "n_positions": "distances have no limit",
-        "decoder_start_token_id": "read where text is generated",
+        **SEARCHED,
         **dict.fromkeys(("output_past", "gradient_checkpointing", "tokenizer_class"), "how peers are called"),
     },
     neutral_values={"is_encoder_decoder": (True,), "is_decoder": (False,)},

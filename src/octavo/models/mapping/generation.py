@@ -7,33 +7,40 @@ model. Values for ways of decoding that are not here must be neutral, or are ref
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from octavo.errors import FormatError
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.tables.config_keys import GENERATION_HARMLESS, GENERATION_NEUTRAL
+from octavo.models.mapping.searching import SearchAdvice, read_search, search_keys, write_search
+from octavo.models.mapping.tables.config_keys import GENERATION_HARMLESS, GENERATION_NEUTRAL, SEARCH_NEUTRAL
 
 ADVICE = ("temperature", "top_k", "top_p", "repetition_penalty")
 
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """eos_token_ids: any of them ends an answer. The others are None where the authors advise nothing."""
+    """eos_token_ids: any of them ends an answer. The others are None where the authors advise nothing.
+
+    search: of an encoder-decoder.
+    """
 
     eos_token_ids: tuple[int, ...] = ()
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     repetition_penalty: float | None = None
+    search: SearchAdvice = field(default_factory=SearchAdvice)
 
 
 def read_generation(
     generation: Mapping[str, Any], config: Mapping[str, Any], source: str, *, ignore: Collection[str] = ()
 ) -> GenerationDefaults:
     """generation: the object of generation_config.json, empty where there is no such file. config: of config.json."""
-    reader = ConfigReader(generation, source, ignore=ignore)
-    reader.neutral(GENERATION_NEUTRAL)
+    searched = config.get("is_encoder_decoder") is True
+    reader = ConfigReader(generation or (search_keys(config) if searched else {}), source, ignore=ignore)
+    search = read_search(reader) if searched else SearchAdvice()
+    reader.neutral(GENERATION_NEUTRAL if searched else {**GENERATION_NEUTRAL, **SEARCH_NEUTRAL})
     ids = reader.raw.get("eos_token_id")
     if ids is None:
         ids = config.get("eos_token_id")
@@ -44,9 +51,10 @@ def read_generation(
         top_k=reader.integer("top_k", low=0) if reader.has("top_k") else None,
         top_p=_optional(reader, "top_p"),
         repetition_penalty=_optional(reader, "repetition_penalty"),
+        search=search,
     )
     reader.finish({*GENERATION_HARMLESS, "eos_token_id", *ADVICE})
-    return defaults if sampled else GenerationDefaults(defaults.eos_token_ids)
+    return defaults if sampled else GenerationDefaults(defaults.eos_token_ids, search=search)
 
 
 def gguf_ends(metadata: Mapping[str, Any], source: str) -> list[int]:
@@ -61,7 +69,7 @@ def write_generation(defaults: GenerationDefaults) -> dict[str, Any]:
     ids = list(defaults.eos_token_ids)
     advised = {key: getattr(defaults, key) for key in ADVICE if getattr(defaults, key) is not None}
     written = {"eos_token_id": ids[0] if len(ids) == 1 else ids} if ids else {}
-    return {**written, **({"do_sample": True} if advised else {}), **advised}
+    return {**written, **({"do_sample": True} if advised else {}), **advised, **write_search(defaults.search)}
 
 
 def _optional(reader: ConfigReader, key: str) -> float | None:

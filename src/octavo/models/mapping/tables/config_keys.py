@@ -62,6 +62,12 @@ IMAGE_HARMLESS = {
 TRAINING_OF_EXPERTS = dict.fromkeys(
     ("output_router_logits", "router_aux_loss_coef", "router_jitter_noise"), "training only"
 )  # fmt: skip
+SEARCHED = dict.fromkeys(
+    (*("num_beams", "length_penalty", "early_stopping", "min_length", "max_length", "no_repeat_ngram_size"),
+     *("encoder_no_repeat_ngram_size", "forced_bos_token_id", "forced_eos_token_id", "bad_words_ids"),
+     *("suppress_tokens", "renormalize_logits", "decoder_start_token_id", "prefix")),
+    "read where text is generated",
+)  # fmt: skip
 GENERATION_HARMLESS = {
     **dict.fromkeys(("_from_model_config", "transformers_version", "_name_or_path"), "where the file comes from"),
     **dict.fromkeys(("bos_token_id", "pad_token_id", "decoder_start_token_id"), "the tokenizer's business"),
@@ -74,7 +80,6 @@ GENERATION_HARMLESS = {
     "prompt_lookup_num_tokens": "only for a draft",
 }
 GENERATION_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "num_beams": (1,),
     "num_beam_groups": (1,),
     "num_return_sequences": (1,),
     "typical_p": (1, 1.0),
@@ -82,20 +87,24 @@ GENERATION_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "epsilon_cutoff": (0, 0.0),
     "eta_cutoff": (0, 0.0),
     "diversity_penalty": (0, 0.0),
-    "length_penalty": (1, 1.0),
     "encoder_repetition_penalty": (1, 1.0),
+    "remove_invalid_values": (False,),
+    "token_healing": (False,),
+    "guidance_scale": (1, 1.0),
+    "begin_suppress_tokens": ([],),
+    "sequence_bias": ({},),
+    "stop_strings": ([],),
+}
+SEARCH_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "num_beams": (1,),
+    "length_penalty": (1, 1.0),
     "no_repeat_ngram_size": (0,),
     "encoder_no_repeat_ngram_size": (0,),
     "early_stopping": (False,),
     "renormalize_logits": (False, True),
-    "remove_invalid_values": (False,),
-    "token_healing": (False,),
-    "guidance_scale": (1, 1.0),
     "suppress_tokens": ([],),
-    "begin_suppress_tokens": ([],),
     "bad_words_ids": ([],),
-    "sequence_bias": ({},),
     "forced_bos_token_id": (),
     "forced_eos_token_id": (),
-    "stop_strings": ([],),
 }
+"""What only an encoder-decoder's answers are searched by."""
