@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 HOST ?= 127.0.0.1
 PORT ?= 8000
+# Tests run in this many processes, each file's in one; a third needs another GB of memory.
+JOBS ?= 2
 # Where torch comes from besides pip's own configuration; for the CPU build see README.md.
 TORCH_INDEX ?=
 TORCH = torch==2.13.0
@@ -24,7 +26,7 @@ run: $(VENV)/.ready-run
 	@$(BIN)/octavo serve --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.ready-test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-all: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)

@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+# A process of the suite has a core to itself, and torch takes no more.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shell ignores Ctrl-C for what it puts into the background, and so would all commands that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
