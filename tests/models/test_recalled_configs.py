@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from octavo.errors import OctavoError, UnknownNameError
+from octavo.errors import OctavoError, UnknownNameError, UnsupportedError
 from octavo.models.checkpoint import read_config
 from octavo.models.families import find_family
 from octavo.nn.config import TransformerConfig
@@ -179,17 +179,29 @@ def test_what_the_numbers_of_recalled_configs_mean() -> None:
 @pytest.mark.parametrize(
     ("model_type", "words"),
     [
-        ("lfm2", "'lfm2', a family that is not here"),
-        ("apertus", "'apertus', a family that is not here"),
-        ("gemma3n_text", "did you mean 'gemma3_text'"),
-        ("phimoe", "'phimoe', a family that is not here"),
-        ("qwen3_next", "did you mean 'qwen3"),
-        ("xglm", "'xglm', a family that is not here"),
-        ("hunyuan_v1_moe", "did you mean 'hunyuan_v1_dense'"),
-        ("modernbert-decoder", "did you mean 'modernbert'"),
+        ("lfm2", "short convolutions"),
+        ("apertus", "learned parameters"),
+        ("gemma3n_text", "embeddings of each block"),
+        ("phimoe", "SparseMixer"),
+        ("qwen3_next", "linear attention"),
+        ("xglm", "sines for positions"),
     ],
 )
-def test_a_family_that_is_not_here_is_refused_with_the_nearest(model_type: str, words: str) -> None:
+def test_a_family_that_is_known_and_not_here_is_refused_with_what_it_needs(model_type: str, words: str) -> None:
+    with pytest.raises(UnsupportedError, match=words):
+        find_family(model_type, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "words"),
+    [
+        ("gemma5_text", "did you mean 'gemma3_text'"),
+        ("hunyuan_v2_dense", "did you mean 'hunyuan_v1_dense'"),
+        ("modernbert-decoder", "did you mean 'modernbert'"),
+        ("zyx", "'zyx', a family that is not here"),
+    ],
+)
+def test_a_family_that_nobody_here_knows_is_refused_with_the_nearest(model_type: str, words: str) -> None:
     with pytest.raises(UnknownNameError, match=words):
         find_family(model_type, "config.json")
 

@@ -54,11 +54,11 @@ def described(tmp_path: Path, raw: dict[str, Any]) -> Described:
 
 
 def peer_parameters(peer: PreTrainedModel) -> int:
-    """The peer's parameters; routers' correction biases are buffers there, and the first two positions of OPT's table
-    are never read."""
+    """The peer's parameters; routers' correction biases are buffers there, and the first two positions in the tables of
+    OPT and BioGPT are never read."""
     total = sum(parameter.numel() for parameter in peer.parameters())
     total += sum(buffer.numel() for name, buffer in peer.named_buffers() if name.endswith("correction_bias"))
-    return total - (2 * peer.config.hidden_size if peer.config.model_type == "opt" else 0)
+    return total - (2 * peer.config.hidden_size if peer.config.model_type in ("opt", "biogpt") else 0)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
