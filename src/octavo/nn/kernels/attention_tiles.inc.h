@@ -11,7 +11,7 @@ static void configure_attention(int queries) {
         shapes.column_bytes[i] = i == 6 ? 32 : 64;
         shapes.rows[i] = (uint8_t)(i == 5 ? 16 : i == 7 ? 8 : queries);
     }
-    __asm__ volatile("ldtilecfg %0" : : "m"(shapes));
+    LOAD_SHAPES(shapes);
 }
 
 #define SCORE_KEYS(n, keys, out)                                                             \

@@ -9,16 +9,8 @@ enum { TOKENS = 16, CHUNK = 32 };  // of a tile; groups unpacked at a time
 typedef struct { uint8_t palette, start_row, zero[14]; uint16_t column_bytes[16]; uint8_t rows[16]; } tile_shapes;
 typedef struct { char bytes[64]; } cache_line;
 
-// Tiles 0-3: sums of `tokens` rows. bf16: 4 is activations, 5 weights. Integers of `columns`: 6 and 7.
-static void configure(int tokens, int columns) {
-    tile_shapes shapes = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        shapes.column_bytes[i] = (uint16_t)(i == 6 ? columns : 64);
-        shapes.rows[i] = (uint8_t)(i == 5 ? 16 : i == 7 ? columns / 4 : tokens);
-    }
-    __asm__ volatile("ldtilecfg %0" : : "m"(shapes));
-}
-
+#if !defined(LOAD_SHAPES)  // a processor without tiles brings its own: tests/nn/kernels/emulated_x86.h
+#define LOAD_SHAPES(shapes) __asm__ volatile("ldtilecfg %0" : : "m"(shapes))
 #define RELEASE_TILES() __asm__ volatile("tilerelease")
 #define ZERO_TILE(n) __asm__ volatile("tilezero %%tmm" #n : :)
 #define LOAD_TILE(n, base, stride) \
@@ -27,6 +19,17 @@ static void configure(int tokens, int columns) {
     __asm__ volatile("tilestored %%tmm" #n ", (%0,%1,1)" : : "r"(base), "r"((int64_t)(stride)) : "memory")
 #define ADD_INT8(sum, x, w) __asm__ volatile("tdpbssd %%tmm" #w ", %%tmm" #x ", %%tmm" #sum : :)
 #define ADD_BF16(sum, x, w) __asm__ volatile("tdpbf16ps %%tmm" #w ", %%tmm" #x ", %%tmm" #sum : :)
+#endif
+
+// Tiles 0-3: sums of `tokens` rows. bf16: 4 is activations, 5 weights. Integers of `columns`: 6 and 7.
+static void configure(int tokens, int columns) {
+    tile_shapes shapes = {.palette = 1};
+    for (int i = 0; i < 8; i++) {
+        shapes.column_bytes[i] = (uint16_t)(i == 6 ? columns : 64);
+        shapes.rows[i] = (uint8_t)(i == 5 ? 16 : i == 7 ? columns / 4 : tokens);
+    }
+    LOAD_SHAPES(shapes);
+}
 
 // ------------------------------------------------------------------------------------------------------------ integers
 typedef struct {
