@@ -5,79 +5,36 @@ A library's own initialisation (norms 1, biases 0, logits near 0) lets wrong cod
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-SIZES = {
-    "hidden_size": 64,
-    "intermediate_size": 112,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 160,
-    "max_position_embeddings": 128,
-    "rms_norm_eps": 1e-5,
-}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-}
-GPT2_SIZES = {
-    "n_embd": 64, "n_layer": 4, "n_head": 4, "vocab_size": 160, "n_positions": 128,
-}  # fmt: skip
-
-
-class Variant(NamedTuple):
-    """One tiny model of the peer: its model_type, and what its config says. attention: the peer's implementation."""
-
-    model_type: str
-    config: dict[str, Any]
-    attention: str = "eager"
-
-
-def _llama(**changes: Any) -> Variant:
-    return Variant("llama", {**SIZES, **changes})
-
-
-def _like_llama(model_type: str, **changes: Any) -> Variant:
-    return Variant(model_type, {**SIZES, **changes})
-
-
-def _gpt2(**changes: Any) -> Variant:
-    return Variant("gpt2", {**GPT2_SIZES, **changes})
-
-
-def _falcon(**changes: Any) -> Variant:
-    return Variant("falcon", {**FALCON_SIZES, **changes})
-
-
-LAYER_NORM_SIZES = {key: value for key, value in SIZES.items() if key not in ("rms_norm_eps", "num_key_value_heads")}
-COHERE_SIZES = {key: value for key, value in SIZES.items() if key != "rms_norm_eps"} | {"logit_scale": 0.5}
-FALCON_SIZES = {
-    "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 160,
-    "max_position_embeddings": 128,
-}  # fmt: skip
-FALCON_RW = {"alibi": True, "multi_query": False, "parallel_attn": False, "bias": True}
-GEMMA = {
-    "head_dim": 24, "sliding_window": 8, "query_pre_attn_scalar": 20, "attn_logit_softcapping": 3.0,
-    "final_logit_softcapping": 5.0,
-}  # fmt: skip
-GEMMA3 = {**GEMMA, "num_hidden_layers": 6, "attn_logit_softcapping": None}
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
-QWEN_EXPERTS = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 48}
-ERNIE_EXPERTS = {
-    "moe_num_experts": 6, "moe_k": 3, "moe_intermediate_size": 48, "moe_num_shared_experts": 2,
-    "moe_layer_start_index": 1, "head_dim": 24,
-}  # fmt: skip
-QWEN_WINDOWS = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}
-
-VARIANTS: dict[str, Variant] = {
+PARTS: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("tiny_sizes.py")))
+COHERE_SIZES = PARTS["COHERE_SIZES"]
+DEEPSEEK = PARTS["DEEPSEEK"]
+ERNIE_EXPERTS = PARTS["ERNIE_EXPERTS"]
+FALCON_RW = PARTS["FALCON_RW"]
+FALCON_SIZES = PARTS["FALCON_SIZES"]
+GEMMA = PARTS["GEMMA"]
+GEMMA3 = PARTS["GEMMA3"]
+GPT2_SIZES = PARTS["GPT2_SIZES"]
+GROUPED = PARTS["GROUPED"]
+LAYER_NORM_SIZES = PARTS["LAYER_NORM_SIZES"]
+LLAMA3 = PARTS["LLAMA3"]
+MPT_SIZES = PARTS["MPT_SIZES"]
+NAMED_SIZES = PARTS["NAMED_SIZES"]
+QWEN_EXPERTS = PARTS["QWEN_EXPERTS"]
+QWEN_WINDOWS = PARTS["QWEN_WINDOWS"]
+Variant = PARTS["Variant"]
+YARN = PARTS["YARN"]
+_falcon = PARTS["_falcon"]
+_gpt2 = PARTS["_gpt2"]
+_like_llama = PARTS["_like_llama"]
+_llama = PARTS["_llama"]
+VARIANTS: dict[str, Any] = {
     "llama": _llama(),
     "llama-mha": _llama(num_key_value_heads=4),
     "llama-mqa": _llama(num_key_value_heads=1),
@@ -174,28 +131,6 @@ VARIANTS: dict[str, Variant] = {
         "falcon", {**FALCON_SIZES, **FALCON_RW, "hidden_size": 96, "num_attention_heads": 6}, "sdpa"
     ),
 }  # fmt: skip
-GROUPED = {
-    "n_routed_experts": 8,
-    "num_experts_per_tok": 3,
-    "moe_intermediate_size": 32,
-    "n_shared_experts": 2,
-    "first_k_dense_replace": 1,
-    "n_group": 2,
-    "topk_group": 1,
-    "routed_scaling_factor": 1.5,
-}
-DEEPSEEK = {
-    **{key: value for key, value in SIZES.items() if key != "num_key_value_heads"},
-    **GROUPED,
-    "num_key_value_heads": 4,
-    "kv_lora_rank": 32,
-    "qk_rope_head_dim": 8,
-    "qk_nope_head_dim": 16,
-    "v_head_dim": 12,
-    "rms_norm_eps": 1e-6,
-}
-MPT_SIZES = {"d_model": 64, "n_layers": 4, "n_heads": 4, "vocab_size": 160, "max_seq_len": 128}
-NAMED_SIZES = {key: value for key, value in SIZES.items() if key not in ("rms_norm_eps", "num_key_value_heads")}
 VARIANTS |= {
     "openai-gpt": Variant("openai-gpt", GPT2_SIZES),
     "gpt_neo": Variant(
@@ -250,14 +185,7 @@ VARIANTS |= {
     ),
     "bloom": Variant("bloom", {"hidden_size": 64, "n_layer": 4, "n_head": 4, "vocab_size": 160, "seq_length": 128}),
     "bloom-six-heads": Variant(
-        "bloom",
-        {
-            "hidden_size": 96,
-            "n_layer": 2,
-            "n_head": 6,
-            "vocab_size": 160,
-            "seq_length": 128,
-        },
+        "bloom", {"hidden_size": 96, "n_layer": 2, "n_head": 6, "vocab_size": 160, "seq_length": 128}
     ),
     "mpt": Variant("mpt", MPT_SIZES),
     "mpt-clipped": Variant("mpt", {**MPT_SIZES, "attn_config": {"clip_qkv": 1.0, "softmax_scale": 0.2}}),
@@ -426,55 +354,7 @@ VARIANTS |= {
         rope_parameters={"rope_type": "dynamic", "rope_theta": 500.0, "alpha": 20.0, "factor": 1.0},
     ),
 }
-LATENT = {key: value for key, value in DEEPSEEK.items() if key not in GROUPED}
-TYPES = ["full_attention", "sliding_attention"] * 2
-VARIANTS |= {
-    "vaultgemma": _like_llama("vaultgemma", **GEMMA),
-    "solar_open": _like_llama("solar_open", **GROUPED, head_dim=24, attention_bias=True),
-    "flex_olmo": _like_llama("flex_olmo", num_experts=6, num_experts_per_tok=3),
-    "granite_swa": _like_llama("granite_swa", sliding_window=8, attention_multiplier=0.2, layer_rope_theta=[
-        0, 100.0, 50.0, 100.0
-    ]),
-    "granitemoe_swa": _like_llama(
-        "granitemoe_swa", sliding_window=8, num_local_experts=4, attention_multiplier=0.2, shared_intermediate_size=40
-    ),
-    "granitemoehybrid": _like_llama(
-        "granitemoehybrid", layer_types=["full_attention"] * 4, num_local_experts=0, shared_intermediate_size=72,
-        position_embedding_type="rope", mamba_n_heads=8, attention_multiplier=0.2, residual_multiplier=0.5,
-    ),
-    "granitemoehybrid-experts": _like_llama(
-        "granitemoehybrid", layer_types=["full_attention"] * 4, num_local_experts=4, shared_intermediate_size=72,
-        mamba_n_heads=8, attention_multiplier=0.2,
-    ),
-    "glm4_moe_lite": Variant("glm4_moe_lite", {**DEEPSEEK, "q_lora_rank": 24}),
-    "sarvam_mla": Variant("sarvam_mla", {**DEEPSEEK, "q_lora_rank": None}),
-    "minimax_m2": _like_llama(
-        "minimax_m2", num_local_experts=6, num_experts_per_tok=3, head_dim=16, partial_rotary_factor=0.5
-    ),
-    "hy_v3": _like_llama(
-        "hy_v3", num_experts=6, num_experts_per_tok=3, moe_intermediate_size=48, head_dim=24, num_shared_experts=2
-    ),
-    "flint": _like_llama(
-        "flint", **QWEN_EXPERTS, shared_expert_intermediate_size=40, head_dim=24, sliding_window=8,
-        layer_types=TYPES, mlp_only_layers=[1],
-    ),
-    "exaone_moe": _like_llama(
-        "exaone_moe", num_experts=8, num_experts_per_tok=3, moe_intermediate_size=48, sliding_window=8, n_group=2
-    ),
-    "hunyuan_v1_moe": _like_llama("hunyuan_v1_moe", num_experts=6, moe_topk=3, head_dim=24),
-    "iquestcoder": _like_llama("iquestcoder", head_dim=24),
-    "gpt-sw3": Variant("gpt-sw3", GPT2_SIZES),
-    "mellum": _like_llama("mellum", **QWEN_EXPERTS, head_dim=24, sliding_window=8, layer_types=TYPES, rope_parameters={
-        "full_attention": {"rope_theta": 500.0, **YARN},
-        "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
-    }),
-    "minicpm3": Variant("minicpm3", {**LATENT, "q_lora_rank": 24, "dim_model_base": 32, "scale_emb": 3.0}),
-    "codegen": Variant("codegen", {**GPT2_SIZES, "n_head": 8, "rotary_dim": 4}),
-    "persimmon": Variant("persimmon", NAMED_SIZES),
-    "persimmon-plain": Variant("persimmon", {**NAMED_SIZES, "qk_layernorm": False, "hidden_act": "gelu"}),
-    "biogpt": Variant("biogpt", NAMED_SIZES),
-    "aria_text": _like_llama("aria_text", moe_num_experts=6, moe_topk=3, moe_num_shared_experts=2),
-}  # fmt: skip
+VARIANTS |= runpy.run_path(str(Path(__file__).with_name("tiny_newer.py")))["VARIANTS"]
 NO_PADDING_ID = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 
