@@ -1,4 +1,4 @@
-"""A scheduler's parts in small: a runner whose logits tell all that it was given, tasks, a proposer that is often right."""
+"""A scheduler's parts in small: a runner whose logits tell all that it was given, tasks, a proposer mostly right."""
 
 from __future__ import annotations
 

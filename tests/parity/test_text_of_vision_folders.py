@@ -18,7 +18,8 @@ from octavo.models.mapping.tables.wrapped_texts import CLASS_DEFAULTS
 from octavo.models.transformer import Transformer
 
 TINY = runpy.run_path(str(Path(__file__).with_name("tiny.py")))
-TEXT = {**TINY["SIZES"], "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+SIZES = runpy.run_path(str(Path(__file__).with_name("tiny_sizes.py")))
+TEXT = {**SIZES["SIZES"], "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 SIGHT = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
     "patch_size": 14,
@@ -37,7 +38,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "qwen2_5_vl": ("qwen2_5_vl_text", MROPE, {**PATCHES, "fullatt_block_indexes": [0]}, "qwen2"),
     "qwen3_vl": ("qwen3_vl_text", {**MROPE, "head_dim": 16}, {**PATCHES, "deepstack_visual_indexes": [0]}, "qwen3"),
     "qwen3_vl_moe": (
-        "qwen3_vl_moe_text", {**MROPE, "head_dim": 16, **TINY["QWEN_EXPERTS"]},
+        "qwen3_vl_moe_text", {**MROPE, "head_dim": 16, **SIZES["QWEN_EXPERTS"]},
         {**PATCHES, "deepstack_visual_indexes": [0]}, "qwen3_moe",
     ),
     "smolvlm": ("llama", {}, SIGHT, "llama"),
