@@ -135,6 +135,16 @@ def test_no_damage_goes_unnoticed(small: tuple[PackCache, dict[str, PackedMatrix
     assert not read or all(np.array_equal(read[name].data, matrix.data) for name, matrix in matrices.items())
 
 
+@given(st.lists(st.binary(max_size=40)), st.integers(1, 50))
+def test_huge_pages_hold_the_same_bytes_and_are_whole_but_for_the_last(pieces: list[bytes], size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed, "HUGE_PAGE", size)
+        pages = [bytes(page) for page in packed._huge_pages(iter(pieces))]
+    assert b"".join(pages) == b"".join(pieces)
+    assert all(len(page) == size for page in pages[:-1])
+    assert len(pages[-1]) < size
+
+
 def test_where_nothing_can_be_written_models_run_all_the_same(model: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home/cache").write_text("a file where a folder should be")
