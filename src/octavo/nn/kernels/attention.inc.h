@@ -43,6 +43,17 @@ INLINE float *scales_of(const uint8_t *block, int padded_dim) {  // of int8: BLO
     return (float *)(void *)(uintptr_t)(block + (size_t)2 * padded_dim * BLOCK);
 }
 
+typedef uint32_t pair __attribute__((may_alias));  // of bf16, the first in the low half
+
+// Two features of a key are a pair; a value's feature is one half of a pair, `shift` bits up, with the neighbour's.
+static void store_pairs(pair *keys, pair *values, const float *key, const float *value, int shift, int head_dim) {
+    uint16_t rounded[MAX_HEAD_DIM + 1];
+    for (int i = 0; i < head_dim; i++) rounded[i] = bf16_of(key[i]);
+    rounded[head_dim] = 0;
+    for (int i = 0; i < (head_dim + 1) / 2; i++) keys[i * BLOCK] = rounded[2 * i] | (pair)rounded[2 * i + 1] << 16;
+    for (int i = 0; i < head_dim; i++) values[i] = (values[i] & ~((pair)0xffff << shift)) | (pair)bf16_of(value[i]) << shift;
+}
+
 static void store_position(uint8_t *block, const float *key, const float *value, int slot, int head_dim, int padded_dim,
                            cache_kind kind) {
     const size_t count = (size_t)padded_dim * BLOCK;  // of keys, and of values
@@ -59,9 +70,8 @@ static void store_position(uint8_t *block, const float *key, const float *value,
         scales_of(block, padded_dim)[BLOCK + slot] = store_rounded(values + (size_t)slot * padded_dim, 1, value, head_dim);
         return;
     }
-    uint16_t *keys = (uint16_t *)(void *)block, *values = keys + count + (size_t)(slot / 2) * padded_dim * 2 + slot % 2;
-    for (int i = 0; i < head_dim; i++) keys[i / 2 * 2 * BLOCK + slot * 2 + i % 2] = bf16_of(key[i]);
-    for (int i = 0; i < head_dim; i++) values[2 * i] = bf16_of(value[i]);
+    store_pairs((pair *)(void *)block + slot, (pair *)(void *)block + count / 2 + (size_t)(slot / 2) * padded_dim, key, value,
+                slot % 2 ? 16 : 0, head_dim);
 }
 
 static const float HIDDEN = -1e30f, LOG2_E = 1.44269504f;  // scores are powers of two
