@@ -19,17 +19,20 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     """A path beside `path` to write a file to, which takes its place when the block ends well, and else vanishes.
 
-    Raises OSError where the disk refuses.
+    lasting: whether to wait for the disk; a file that is checked when it is read, and made again, need not outlive a
+    loss of power. Raises OSError where the disk refuses.
     """
     partial = _beside(path, "partial")
     try:
         yield partial
-        _keep(partial)
+        if lasting:
+            _keep(partial)
         partial.replace(path)
-        _keep(path.parent)
+        if lasting:
+            _keep(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -7,6 +7,8 @@ they are made, or are mapped where an earlier load has packed them.
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 
@@ -242,6 +244,8 @@ class CompiledRunner:
 
 def _write(cache: PackCache, matrices: Mapping[str, PackedMatrix], owner: KernelModel) -> None:
     """owner: the model whose memory the matrices are; the thread keeps it, even if its runner is dropped unclosed."""
+    if sys.platform == "linux":
+        os.nice(19)  # a thread's own there: who waits for the first tokens goes first
     cache.write(matrices)
 
 

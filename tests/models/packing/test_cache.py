@@ -107,7 +107,8 @@ def test_a_damaged_file_is_replaced(model: Path) -> None:
     expected = logits(model)
     (path,) = files()
     whole = path.read_bytes()
-    for wrong in (whole[:-1], whole[:100], b"", b"GGUF" + whole[4:], whole[:-1] + bytes([whole[-1] ^ 1])):
+    lost = whole[:4096] + bytes(len(whole) - 4096)  # what a loss of power may leave of a file that was not waited for
+    for wrong in (whole[:-1], whole[:100], b"", b"GGUF" + whole[4:], whole[:-1] + bytes([whole[-1] ^ 1]), lost):
         path.write_bytes(wrong)
         assert np.array_equal(logits(model), expected)
         assert path.read_bytes() == whole
@@ -150,6 +151,37 @@ def test_where_nothing_can_be_written_models_run_all_the_same(model: Path, tmp_p
     (tmp_path / "home/cache").write_text("a file where a folder should be")
     first = logits(model)
     assert np.array_equal(logits(model), first)
+
+
+ONE_LOAD = """
+import os, resource, signal, sys
+from pathlib import Path
+from octavo.models.checkpoint import open_checkpoint
+from octavo.models.loading import make_runner
+from octavo.models.packing import cache as packed
+packed.SMALLEST = 0
+{trouble}
+make_runner(open_checkpoint(Path(sys.argv[1])), num_blocks=1).close()
+"""
+FULL = "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))"
+KILLED = """
+pieces = packed._pieces
+def dying(*given):
+    for number, piece in enumerate(pieces(*given)):
+        yield piece
+        if number == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+packed._pieces = dying
+"""
+
+
+@pytest.mark.parametrize(("trouble", "status", "left"), [(FULL, 0, 0), (KILLED, -9, 1)])
+def test_a_write_cut_short_leaves_no_packed_file(model: Path, trouble: str, status: int, left: int) -> None:
+    done = subprocess.run([sys.executable, "-c", ONE_LOAD.format(trouble=trouble), model], timeout=60, check=False)
+    assert done.returncode == status
+    assert [path.name.startswith(".") for path in files()] == [True] * left
+    expected = logits(model)
+    assert cache_of(model).read() and np.array_equal(logits(model), expected)
 
 
 def test_it_can_be_turned_off(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ class PackCache:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _sweep(self.path.parent)
-            with whole_file(self.path) as partial, partial.open("xb") as file:
+            with whole_file(self.path, lasting=False) as partial, partial.open("xb") as file:
                 for page in _huge_pages(_pieces(matrices, {"identity": self.identity, "source": str(self.source)})):
                     file.write(page)
         except OSError:
