@@ -10,6 +10,7 @@ TERM, which all programs share.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Final
 from octavo.errors import FormatError, OctavoError, UnknownNameError, nearest
 
 KERNEL_CHOICES = ("c", "neon", "avx2", "avxvnni", "avx512vnni", "avx512", "amx", "torch")
+DEVICE: Final = re.compile(r"cpu|cuda(:\d{1,3})?")
 SETTINGS: Final = {
     "offline": "never touch the network",
     "kernels": "the instruction set or runner that computes",
@@ -25,6 +27,7 @@ SETTINGS: Final = {
     "pin-threads": "keep each of the kernels' threads on a core of its own",
     "pack-cache": "keep packed weights on disk for the next load",
     "kv-cache": "what keys and values are kept in",
+    "device": "what the torch runner computes on",
 }
 """The keys of config.toml outside its tables; each has a variable of that name, in capitals after OCTAVO_."""
 OTHER_VARIABLES: Final = ("OCTAVO_HOME", "OCTAVO_API_KEY", "OCTAVO_SEARCH_KEY")
@@ -144,6 +147,14 @@ def kv_cache() -> str | None:
     if choice not in (None, "int8"):
         raise OctavoError(f"{named} is not int8; leave it out for the cache that fits the weights")
     return choice
+
+
+def device() -> str | None:
+    """What the torch runner computes on (OCTAVO_DEVICE): cpu, cuda or cuda:N; None: a GPU where torch sees one."""
+    found, named = _said("device")
+    if found is not None and not (isinstance(found, str) and DEVICE.fullmatch(found.lower())):
+        raise OctavoError(f"{named} is not cpu, cuda or cuda:N, the number of a GPU")
+    return None if found is None else found.lower()
 
 
 def pack_cache() -> bool:

@@ -58,6 +58,29 @@ def test_torch_runs_when_asked_for_by_argument_or_variable(
     assert (runner.name, runner.num_blocks) == ("torch cpu", 3)
 
 
+def test_a_gpu_is_torchs_and_one_that_is_not_there_is_refused_by_name(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("OCTAVO_DEVICE", "cuda:1")
+    with pytest.raises(OctavoError, match="OCTAVO_DEVICE=cuda:1, but torch sees 1 CUDA devices"):
+        loading.make_runner(checkpoint, num_blocks=2)
+    with pytest.raises(UnsupportedError, match="OCTAVO_DEVICE=cuda:1 is the torch runner's; unset it for the kernels"):
+        loading.make_runner(checkpoint, runner="kernels", num_blocks=2)
+    monkeypatch.setenv("OCTAVO_DEVICE", "gpu")
+    with pytest.raises(OctavoError, match="OCTAVO_DEVICE='gpu' is not cpu, cuda or cuda:N"):
+        loading.make_runner(checkpoint, num_blocks=2)
+    monkeypatch.setenv("OCTAVO_DEVICE", "cpu")
+    assert loading.make_runner(checkpoint, num_blocks=2).name.startswith("kernels")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_a_model_is_bfloat16(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCTAVO_DEVICE", "cuda")
+    runner = loading.make_runner(checkpoint, num_blocks=2)
+    assert runner.name == "torch cuda" and runner._model.embed_tokens.weight.dtype == torch.bfloat16  # type: ignore[attr-defined]
+
+
 @pytest.mark.usefixtures("without_kernels")
 def test_torch_runs_where_kernels_are_not_built(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OCTAVO_KERNELS", raising=False)

@@ -36,7 +36,8 @@ def make_runner(
 ) -> Runner:
     """A runner with KV memory for num_blocks * BLOCK_SIZE positions, over all sequences together.
 
-    runner None: OCTAVO_KERNELS decides, else kernels, and torch where they are not built or do not know the model.
+    runner None: OCTAVO_KERNELS decides, else OCTAVO_DEVICE, a GPU being torch's; else kernels, and torch where they are
+    not built or do not know the model.
     quantize: a key of `packing.quantizing.QUANTIZATIONS`, for dense weights on kernels.
     adapters: what rows may name by their number, from 1 on.
     Raises MissingDependencyError when what is needed is not installed, UnsupportedError for an encoder, OctavoError
@@ -74,6 +75,11 @@ def make_runner(
 
         return fitting_runner(checkpoint, num_blocks, adapters)
 
+    device = settings.device()
+    if device is not None and device != "cpu":
+        if runner == "kernels" or (runner is None and settings.kernels() not in (None, "torch")):
+            raise UnsupportedError(f"OCTAVO_DEVICE={device} is the torch runner's; unset it for the kernels")
+        runner = "torch"
     return _kernels_or_torch(runner, on_kernels, on_torch, fall_back=quantize is None)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from octavo.models.formats.mapped import MappedFile
@@ -83,3 +84,10 @@ def from_torch(tensor: Tensor) -> StoredTensor:
     assert tensor.dtype in ENCODINGS, f"{tensor.dtype} is not a type of weights"
     bits = tensor.detach().cpu().contiguous().view(BITS[tensor.dtype]).numpy()
     return StoredTensor.from_bits(ENCODINGS[tensor.dtype], bits)
+
+
+def floats(tensor: Tensor) -> NDArray[np.float32]:
+    """The numbers of a tensor; those of a GPU by way of memory that it writes at once."""
+    if tensor.is_cpu:
+        return tensor.float().numpy()
+    return torch.empty(tensor.shape, pin_memory=True).copy_(tensor).numpy()

@@ -11,7 +11,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,13 +19,15 @@ from octavo.models.checkpoint import Checkpoint
 from octavo.models.formats.peft import Adapter
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput, check_path
 from octavo.models.tensors import StoredTensor
-from octavo.models.torch_tensors import SharedFiles, from_torch, to_torch
+from octavo.models.torch_decoding import Decoder, Decoding, fastest, is_single
+from octavo.models.torch_tensors import SharedFiles, floats, from_torch, to_torch
 from octavo.nn.attention import Attention
 from octavo.nn.block import Block, Memory, init_weights
 from octavo.nn.config import TransformerConfig
 from octavo.nn.encoder_decoder.relative import RelativeBias
 from octavo.nn.head import Head, TiedOutput
 from octavo.nn.linear import Linear, LowRankRows
+from octavo.nn.mlp import Mlp
 from octavo.nn.norms import RmsNorm, make_norm
 from octavo.nn.paged import Cache, PagedMemory, PagedStep, Span, chains
 from octavo.nn.rotary import cos_sin
@@ -105,7 +106,7 @@ class Transformer(nn.Module):
         """What tokens are before their places are known: (batch, tokens) -> (batch, tokens, embedding_size)."""
         x: Tensor = self.embed_tokens(tokens)
         if self.config.embedding_scale != 1:
-            x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype, device=x.device)
+            x = x * torch.full((), self.config.embedding_scale, dtype=x.dtype, device=x.device)
         return x
 
     def placed(self, x: Tensor, positions: Tensor, types: Tensor | None = None) -> Tensor:
@@ -220,6 +221,12 @@ class Transformer(nn.Module):
         x = self.hidden(self.embed(tokens, positions, types), positions, mask=mask, memory=memory)
         return self.scores(x, mask)
 
+    def join(self) -> None:
+        """Make products that read the same in one from now on, without a second copy of the weights: for running."""
+        for module in self.modules():
+            if isinstance(module, Attention | Mlp):
+                module.join()
+
     def stored_tensors(self) -> dict[str, StoredTensor]:
         """The parameters by canonical name, for saving; on the CPU they share memory with the model."""
         return {name: from_torch(parameter) for name, parameter in self.named_parameters()}
@@ -248,7 +255,8 @@ def _embedding(rows: int, width: int) -> nn.Embedding:
 
 
 class TorchRunner:
-    """The `Runner` on torch. Given a Transformer it runs the live module, weights as they are at each step.
+    """The `Runner` on torch. Given a Transformer it runs the live module, weights as they are at each step; what it
+    reads from a checkpoint itself it joins into fewer and larger products.
 
     Rows are equal within 1e-5 (float32) whatever else is in the step and however tokens are cut into steps. Rotary
     embedding that depends on the sequence's length (longrope, dynamic) is that of the longest one that fits in here:
@@ -264,13 +272,16 @@ class TorchRunner:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         adapters: Sequence[Adapter] = (),
+        decode: Decoding | None = None,
     ) -> None:
         """dtype, device: of the weights and the KV memory read from a checkpoint; a live module keeps its own.
 
-        adapters: what rows may name by their number, from 1 on.
+        adapters: what rows may name by their number, from 1 on. decode: how rows of one token run; None: as is fastest.
         """
         if isinstance(source, Checkpoint):
             source = Transformer.from_checkpoint(source, dtype=dtype, device=device, shared=True)
+            if not adapters:
+                source.join()
         weight = source.embed_tokens.weight
         self.config = source.config
         self.name = f"torch {weight.device.type}"
@@ -279,11 +290,40 @@ class TorchRunner:
         self._model = source
         self._length = min(source.config.context_length, num_blocks * BLOCK_SIZE)
         self._adapters = _attached(source, adapters)
-        self._memory = PagedMemory(source.config, num_blocks, BLOCK_SIZE, dtype=weight.dtype, device=weight.device)
+        self._memory = PagedMemory(source.config, num_blocks + 1, BLOCK_SIZE, dtype=weight.dtype, device=weight.device)
+        decode = decode or fastest(source.config, weight.device)
+        graphs = decode == "graphs"
+        self._decoder = None if decode == "rows" else Decoder(source, self._memory, self._length, graphs=graphs)
 
     @torch.inference_mode()
     def step(self, rows: Sequence[Row], *, hidden: bool = False) -> StepOutput:
         """As `Runner.step`."""
+        assert sum(len(row.tokens) for row in rows) <= self.max_tokens, "a step takes max_tokens at most"
+        single = [self._decoder is not None and is_single(row) for row in rows]
+        if all(single) or not any(single):
+            logits, states = self._decode(rows) if all(single) else self._run(rows)
+        else:
+            parts = [
+                self._decode([row for row, one in zip(rows, single, strict=True) if one]),
+                self._run([row for row, one in zip(rows, single, strict=True) if not one]),
+            ]
+            logits, states = (torch.cat(part) for part in zip(*parts, strict=True))
+            later = np.repeat(np.logical_not(single), [len(row.tokens) - row.logits_from for row in rows])
+            order = torch.from_numpy(later.argsort(kind="stable").argsort()).to(logits.device)
+            logits, states = logits[order], states[order]
+        return StepOutput(floats(logits), floats(states) if hidden else None)
+
+    def _decode(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        """Logits and hidden states of rows of one token, where they are wanted."""
+        assert self._decoder is not None, "asked before"
+        logits, states = self._decoder.step(rows)
+        if any(row.logits_from for row in rows):
+            wanted = torch.tensor([not row.logits_from for row in rows], device=logits.device)
+            logits, states = logits[wanted], states[wanted]
+        return logits, states
+
+    def _run(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        """The same of any rows, one after another."""
         spans, wanted = self._plan(rows)
         device = self._memory.keys.device
         tokens = torch.from_numpy(np.concatenate([row.tokens for row in rows]).astype(np.int64))[None].to(device)
@@ -292,7 +332,7 @@ class TorchRunner:
         x = self._model.embed(tokens, positions)
         x = self._model.hidden(x, positions, PagedStep(self._memory, spans), length=self._length)[0, wanted]
         self._adapters.tokens = {}
-        return StepOutput(_floats(self._model.logits(x)), _floats(x) if hidden else None)
+        return self._model.logits(x), x
 
     def _plan(self, rows: Sequence[Row]) -> tuple[list[Span], Tensor]:
         """Where the rows' tokens and what leads to them lie, and (wanted,): which tokens' logits are asked for."""
@@ -308,7 +348,6 @@ class TorchRunner:
             spans += [span] if row.parents is None else chains(span, row.parents.tolist())
             wanted.append(torch.arange(begin + row.logits_from, begin + count))
             begin += count
-        assert begin <= self.max_tokens, "a step takes max_tokens at most"
         return spans, torch.cat(wanted).to(self._memory.keys.device)
 
     @torch.inference_mode()
@@ -324,11 +363,8 @@ class TorchRunner:
     def close(self) -> None:
         """Free the KV memory; the runner cannot step after it."""
         self._adapters.remove()
+        self._decoder = None
         self._memory = PagedMemory(self.config, 0, BLOCK_SIZE, dtype=torch.float32, device=torch.device("cpu"))
-
-
-def _floats(tensor: Tensor) -> NDArray[np.float32]:
-    return tensor.float().cpu().numpy()
 
 
 def _attached(model: Transformer, adapters: Sequence[Adapter]) -> LowRankRows:

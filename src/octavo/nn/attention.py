@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from octavo.nn.config import TransformerConfig
-from octavo.nn.linear import Linear
+from octavo.nn.linear import JointLinear, Linear
 from octavo.nn.norms import HeadNorm, LayerNorm, RmsNorm, make_norm
 from octavo.nn.rotary import rotate
 from octavo.nn.scoring import Scoring, cross_attention
@@ -48,6 +48,7 @@ class Attention(nn.Module):
         self.k = Linear(read_size or width, kv_size, bias=attention.qkv_bias)
         self.v = Linear(read_size or width, kv_size, bias=attention.qkv_bias)
         self.o = Linear(q_size, width, bias=attention.output_bias)
+        self._joint: JointLinear | None = None
         self.clip = attention.clip
         self.register_parameter("sinks", nn.Parameter(torch.empty(attention.num_heads)) if attention.sinks else None)
         self.norm_after_rope = attention.qk_norm_after_rope
@@ -57,7 +58,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
         """x: (batch, tokens, hidden_size) -> the same. rotary: cos and sin of the positions, None without rotary."""
-        q, (k, v) = self._queries(x), self.keys_values(x)
+        q, k, v = (self.q(x), self.k(x), self.v(x)) if self._joint is None else self._joint(x)
+        q, (k, v) = self._queries(q), self._kept(k, v)
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         if self.norm_after_rope and self.q_norm is not None and self.k_norm is not None:
@@ -65,17 +67,25 @@ class Attention(nn.Module):
         scoring = self.scoring if self.sinks is None else replace(self.scoring, sinks=self.sinks)
         return self._output(attend(q, k, v, scoring))
 
+    def join(self) -> None:
+        """Make queries, keys and values in one product from now on, where their weights allow it."""
+        if JointLinear.joins(linears := (self.q, self.k, self.v)):
+            self._joint = JointLinear(linears)
+
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: (batch, tokens, hidden_size) -> its keys and values, (batch, kv_heads, tokens, head_dim)."""
-        norm = None if self.norm_after_rope else self.k_norm
-        return self._heads(self._clipped(self.k(x)), norm), self._heads(self._clipped(self.v(x)))
+        return self._kept(self.k(x), self.v(x))
 
     def read(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Cross-attention to keys and values of other tokens. mask: (batch, keys) bool, false at padding."""
-        return self._output(cross_attention(self._queries(x), k, v, self.scoring.scale, mask))
+        return self._output(cross_attention(self._queries(self.q(x)), k, v, self.scoring.scale, mask))
 
-    def _queries(self, x: Tensor) -> Tensor:
-        return self._heads(self._clipped(self.q(x)), None if self.norm_after_rope else self.q_norm)
+    def _queries(self, q: Tensor) -> Tensor:
+        return self._heads(self._clipped(q), None if self.norm_after_rope else self.q_norm)
+
+    def _kept(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        norm = None if self.norm_after_rope else self.k_norm
+        return self._heads(self._clipped(k), norm), self._heads(self._clipped(v))
 
     def _clipped(self, x: Tensor) -> Tensor:
         return x if self.clip is None else x.clamp(-self.clip, self.clip)

@@ -5,7 +5,7 @@ Adaptation wraps a `Linear` and quantisation replaces it; both offer `forward`, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,35 @@ class Linear(nn.Module):
     def dequantize(self) -> Tensor:
         """The weight as (out, in) numbers."""
         return self.weight
+
+
+class JointLinear:
+    """Several Linears that read the same, as one product. Their weights become views of its rows: nothing is stored
+    twice, and what is written into them is seen here. For running, not for training."""
+
+    @torch.no_grad()
+    def __init__(self, linears: Sequence[nn.Module]) -> None:
+        parts = [linear for linear in linears if isinstance(linear, Linear)]
+        self._sizes = [len(part.weight) for part in parts]
+        self._weight = torch.cat(tuple(part.weight for part in parts))
+        biases = [part.bias for part in parts if part.bias is not None]
+        self._bias = torch.cat(tuple(biases)) if biases else None
+        for part, weight in zip(parts, torch.split(self._weight, self._sizes), strict=True):
+            part.weight = nn.Parameter(weight, requires_grad=False)
+        if self._bias is not None:
+            for part, bias in zip(parts, torch.split(self._bias, self._sizes), strict=True):
+                part.bias = nn.Parameter(bias, requires_grad=False)
+
+    @staticmethod
+    def joins(linears: Sequence[nn.Module | None]) -> bool:
+        """Whether they can be joined: dense, and none a part of something larger, as what lies in a file's pages is."""
+        return all(
+            type(each) is Linear and each.weight.untyped_storage().nbytes() == each.weight.nbytes for each in linears
+        )
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(..., in) -> what each Linear gives, (..., its out)."""
+        return torch.split(functional.linear(x, self._weight, self._bias), self._sizes, dim=-1)
 
 
 class LowRankRows:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from octavo.nn.config import Activation, MlpConfig
 from octavo.nn.fused import gated_mlp
-from octavo.nn.linear import Linear
+from octavo.nn.linear import JointLinear, Linear
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
@@ -36,13 +36,18 @@ class Mlp(nn.Module):
         self.gate = Linear(hidden_size, config.intermediate_size, bias=config.bias) if config.gated else None
         self.up = Linear(hidden_size, config.intermediate_size, bias=config.bias)
         self.down = Linear(config.intermediate_size, hidden_size, bias=config.bias)
+        self._joint: JointLinear | None = None
+
+    def join(self) -> None:
+        """Make gate and up in one product from now on, where there are both and their weights allow it."""
+        if JointLinear.joins((self.gate, self.up)):
+            self._joint = JointLinear((self.gate, self.up))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., hidden_size) -> (..., hidden_size)."""
-        up = self.up(x)
         if self.gate is None:
-            return self.down(self.activation(up))  # type: ignore[no-any-return]
-        gate = self.gate(x)
+            return self.down(self.activation(self.up(x)))  # type: ignore[no-any-return]
+        gate, up = (self.gate(x), self.up(x)) if self._joint is None else self._joint(x)
         if self._is_fused(gate, up):
             return gated_mlp.gated_product(gate, up, self.down.weight)
         if self.limit is not None:

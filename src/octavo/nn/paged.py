@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from octavo.nn.config import TransformerConfig
-from octavo.nn.scoring import Scoring, scaled_attention
+from octavo.nn.scoring import Scoring, attention_where, positions_of, scaled_attention
 from octavo.nn.shapes import kept_key
 
 
@@ -105,3 +105,31 @@ class PagedStep:
         first = scoring.first_seen(start)
         k, v = (memory[span.slots[first:]].transpose(0, 1)[None].type_as(q) for memory in (keys, values))
         return scaled_attention(q, k, v, scoring, start=start, first_key=first)
+
+
+class PagedDecode:
+    """The `Cache` of a step in which each row runs one token: the rows are a batch, and their keys end together.
+
+    Unusual: nothing here asks the device for a number, so that a GPU may record the step and repeat it with others.
+    """
+
+    def __init__(self, memory: PagedMemory, blocks: Tensor, positions: Tensor) -> None:
+        """blocks: (rows, n) integers, those of each row, then anything; positions: (rows, 1), of the tokens."""
+        self._memory = memory
+        count = blocks.shape[1] * memory.block_size
+        places = torch.arange(1 - count, 1, device=blocks.device) + positions  # (rows, keys); the last is the token's
+        self._mask = places >= 0
+        places = places.clamp(min=0)
+        numbers = blocks.gather(1, places // memory.block_size)
+        self._slots = numbers * memory.block_size + places % memory.block_size
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
+        """q: (rows, heads, 1, head_dim); k, v: (rows, kv_heads, 1, ...) -> as q, of v's width."""
+        keys, values = self._memory.keys[layer], self._memory.values[layer]
+        first = scoring.first_seen(self._slots.shape[1] - 1)
+        slots, mask = self._slots[:, first:], self._mask[:, first:]
+        keys[slots[:, -1]] = k[:, :, 0].type_as(keys)
+        values[slots[:, -1]] = v[:, :, 0].type_as(values)
+        k, v = (kept[slots].transpose(1, 2).type_as(q) for kept in (keys, values))
+        positions = positions_of(slots.shape[1], mask, q.device) if scoring.slopes else None
+        return attention_where(q, k, v, scoring, mask[:, None, None], positions)

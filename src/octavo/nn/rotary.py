@@ -6,7 +6,8 @@ in float64: at position 8,000 a float32 angle is off by up to 5e-4 radians.
 
 from __future__ import annotations
 
-import numpy as np
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -21,14 +22,21 @@ def cos_sin(rope: RopeConfig, positions: Tensor, length: int | None = None) -> t
     positions: (batch, tokens). length: of the sequences, where the embedding depends on it; None: each row is as long
     as its last position says. Returns two of (batch, 1, tokens, rotary_dim), fp32.
     """
-    lengths = [length or 0]
     if rope.original_length is not None and length is None:
-        lengths = (positions.amax(1) + 1).tolist()
-    rows = np.stack([inverse_frequencies(at_length(rope, each)) for each in lengths])
-    frequencies = torch.from_numpy(rows).to(positions.device)[:, None, None, :]  # (batch or 1, 1, 1, rotary_dim / 2)
+        rows = [_frequencies(rope, each, positions.device) for each in (positions.amax(1) + 1).tolist()]
+        frequencies = torch.stack(rows)[:, None, None, :]  # (batch, 1, 1, rotary_dim / 2)
+    else:
+        frequencies = _frequencies(rope, length or 0, positions.device)
     angles = positions[:, None, :, None].double() * frequencies  # (batch, 1, tokens, rotary_dim / 2)
     angles = torch.cat((angles, angles), dim=-1)
     return (angles.cos() * rope.attention_factor).float(), (angles.sin() * rope.attention_factor).float()
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)
+def _frequencies(rope: RopeConfig, length: int, device: torch.device) -> Tensor:
+    """(rotary_dim / 2,) float64. Kept, since a step that is recorded on a GPU may bring nothing there."""
+    return torch.from_numpy(inverse_frequencies(at_length(rope, length))).to(device)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -66,17 +67,39 @@ def scaled_attention(
     bias: (1, heads, tokens, keys), added to the scores. Returns q's shape, with v's width.
     """
     tokens, keys = q.shape[2], k.shape[2]
-    gqa = q.shape[1] != k.shape[1]
     plain = mask is None and bias is None and not scoring.slopes and scoring.softcap is None and scoring.sinks is None
     if plain and scoring.first_seen(start + tokens - 1) <= first_key and (tokens == 1 or start == first_key):
         return functional.scaled_dot_product_attention(
-            q, k, v, is_causal=scoring.causal and tokens > 1, enable_gqa=gqa, scale=scoring.scale
+            q, k, v, is_causal=scoring.causal and tokens > 1, enable_gqa=q.shape[1] != k.shape[1], scale=scoring.scale
         )
     seen = visible(tokens, keys, start - first_key, scoring, mask, q.device)
+    positions = positions_of(keys, mask, q.device, first_key) if scoring.slopes else None
+    return attention_where(q, k, v, scoring, seen, positions, bias)
+
+
+def attention_where(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scoring: Scoring,
+    seen: Tensor,
+    positions: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """`scaled_attention` over the keys that `seen`, (batch or 1, 1, tokens, keys) bool, says.
+
+    positions: (batch or 1, keys), of the keys, where ALiBi asks for them.
+    """
+    if q.shape[2] == 1 and q.shape[1] != k.shape[1] and not scoring.slopes and scoring.sinks is None and bias is None:
+        # One query: those of a group are tokens of one head, and no keys and values need be repeated for them.
+        grouped = q.reshape(len(q), k.shape[1], -1, q.shape[3])
+        return attention_where(grouped, k, v, scoring, seen).flatten(1, 2)[:, :, None]
+    gqa = q.shape[1] != k.shape[1]
     if scoring.softcap is not None:
         return _capped(q, k, v, scoring, seen)
     if scoring.slopes:
-        bias = _alibi(scoring, q, positions_of(keys, mask, q.device, first_key))
+        assert positions is not None, "ALiBi asks for them"
+        bias = _alibi(scoring, q, positions)
     bias = seen if bias is None else bias.masked_fill(~seen, -math.inf)
     if scoring.sinks is not None:
         k, v, bias = _with_sinks(k, v, bias, scoring.sinks)
@@ -109,8 +132,8 @@ def visible(tokens: int, keys: int, offset: int, scoring: Scoring, mask: Tensor 
 
 def _capped(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, seen: Tensor) -> Tensor:
     assert scoring.softcap is not None, "called for a soft cap"
-    groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    if (groups := q.shape[1] // k.shape[1]) > 1:
+        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     scores = q @ k.transpose(2, 3) * (scoring.scale or q.shape[-1] ** -0.5)
     scores = torch.tanh(scores / scoring.softcap) * scoring.softcap
     weights = scores.float().masked_fill(~seen, -math.inf).softmax(-1).type_as(q)
@@ -126,11 +149,17 @@ def positions_of(tokens: int, mask: Tensor | None, device: torch.device, first: 
 
 def _alibi(scoring: Scoring, q: Tensor, positions: Tensor) -> Tensor:
     """(batch or 1, heads, 1, keys): slope times key position; before the scale in bfloat16, as Falcon has it."""
-    slopes = torch.tensor(scoring.slopes, device=q.device)
+    slopes = _on_device(scoring.slopes, q.device)
     if scoring.slopes_after_scale:
         return (slopes[:, None] * positions[:, None, :]).type_as(q)[:, :, None, :]
     biases = slopes.bfloat16()[:, None] * positions[:, None, :].bfloat16()  # (batch, heads, keys)
     return (biases.type_as(q) * (scoring.scale or q.shape[-1] ** -0.5))[:, :, None, :]
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _on_device(slopes: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(slopes, device=device)
 
 
 def _with_sinks(k: Tensor, v: Tensor, seen: Tensor, sinks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
