@@ -64,6 +64,21 @@ def test_the_golden_answer_comes_token_by_token(client, name, golden, conversati
     assert client.chat.completions.create(**options).choices[0].message.content == expected["text_until_eos"]
 
 
+def test_a_prediction_makes_no_other_answer_and_its_tokens_are_counted(client, name, golden):
+    expected = golden["greedy"]["chat_multi"]
+    text = expected["text_until_eos"]
+    options: Any = {"model": name, "messages": expected["messages"], "temperature": 0, "max_tokens": 40}
+    counts = []
+    for content in (text, [{"type": "text", "text": "Something else "}, {"type": "text", "text": "altogether."}], None):
+        prediction = None if content is None else {"type": "content", "content": content}
+        answer = client.chat.completions.create(**options, prediction=prediction)
+        assert answer.choices[0].message.content == text
+        details = answer.usage.completion_tokens_details
+        counts.append((details.accepted_prediction_tokens, details.rejected_prediction_tokens))
+    (right, wrong), (none, refused), nothing = counts
+    assert right >= expected["first_eos_index"] // 2 > wrong and none == 0 < refused and nothing == (0, 0)
+
+
 def test_text_and_its_ids_continue_alike(client, name, golden):
     expected = golden["greedy"]["raw"]
     options: Any = {"model": name, "temperature": 0, "max_tokens": 12}

@@ -85,7 +85,7 @@ class Beams:
 
 UNSEARCHED: Mapping[str, object] = {
     "stop": (), "logprobs": None, "prompt_logprobs": None, "constraint": None, "min_tokens": 0, "include_stop": False,
-    "thinking": None,
+    "thinking": None, "prediction": "",
 }  # fmt: skip
 """What of a request beam search does not do, with the values that ask for nothing."""
 
@@ -106,6 +106,7 @@ class Request:
     its time. priority: the smaller, the sooner; equal ones in order of arrival.
     beams: search for the likeliest answer instead of sampling one; of `sampling` nothing applies then.
     thinking: the most tokens of its thoughts, None: any; their end is then written for the model.
+    prediction: a text that the answer may repeat, which makes it faster and never another.
     constraint: what the answer's text may be. An answer that max_tokens or a stop text cuts is the beginning of one.
     """
 
@@ -126,6 +127,7 @@ class Request:
     priority: int = 0
     beams: Beams | None = None
     thinking: int | None = None
+    prediction: str = ""
 
     def __post_init__(self) -> None:
         if self.thinking is not None:

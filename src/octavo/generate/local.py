@@ -20,6 +20,7 @@ from octavo.generate.matcher import Compiler
 from octavo.generate.propose import Proposer
 from octavo.generate.propose.draft import DraftModelProposer
 from octavo.generate.propose.ngram import NGramProposer
+from octavo.generate.propose.prediction import PredictionProposer
 from octavo.generate.tasks.beam import BeamCompletion
 from octavo.generate.tasks.completion import Completion, Limits
 from octavo.generate.tasks.scoring import Scoring
@@ -36,6 +37,9 @@ KV_BUDGET = 1 << 30
 
 DRAFT_TOKENS, MOST_DRAFT_TOKENS = 8, 64
 """Guesses a step where there is a proposer: what is usual, and the most."""
+
+PREDICTED_TOKENS = 16
+"""Guesses a step where the request says what its answer may be."""
 
 LONGEST_STEP = 1024
 """Positions that are held beside a window: more than any runner takes in one step."""
@@ -77,7 +81,7 @@ def load(
     blocks = _num_blocks(checkpoint, context)
     read = [read_adapter(name, Path(folder), checkpoint) for name, folder in adapters.items()]
     made = make_runner(checkpoint, runner=runner, quantize=quantize, num_blocks=blocks, adapters=read)
-    engine = Engine(made, proposer=proposer, window=checkpoint.config.widest_window)
+    engine = Engine(made, proposer=PredictionProposer(proposer), window=checkpoint.config.widest_window)
     drafts = 0 if proposer is None else draft_tokens
     return LocalModel(checkpoint, engine, context, draft_tokens=drafts, adapters=tuple(adapters))
 
@@ -180,9 +184,8 @@ class LocalModel:
         constraint = request.constraint
         matcher = None if constraint is None else self._compiler.compile(constraint, limits.stop_ids)
         root = root_of(request.cache_salt, self._adapter)
-        completion = Completion(
-            prompt, request, limits, self.tokenizer, matcher, root, self._draft_tokens, self._adapter
-        )
+        drafts = max(self._draft_tokens, PREDICTED_TOKENS) if request.prediction else self._draft_tokens
+        completion = Completion(prompt, request, limits, self.tokenizer, matcher, root, drafts, self._adapter)
         return self._submit(completion)
 
     def _submit(self, completion: Completion | BeamCompletion) -> CompletionStream:

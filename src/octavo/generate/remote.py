@@ -200,6 +200,10 @@ def _fields(request: Request, chat: bool) -> dict[str, Any]:
         if getattr(request, name):
             value = getattr(request, name)
             fields[name] = list(value) if isinstance(value, tuple) else value
+    if request.prediction:
+        if not chat:
+            raise UnsupportedError("a remote model takes a prediction in chats alone", param="prediction")
+        fields["prediction"] = {"type": "content", "content": request.prediction}
     if request.max_tokens is not None:
         fields["max_tokens"] = request.max_tokens
     elif not chat:

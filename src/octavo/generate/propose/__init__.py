@@ -2,8 +2,8 @@
 
 Speculative decoding (Leviathan et al. 2023, arXiv 2211.17192; Chen et al. 2023, arXiv 2302.01318) changes no answer's
 distribution: a guess stands only if the model, with the request's own sampling, chooses the same token. Guesses are a
-chain, or a tree of several at one place (Miao et al. 2023, arXiv 2305.09781). Two proposers: `ngram.py` copies from the
-text itself, `draft.py` asks a smaller model.
+chain, or a tree of several at one place (Miao et al. 2023, arXiv 2305.09781). Three proposers: `ngram.py` copies from
+the text itself, `draft.py` asks a smaller model, `prediction.py` copies from what a request says of its answer.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from octavo.generate.lm import Sampling
 class Text:
     """What to guess at. key: stands for the text from call to call; it only grows. most: guesses that are wanted.
 
-    sampling: how its tokens are chosen.
+    sampling: how its tokens are chosen. prediction: what, from token number `begun` on, it is said to become.
     """
 
     key: Hashable
     tokens: Sequence[int]
     most: int
     sampling: Sampling
+    prediction: Sequence[int] = ()
+    begun: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ class Completion:
         self._detokenizer = tokenizer.detokenizer(skip_special=request.skip_special, continues=matcher is not None)
         top = request.prompt_logprobs
         self._scores = None if top is None else PromptScores(prompt, top, tokenizer)
+        self._prediction = tokenizer.encode(request.prediction, special=False) if request.prediction else ()
         self._trust = Trust(draft_tokens)
         self._budget = None if request.thinking is None else ThinkingBudget(request.thinking, self._tokens, tokenizer)
         self._drafted = self._accepted = 0
@@ -96,7 +97,9 @@ class Completion:
         if self._scores is not None:
             return None
         most = min(self._trust.limit(), self._limits.max_tokens - self._num_sampled - 1)
-        return Text(branch, self._tokens, most, self._request.sampling) if most > 0 else None
+        if most <= 0:
+            return None
+        return Text(branch, self._tokens, most, self._request.sampling, self._prediction, self._num_prompt)
 
     def logits_from(self, branch: Branch, count: int) -> int:
         """From which of the next `count` tokens on logits are wanted: the last one and its draft, or all to score."""

@@ -42,14 +42,19 @@ class PromptCacheOptions(Strict):
 
 
 class Prediction(Strict):
-    """Accepted: a guess at the answer may make it faster, never different."""
+    """A text that the answer may repeat: it may make it faster, never different."""
 
     type: Literal["content"]
     content: Text | list[TextPart]
 
+    @property
+    def text(self) -> str:
+        """Its parts together."""
+        return self.content if isinstance(self.content, str) else "".join(part.text or "" for part in self.content)
+
 
 class ChatRequest(GenerationRequest):
-    """The body. metadata is kept with a stored completion. Accepted without effect: service_tier to prediction."""
+    """The body. metadata is kept with a stored completion. Accepted without effect: service_tier to verbosity."""
 
     refused: ClassVar[Refused] = {
         **GenerationRequest.refused,
@@ -153,6 +158,7 @@ class ChatRequest(GenerationRequest):
             skip_special=self.skip_special_tokens and not self.offered.used,
             template=variables,
             constraint=constraint,
+            prediction="" if self.prediction is None else self.prediction.text,
             **self.options(),
         )
 
@@ -164,7 +170,7 @@ class ChatShape:
 
     def __init__(self, body: ChatRequest, model: lm.LanguageModel, *, opened: bool) -> None:
         template = None if model.tokenizer is None else model.tokenizer.chat_template
-        self.usage = Usage(body.n)
+        self.usage = Usage(body.n, predicts=body.prediction is not None)
         self._answers = body.n
         self.include_usage = body.stream_options is not None and body.stream_options.include_usage
         self._with_logprobs = body.logprobs
