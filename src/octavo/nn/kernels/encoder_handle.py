@@ -42,6 +42,7 @@ class KernelEncoder:
             raise ValueError(f"{len(layers)} layers are described, of {self._shape.num_layers}")
         for table in turns:
             check_floats(table, self._shape.longest, width)
+        turns = [np.require(table, requirements="A") for table in turns]
         self._turns = (ctypes.c_void_p * max(1, len(turns)))(*(table.ctypes.data for table in turns))
         self._tables: dict[str, NDArray[Any]] = {f"turns {index}": table for index, table in enumerate(turns)}
         self._handle: int | None = self._library.octavo_encoder_create(
@@ -107,7 +108,7 @@ class KernelEncoder:
         np.cumsum(lengths, out=start[1:])
         chunk = np.array(_chunks(lengths, self._shape.threads), np.int32)
         hidden = np.empty((len(tokens), self._shape.hidden_size), np.float32)
-        tokens, types = np.ascontiguousarray(tokens), np.ascontiguousarray(types)
+        tokens, types = np.require(tokens, requirements="CA"), np.require(types, requirements="CA")
         given = Texts(len(chunk) - 1, *(array.ctypes.data for array in (chunk, start, tokens, types, hidden)))
         check_done(self._library.octavo_encode(self._open(), ctypes.byref(given)), "an encoder")
         return hidden
