@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "1.1b": {"hidden_size": 2048, "num_hidden_layers": 22, "num_attention_heads": 32, "num_key_value_heads": 4,
              "intermediate_size": 5632, "vocab_size": 32000, "tie_word_embeddings": False},
 }  # fmt: skip
-PROMPT, NEW = 128, 64
+PROMPT, NEW, LONG = 128, 64, 1536
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+WAYS = ("graphs", "batch") if DEVICE == "cuda" else ("batch",)
 BEGUN = time.perf_counter()
 
 
@@ -51,7 +54,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     def say(**found: Any) -> None:
-        line = json.dumps({"at": round(time.perf_counter() - BEGUN, 1), **found})
+        load = round(os.getloadavg()[0], 1)
+        line = json.dumps({"at": round(time.perf_counter() - BEGUN, 1), "load": load, **found})
         print(line, flush=True)
         if arguments.out:
             with arguments.out.open("a") as file:
@@ -72,37 +76,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for shape in arguments.shapes.split(","):
             folder = Path(temporary) / shape
-            attempt("written", lambda: written(shape, folder), shape=shape)  # noqa: B023
-            for decode in ("graphs", "batch", "rows"):
-                for batch in (1, 8, 64):
-                    if DEVICE == "cpu" and decode == "graphs":
-                        continue
-                    attempt(
-                        f"octavo {decode}",
-                        lambda: ours(folder, decode, batch, bandwidth),  # noqa: B023
-                        shape=shape, batch=batch,
-                    )  # fmt: skip
-            attempt("octavo prefill", lambda: our_prefill(folder), shape=shape)  # noqa: B023
-            attempt("parity", lambda: parity(folder), shape=shape)  # noqa: B023
-            if DEVICE == "cuda":
-                attempt("profile", lambda: profiled(folder), shape=shape)  # noqa: B023
+            attempt("written", partial(written, shape, folder), shape=shape)
+            for decode, batch in ((decode, batch) for decode in WAYS for batch in (1, 8, 64)):
+                measure = partial(ours, folder, decode, batch, bandwidth)
+                attempt(f"octavo {decode}", measure, shape=shape, batch=batch)
+            for batch in (1, 8):
+                measure = partial(ours, folder, WAYS[0], batch, bandwidth, context=LONG)
+                attempt(f"octavo {WAYS[0]}, context {LONG}", measure, shape=shape, batch=batch)
+            attempt("octavo prefill", partial(our_prefill, folder), shape=shape)
             peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(DEVICE).eval()
-            attempt("transformers prefill", lambda: their_prefill(peer), shape=shape)  # noqa: B023
-            for cache in (None, "static"):
-                for batch in (1, 8, 64) if cache is None else (1, 64):
-                    attempt(
-                        f"transformers {cache or 'growing'} cache",
-                        lambda: theirs(peer, batch, cache),  # noqa: B023
-                        shape=shape, batch=batch,
-                    )  # fmt: skip
+            attempt("transformers prefill", partial(their_prefill, peer), shape=shape)
+            for cache, batch in ((None, 1), (None, 8), (None, 64), ("static", 1), ("static", 64)):
+                name = f"transformers {cache or 'growing'} cache"
+                attempt(name, partial(theirs, peer, batch, cache), shape=shape, batch=batch)
+            attempt("parity", partial(parity, folder), shape=shape)
+            if DEVICE == "cuda":
+                attempt("profile", partial(profiled, folder), shape=shape)
+            attempt("octavo rows", partial(ours, folder, "rows", 1, bandwidth), shape=shape, batch=1)
+            if DEVICE == "cuda" and shape == arguments.shapes.split(",")[-1]:
+                measure = partial(theirs, peer, 1, "static", compiled=True)
+                attempt("transformers static cache, compiled", measure, shape=shape, batch=1)
             del peer
-        if DEVICE == "cuda":
-            shape = arguments.shapes.split(",")[0]
-            peer = AutoModelForCausalLM.from_pretrained(Path(temporary) / shape, dtype=torch.bfloat16).to(DEVICE).eval()
-            attempt(
-                "transformers static cache, compiled",
-                lambda: theirs(peer, 1, "static", compiled=True), shape=shape, batch=1,
-            )  # fmt: skip
 
 
 def copied() -> float:
@@ -132,24 +126,29 @@ def prompt(seed: int, length: int, vocab: int) -> Any:
     return np.random.default_rng(seed).integers(0, vocab, length).astype(np.int32)
 
 
-def ours(folder: Path, decode: str, batch: int, bandwidth: float) -> dict[str, Any]:
-    """A step with its logits at the host, and the same without them."""
+def ours(folder: Path, decode: str, batch: int, bandwidth: float, context: int = PROMPT) -> dict[str, Any]:
+    """A step with its logits at the host, and the same with its choice alone there, and without either."""
     runner = runner_of(folder, decode=decode)
-    blocks = -(-(PROMPT + NEW) // BLOCK_SIZE)
+    blocks = -(-(context + NEW) // BLOCK_SIZE)
     owned = [list(range(at * blocks, (at + 1) * blocks)) for at in range(batch)]
     for at, own in enumerate(owned):
-        runner.step([Row(prompt(at, PROMPT, runner.config.vocab_size), 0, own, PROMPT)])
-    tokens, steps = [1] * batch, []
+        for start in range(0, context, 512):
+            text = prompt(at, min(512, context - start), runner.config.vocab_size)
+            runner.step([Row(text, start, own, len(text))])
+    tokens, steps, begun_all = [1] * batch, [], time.perf_counter()
     for step in range(NEW):
-        rows = [Row([token], PROMPT + step, own, 0) for token, own in zip(tokens, owned, strict=True)]
+        rows = [Row([token], context + step, own, 0) for token, own in zip(tokens, owned, strict=True)]
         begun = time.perf_counter()
         logits = runner.step(rows).logits
         steps.append(time.perf_counter() - begun)
         tokens = logits.argmax(1).tolist()
+        if time.perf_counter() - begun_all > 3 and step > 8:
+            break
     median = statistics.median(steps[4:])
     found: dict[str, Any] = {"ms": 1e3 * median, "first_ms": 1e3 * steps[0], "tokens_a_second": batch / median}
-    if runner._decoder is not None:
-        alone = timed(lambda: runner._decoder.step(rows), 20)  # type: ignore[union-attr]
+    if (decoder := runner._decoder) is not None:
+        found["ms_with_choice"] = 1e3 * timed(lambda: decoder.step(rows)[0].argmax(1).cpu(), 20)
+        alone = timed(lambda: decoder.step(rows), 20)
         found["ms_on_device"] = 1e3 * alone
         weights = sum(part.nbytes for name, part in runner._model.named_parameters() if "embed" not in name)
         if runner.config.tie_embeddings:

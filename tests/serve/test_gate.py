@@ -71,6 +71,36 @@ def test_another_host_is_refused_everywhere(open_server, host, path):
     assert response.status_code == 403 and response.json()["error"]["code"] == "host_not_allowed"
 
 
+def asked(running, target, host):
+    with socket.create_connection(("127.0.0.1", running.port)) as client:
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        answer = client.makefile("rb").read().decode()
+    return int(answer.split()[1]), answer
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://localhost:{port}/v1/models/a%20b?x=1", "localhost", 404),
+        ("http://LOCALHOST:{port}/v1/models", "anything.example", 200),  # RFC 9112, 3.2.2: the target's counts
+        ("HTTP://127.0.0.1/health", "127.0.0.1", 200),
+        ("http://evil.example/v1/models", "localhost", 403),
+        ("http://user@localhost/v1/models", "localhost", 403),
+        ("http:///v1/models", "localhost", 403),
+        ("ftp://localhost/v1/models", "localhost", 404),
+    ],
+)
+def test_a_whole_url_as_the_target_is_answered_as_its_path_of_its_host(open_server, target, host, status):
+    seen, answer = asked(open_server, target.format(port=open_server.port), host)
+    assert seen == status
+    assert "'a b'" in answer if "a%20b" in target else "a b" not in answer
+
+
+def test_a_whole_url_as_the_target_opens_nothing_without_the_key(locked):
+    assert asked(locked, "http://localhost/v1/models", "localhost")[0] == 401
+    assert asked(locked, "http://localhost/health", "localhost")[0] == 200
+
+
 def test_pages_of_other_origins_are_refused_and_the_own_page_is_not(open_server):
     http = open_server.http()
     own = f"http://127.0.0.1:{open_server.port}"

@@ -52,6 +52,7 @@ class Decoder:
         self._recorded: dict[tuple[int, int], _Recorded] = {}
         self._pool = torch.cuda.graph_pool_handle() if graphs else None
 
+    @torch.inference_mode()
     def step(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """Logits (rows, vocab_size) and hidden states (rows, hidden_size), which the next step may overwrite."""
         blocks = max(row.start for row in rows) // BLOCK_SIZE + 1

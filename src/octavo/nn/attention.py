@@ -58,14 +58,23 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
         """x: (batch, tokens, hidden_size) -> the same. rotary: cos and sin of the positions, None without rotary."""
-        q, k, v = (self.q(x), self.k(x), self.v(x)) if self._joint is None else self._joint(x)
-        q, (k, v) = self._queries(q), self._kept(k, v)
-        if rotary is not None:
-            q, k = rotate(q, *rotary), rotate(k, *rotary)
+        q, k, v = self._projected(x, rotary)
         if self.norm_after_rope and self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         scoring = self.scoring if self.sinks is None else replace(self.scoring, sinks=self.sinks)
         return self._output(attend(q, k, v, scoring))
+
+    def _projected(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, the first two turned."""
+        if self._joint is not None and (self.q_norm is None or self.norm_after_rope):  # q and k turn together
+            heads = self._heads(self._clipped(self._joint.whole(x)))
+            queries, keys = len(self.q.weight) // self.head_dim, len(self.k.weight) // self.head_dim
+            turned = heads[:, : queries + keys]
+            turned = turned if rotary is None else rotate(turned, *rotary)
+            return turned[:, :queries], turned[:, queries:], heads[:, queries + keys :]
+        q, k, v = (self.q(x), self.k(x), self.v(x)) if self._joint is None else self._joint(x)
+        q, (k, v) = self._queries(q), self._kept(k, v)
+        return (q, k, v) if rotary is None else (rotate(q, *rotary), rotate(k, *rotary), v)
 
     def join(self) -> None:
         """Make queries, keys and values in one product from now on, where their weights allow it."""

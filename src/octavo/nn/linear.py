@@ -61,9 +61,13 @@ class JointLinear:
             type(each) is Linear and each.weight.untyped_storage().nbytes() == each.weight.nbytes for each in linears
         )
 
+    def whole(self, x: Tensor) -> Tensor:
+        """(..., in) -> what the Linears give, one after another, (..., the sum of their outs)."""
+        return functional.linear(x, self._weight, self._bias)
+
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         """(..., in) -> what each Linear gives, (..., its out)."""
-        return torch.split(functional.linear(x, self._weight, self._bias), self._sizes, dim=-1)
+        return torch.split(self.whole(x), self._sizes, dim=-1)
 
 
 class LowRankRows:

@@ -34,6 +34,8 @@ class RmsNorm(nn.Module):
             narrow = self.feeds_products and torch.is_autocast_enabled("cpu")
             weight = 1 + self.weight if self.offset else self.weight
             return rms_norm.rms_norm(x, weight, self.eps, torch.get_autocast_dtype("cpu") if narrow else x.dtype)
+        if x.is_cuda and not (self.offset or torch.is_grad_enabled()):  # one kernel for four, which rounds at the end
+            return functional.rms_norm(x, (x.shape[-1],), self.weight.type_as(x), self.eps)
         normalised = functional.rms_norm(x.float(), (x.shape[-1],), eps=self.eps)
         if self.round_last:
             weight = self.weight.float()

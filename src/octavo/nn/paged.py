@@ -6,6 +6,7 @@ step writes its slots and reads those of each row. Rows of any lengths share a s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from octavo.nn.config import TransformerConfig
-from octavo.nn.scoring import Scoring, attention_where, positions_of, scaled_attention
+from octavo.nn.scoring import Scoring, attention_where, one_query, positions_of, scaled_attention
 from octavo.nn.shapes import kept_key
 
 
@@ -122,6 +123,8 @@ class PagedDecode:
         places = places.clamp(min=0)
         numbers = blocks.gather(1, places // memory.block_size)
         self._slots = numbers * memory.block_size + places % memory.block_size
+        dtype = memory.keys.dtype
+        self._bias = torch.zeros((), dtype=dtype, device=blocks.device).where(self._mask, -math.inf)[:, None, None]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
         """q: (rows, heads, 1, head_dim); k, v: (rows, kv_heads, 1, ...) -> as q, of v's width."""
@@ -131,5 +134,7 @@ class PagedDecode:
         keys[slots[:, -1]] = k[:, :, 0].type_as(keys)
         values[slots[:, -1]] = v[:, :, 0].type_as(values)
         k, v = (kept[slots].transpose(1, 2).type_as(q) for kept in (keys, values))
+        if scoring.softcap is None and scoring.sinks is None and not scoring.slopes:
+            return one_query(q, k, v, scoring.scale, self._bias[..., first:])
         positions = positions_of(slots.shape[1], mask, q.device) if scoring.slopes else None
         return attention_where(q, k, v, scoring, mask[:, None, None], positions)

@@ -47,8 +47,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """
     if fused.usable(x):
         return fused.rotate(x, cos, sin)
-    rotary_dim = cos.shape[-1]
-    turned = x[..., :rotary_dim].float()
-    first, second = turned.chunk(2, dim=-1)
-    turned = (turned * cos + torch.cat((-second, first), dim=-1) * sin).type_as(x)
+    rotary_dim, half = cos.shape[-1], cos.shape[-1] // 2
+    first, second = x[..., :half], x[..., half:rotary_dim]
+    turned = x[..., :rotary_dim] * cos  # in float32, as cos is
+    turned[..., :half].addcmul_(second, sin[..., :half], value=-1)
+    turned[..., half:].addcmul_(first, sin[..., half:])
+    turned = turned.type_as(x)
     return turned if rotary_dim == x.shape[-1] else torch.cat((turned, x[..., rotary_dim:]), dim=-1)

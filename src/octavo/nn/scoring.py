@@ -90,10 +90,6 @@ def attention_where(
 
     positions: (batch or 1, keys), of the keys, where ALiBi asks for them.
     """
-    if q.shape[2] == 1 and q.shape[1] != k.shape[1] and not scoring.slopes and scoring.sinks is None and bias is None:
-        # One query: those of a group are tokens of one head, and no keys and values need be repeated for them.
-        grouped = q.reshape(len(q), k.shape[1], -1, q.shape[3])
-        return attention_where(grouped, k, v, scoring, seen).flatten(1, 2)[:, :, None]
     gqa = q.shape[1] != k.shape[1]
     if scoring.softcap is not None:
         return _capped(q, k, v, scoring, seen)
@@ -104,6 +100,16 @@ def attention_where(
     if scoring.sinks is not None:
         k, v, bias = _with_sinks(k, v, bias, scoring.sinks)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=gqa, scale=scoring.scale)
+
+
+def one_query(q: Tensor, k: Tensor, v: Tensor, scale: float | None, bias: Tensor) -> Tensor:
+    """Attention of one query a row. bias: (batch, 1, 1, keys), added to the scores.
+
+    Queries of a group are handed on as tokens of one head: no keys and values need be repeated for them.
+    """
+    grouped = q.reshape(len(q), k.shape[1], -1, q.shape[3])
+    mixed = functional.scaled_dot_product_attention(grouped, k, v, attn_mask=bias, scale=scale)
+    return mixed.flatten(1, 2)[:, :, None]
 
 
 def cross_attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None, mask: Tensor | None) -> Tensor:
@@ -132,8 +138,8 @@ def visible(tokens: int, keys: int, offset: int, scoring: Scoring, mask: Tensor 
 
 def _capped(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, seen: Tensor) -> Tensor:
     assert scoring.softcap is not None, "called for a soft cap"
-    if (groups := q.shape[1] // k.shape[1]) > 1:
-        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     scores = q @ k.transpose(2, 3) * (scoring.scale or q.shape[-1] ** -0.5)
     scores = torch.tanh(scores / scoring.softcap) * scoring.softcap
     weights = scores.float().masked_fill(~seen, -math.inf).softmax(-1).type_as(q)

@@ -11,7 +11,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Collection
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -42,6 +42,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = _origin_form(scope)
         request_id = scope["request_id"] = f"req_{secrets.token_hex(12)}"
         allowed = self._allowed_origin(scope)
         started = False
@@ -172,6 +173,22 @@ class Gate:
             return message
 
         return limited
+
+
+def _origin_form(scope: Scope) -> Scope:
+    """The request with a path for its target where it has a whole URL, as proxies are asked (RFC 9112, 3.2.2): the
+    URL's host is then the one that counts, whatever the header says."""
+    scheme, found, rest = scope.get("raw_path", b"").decode("latin-1").partition("://")
+    if not found or scheme.lower() not in ("http", "https"):
+        return scope
+    authority, _, path = rest.partition("/")
+    headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
+    return {
+        **scope,
+        "path": unquote(f"/{path}"),
+        "raw_path": f"/{path}".encode("latin-1"),
+        "headers": [(b"host", authority.encode("latin-1")), *headers],
+    }
 
 
 def _is_upload(path: str) -> bool:
