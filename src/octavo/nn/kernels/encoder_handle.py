@@ -108,7 +108,7 @@ class KernelEncoder:
         np.cumsum(lengths, out=start[1:])
         chunk = np.array(_chunks(lengths, self._shape.threads), np.int32)
         hidden = np.empty((len(tokens), self._shape.hidden_size), np.float32)
-        tokens, types = np.require(tokens, requirements="CA"), np.require(types, requirements="CA")
+        tokens, types = np.require(tokens, requirements=("C", "A")), np.require(types, requirements=("C", "A"))
         given = Texts(len(chunk) - 1, *(array.ctypes.data for array in (chunk, start, tokens, types, hidden)))
         check_done(self._library.octavo_encode(self._open(), ctypes.byref(given)), "an encoder")
         return hidden
