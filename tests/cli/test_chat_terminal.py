@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from octavo.cli.chat import _read_message
+
 
 class Terminal:
     """A program on a pseudo-terminal."""
@@ -128,3 +130,23 @@ def test_a_tool_runs_when_the_person_says_yes(
             assert chat.process.wait(20) == 0
         finally:
             server.kill()
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["one line"], "one line"),
+        (["goes \\", "on \\", "here"], "goes \non \nhere"),
+        (['"""', "two", "lines", '"""'], "two\nlines"),
+        (['"""begun at once', "", 'and ended so"""'], "begun at once\n\nand ended so"),
+        (['  """all in one"""  '], "all in one"),
+        (['say """ aloud'], 'say """ aloud'),
+    ],
+)
+def test_what_stands_between_quotes_or_after_a_backslash_is_one_message(
+    typed: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = iter(typed)
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    assert _read_message() == message
+    assert not list(lines)

@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     from octavo.serve.mcp.client import McpTool
 
 HELP = """\
-/new            forget the conversation
+/new            forget the conversation; so does /clear
 /system TEXT    set the system message and begin anew; without TEXT: show it
 /retry          answer the last message again
 /undo           take the last message and its answer back
 /help           this
 /exit           leave; so does Ctrl-D
-A line that ends with \\ goes on in the next; lines between two lines of \"\"\" are one message.
+A line that ends with \\ goes on in the next; what stands between two \"\"\" is one message.
 Ctrl-C stops an answer."""
-COMMANDS = ("/new", "/system", "/retry", "/undo", "/help", "/exit", "/quit", "/bye")
+QUOTES = '"' * 3
+COMMANDS = ("/new", "/clear", "/system", "/retry", "/undo", "/help", "/exit", "/quit", "/bye")
 
 
 def chat(
@@ -140,7 +141,7 @@ def _answer(talk: Conversation, said: str) -> None:
     try:
         if word == "/help":
             _note(HELP)
-        elif word == "/new":
+        elif word in ("/new", "/clear"):
             talk.clear()
         elif word == "/system":
             if rest:
@@ -179,10 +180,11 @@ def _messages() -> Iterator[str]:
 
 def _read_message() -> str:
     line = _read_line("> ")
-    if line.strip() == '"""':
-        lines = []
-        while (line := _read_line(". ")).strip() != '"""':
-            lines.append(line)
+    if line.lstrip().startswith(QUOTES):
+        lines = [line.lstrip().removeprefix(QUOTES)]
+        while not lines[-1].rstrip().endswith(QUOTES):
+            lines.append(_read_line(". "))
+        lines[-1] = lines[-1].rstrip().removesuffix(QUOTES)
         return "\n".join(lines).strip()
     lines = [line]
     while lines[-1].endswith("\\"):

@@ -73,6 +73,7 @@ def _general() -> Iterator[Row]:
         "pin-threads": settings.pin_threads(),
         "pack-cache": settings.pack_cache(),
         "kv-cache": settings.kv_cache(),
+        "device": settings.device(),
     }
     assert set(values) == set(settings.SETTINGS)
     yield from ((name, value, settings.origin(name)) for name, value in values.items())
