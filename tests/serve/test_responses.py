@@ -117,6 +117,24 @@ def test_a_call_of_a_function_and_its_result_go_round(start_server):
     running.stop()
 
 
+def test_what_codex_sends_is_answered_and_what_it_can_leave_out_is_refused_by_name(served):
+    model, running = served
+    tools = [WEATHER, {"type": "web_search"}]
+    body = {
+        "model": model.name, "stream": True, "store": False, "tool_choice": "auto", "parallel_tool_calls": True,
+        "reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"], "prompt_cache_key": "01a2",
+        "client_metadata": {"originator": "codex_exec"},
+        "input": [
+            {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": text} for text in "ab"]},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+        ],
+    }  # fmt: skip
+    answer = running.http().post("/v1/responses", json={**body, "tools": tools[:1]})
+    assert answer.status_code == 200 and "response.completed" in answer.text
+    refusal = running.http().post("/v1/responses", json={**body, "tools": tools}).json()["error"]
+    assert refusal["param"] == "tools.1.type" and "'web_search'" in refusal["message"]
+
+
 def test_a_response_in_the_background_survives_its_client_and_can_be_cancelled(start_server):
     running = start_server([ScriptedModel(["word " * 400], delay=0.01)])
     client = running.openai()

@@ -300,6 +300,7 @@ class ResponseRequest(PromptFields):
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     safety_identifier: Annotated[Text, Field(max_length=128)] | None = None
     prompt_cache_key: Text | None = None
+    client_metadata: dict[str, Any] | None = None
     prompt_cache_options: PromptCacheOptions | None = None
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
 
