@@ -125,7 +125,7 @@ def test_what_codex_sends_is_answered_and_what_it_can_leave_out_is_refused_by_na
         "reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"], "prompt_cache_key": "01a2",
         "client_metadata": {"originator": "codex_exec"},
         "input": [
-            {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": text} for text in "ab"]},
+            {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Be brief."}]},
             {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
         ],
     }  # fmt: skip
