@@ -129,6 +129,28 @@ KNOWN: dict[str, dict[str, Any]] = {
         },
         quantization_config={"modules_to_not_convert": ["lm_head"], "quant_method": "mxfp4"},
     ),
+    "Llama-4-Scout": shaped(
+        "llama4_text", (5120, 8192, 48, 40, 8, 202048), head_dim=128, intermediate_size_mlp=16384, attention_bias=False,
+        attention_chunk_size=8192, attn_scale=0.1, attn_temperature_tuning=4, cache_implementation="hybrid",
+        floor_scale=8192, for_llm_compressor=False, interleave_moe_layer_step=1, moe_layers=[*range(48)],
+        no_rope_layers=[], num_experts_per_tok=1, num_local_experts=16, output_router_logits=False, rope_scaling={
+            **LLAMA31, "factor": 16.0, "high_freq_factor": 1.0,
+        } | {"low_freq_factor": 0.5}, rope_theta=500000.0, router_aux_loss_coef=0.001, router_jitter_noise=0.0,
+        use_qk_norm=True, max_position_embeddings=10485760,
+    ),
+    "Phi-3.5-MoE": shaped(
+        "phimoe", (4096, 6400, 32, 32, 8, 32064), attention_bias=True, hidden_dropout=0.0, input_jitter_noise=0.01,
+        lm_head_bias=True, num_experts_per_tok=2, num_local_experts=16, original_max_position_embeddings=4096,
+        output_router_logits=False, rope_scaling={
+            "long_factor": [2.0] * 64, "long_mscale": 1.243163121016122, "original_max_position_embeddings": 4096,
+            "short_factor": [1.0] * 64, "short_mscale": 1.243163121016122, "type": "longrope",
+        }, rope_theta=10000.0, router_aux_loss_coef=0.0, router_jitter_noise=0.01, sliding_window=131072,
+        max_position_embeddings=131072, auto_map={"AutoConfig": "x"},
+    ),
+    "Apertus-8B": shaped(
+        "apertus", (4096, 21504, 32, 32, 8, 131072), attention_bias=False, mlp_bias=False, post_norm=False,
+        qk_norm=True, rope_scaling={**LLAMA31, "factor": 8.0}, rope_theta=12000000,
+    ) | {"hidden_act": "xielu"},
     "bloom-560m": {
         "model_type": "bloom", "apply_residual_connection_post_layernorm": False, "attention_dropout": 0.0,
         "attention_softmax_in_fp32": True, "bias_dropout_fusion": True, "bos_token_id": 1, "eos_token_id": 2,
@@ -169,6 +191,10 @@ def test_what_the_numbers_of_recalled_configs_mean() -> None:
     oss = read(KNOWN["gpt-oss-20b"])
     assert oss.windows[:2] == (128, None) and oss.rope is not None
     assert oss.rope.attention_factor == pytest.approx(1.3466, abs=1e-4)
+    scout, mixer = read(KNOWN["Llama-4-Scout"]), read(KNOWN["Phi-3.5-MoE"])
+    assert scout.windows[:4] == (8192, 8192, 8192, None) and scout.attention.chunked and scout.attention.growth
+    assert scout.moe is not None and all(scout.moe.layers) and scout.moe.scale_input
+    assert mixer.rope is not None and mixer.rope.attention_factor == pytest.approx(1.2431631)
     assert read(KNOWN["MiniCPM-2B"]).residual_scale == pytest.approx(1.4 / 40**0.5)
     assert (
         read(KNOWN["Ministral-8B"]).windows == ()
@@ -180,11 +206,10 @@ def test_what_the_numbers_of_recalled_configs_mean() -> None:
     ("model_type", "words"),
     [
         ("lfm2", "short convolutions"),
-        ("apertus", "learned parameters"),
         ("gemma3n_text", "embeddings of each block"),
-        ("phimoe", "SparseMixer"),
+        ("laguna", "heads for each block"),
         ("qwen3_next", "linear attention"),
-        ("xglm", "sines for positions"),
+        ("umt5", "in every block"),
     ],
 )
 def test_a_family_that_is_known_and_not_here_is_refused_with_what_it_needs(model_type: str, words: str) -> None:

@@ -63,5 +63,33 @@ VARIANTS = {
     "persimmon": Variant("persimmon", NAMED_SIZES),
     "persimmon-plain": Variant("persimmon", {**NAMED_SIZES, "qk_layernorm": False, "hidden_act": "gelu"}),
     "biogpt": Variant("biogpt", NAMED_SIZES),
+    "llama4": _like_llama(
+        "llama4_text", intermediate_size=48, intermediate_size_mlp=80, head_dim=24, attention_chunk_size=8,
+        num_local_experts=6, num_experts_per_tok=2, interleave_moe_layer_step=2, floor_scale=4, attn_scale=0.5,
+    ),
+    "llama4-one-kind": _like_llama(
+        "llama4_text", intermediate_size=48, head_dim=16, num_local_experts=4, num_experts_per_tok=1,
+        no_rope_layers=[1] * 4, use_qk_norm=False, attention_bias=True, attention_chunk_size=None,
+    ),
+    "phimoe": _like_llama("phimoe", num_local_experts=6, router_jitter_noise=0.3, sliding_window=8),
+    "phimoe-longrope-biases": _like_llama(
+        "phimoe", num_local_experts=4, router_jitter_noise=0.1, attention_bias=True, lm_head_bias=True,
+        rope_parameters={
+            "rope_type": "longrope", "rope_theta": 500.0, "original_max_position_embeddings": 128,
+            "short_factor": [1.0, 1.1, 1.2, 1.5, 2.0, 3.0, 4.0, 5.0],
+            "long_factor": [1.5, 2.0, 3.0, 4.0, 6.0, 7.0, 8.0, 9.0], "short_mscale": 1.2, "long_mscale": 1.2,
+        },
+    ),
+    "apertus": _like_llama("apertus", head_dim=24, attention_bias=True),
+    "afmoe": _like_llama(
+        "afmoe", num_experts=8, num_experts_per_tok=3, moe_intermediate_size=48, head_dim=24, route_scale=1.5,
+        sliding_window=8, mup_enabled=True, global_attn_every_n_layers=2,
+    ),
+    "nanochat": _like_llama("nanochat"),
+    "nanochat-biases": _like_llama("nanochat", num_key_value_heads=1, attention_bias=True),
+    "xglm": Variant("xglm", {
+        "d_model": 64, "num_layers": 4, "attention_heads": 4, "ffn_dim": 112, "vocab_size": 160,
+        "max_position_embeddings": 128,
+    }),
     "aria_text": _like_llama("aria_text", moe_num_experts=6, moe_topk=3, moe_num_shared_experts=2),
 }  # fmt: skip

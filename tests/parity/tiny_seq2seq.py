@@ -46,5 +46,8 @@ VARIANTS: dict[str, Callable[[], transformers.PreTrainedModel]] = {
     "blenderbot": lambda: transformers.BlenderbotForConditionalGeneration(
         transformers.BlenderbotConfig(**BART_SHAPE, encoder_no_repeat_ngram_size=0)
     ),
+    "m2m_100": lambda: transformers.M2M100ForConditionalGeneration(
+        transformers.M2M100Config(**{**BART_SHAPE, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2})
+    ),
     "marian plain": lambda: MarianMTModel(MarianConfig(**MARIAN_SHAPE, scale_embedding=False)),
 }

@@ -6,6 +6,7 @@ One object for a Hugging Face folder (config.json, safetensors), for the authors
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from octavo.errors import FormatError, ModelNotFoundError
+from octavo.errors import FormatError, ModelNotFoundError, UnsupportedError
 from octavo.models.families import FAMILIES, find_family, find_gguf
 from octavo.models.formats.folder import read_folder, read_json, read_json_if_there, refuse_pickle
 from octavo.models.formats.gguf import read_gguf
@@ -134,6 +135,7 @@ def checkpoint_of(
     entries = _with_prefix(join_int8(join_mxfp4(entries, str(folder)), str(folder)), family)
     score = _score_head(entries, hub) if config.encoder is None else None
     config = replace(config, tie_embeddings=True) if score else _checked_tie(config, entries, family.rules)
+    _check_constants(family, config, entries, str(folder))
     harmless = (*_harmless(family, config), *_guessing(hub, rf"model\.layers\.{config.num_layers}\..*"))
     tensors = to_canonical(entries, family.rules, config, harmless=harmless, source=str(folder))
     generation, name = _generation(folder, hub, ignore), folder.resolve().name
@@ -222,10 +224,21 @@ def _guessing(hub: Mapping[str, Any], block: str) -> tuple[str, ...]:
 
 def _harmless(family: Family, config: TransformerConfig) -> tuple[str, ...]:
     """Patterns of tensors that may be there unused: a tied head, present and equal, is one."""
+    constants = tuple(map(re.escape, family.constants_of(config)))
     if not config.tie_embeddings:
-        return family.harmless_tensors
+        return (*family.harmless_tensors, *constants)
     heads = [rule.stored for rule in family.rules if rule.canonical == ("lm_head.weight",)]
-    return (*family.harmless_tensors, *heads)
+    return (*family.harmless_tensors, *constants, *heads)
+
+
+def _check_constants(
+    family: Family, config: TransformerConfig, entries: Mapping[str, TensorEntry], source: str
+) -> None:
+    """Refuse a file whose tensor of one number is not what the graph has built in, up to bfloat16's rounding."""
+    for name, value in family.constants_of(config).items():
+        found = entries[name].read().dequantize() if name in entries else value
+        if not np.allclose(found, value, rtol=1e-2, atol=0):
+            raise UnsupportedError(f"{source}: tensor {name!r} is not {value}, and no other number of it is known here")
 
 
 def files_of(entries: Mapping[str, TensorEntry]) -> tuple[MappedFile, ...]:

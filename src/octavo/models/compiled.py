@@ -24,11 +24,12 @@ from octavo.models.packing.quantizing import Quantization
 from octavo.models.packing.taking import taken, turned
 from octavo.models.runner import BLOCK_SIZE, Row, StepOutput, check_path
 from octavo.models.tensors import StoredTensor
+from octavo.nn.frequencies import sine_table
 from octavo.nn.kernels.binding import choose_level
 from octavo.nn.kernels.handle import KernelModel
 from octavo.nn.kernels.indices import Indices
 from octavo.nn.kernels.tables.codes import CACHES, NORMS, VECTORS
-from octavo.nn.shapes import block_norms, parameter_shapes, qk_norm_widths
+from octavo.nn.shapes import BARE, block_norms, parameter_shapes, qk_norm_widths
 
 TABLES = {"embed_tokens": "embed", "embed_positions": "positions", "lm_head": "head"}
 """Canonical name -> the kernels' slot, outside of blocks."""
@@ -150,8 +151,11 @@ class CompiledRunner:
                 self._set_matrix(name, int(block or 0), _slot(inside.removesuffix(".weight")))
             else:
                 self._set_vector(name, int(block or 0), *inside.rsplit(".", 1))
-        if self.config.norm.kind == "layer_bare":
-            self._set_bare_norms()
+        self._set_bare_norms()
+        if self.config.sinusoidal:
+            shape = self.config.context_length, self.config.hidden_size
+            table = sine_table(*shape, self.config.fairseq_sines)
+            self._model.set_matrix(0, "positions", "f32", *shape, table.view(np.uint8))
         self._checkpoint.release()
 
     def _adapt(self, adapters: Sequence[Adapter]) -> None:
@@ -164,14 +168,16 @@ class CompiledRunner:
     def _set_bare_norms(self) -> None:
         """Norms without weights, for which the kernels have weights of one."""
         config, ones = self.config, np.ones(self.config.hidden_size, np.float32)
+        bare = config.norm.kind in BARE
         for layer in range(config.num_layers):
-            for name in block_norms(config, layer):
+            for name in block_norms(config, layer) if bare else ():
                 self._model.set_norm(layer, name, ones, bias=False)
-            widths = {} if config.attention.qk_norm == "per_head" else qk_norm_widths(config.attention)
+            own = config.attention.qk_norm == "turned" or (bare and config.attention.qk_norm != "per_head")
+            widths = qk_norm_widths(config.attention) if own else {}
             for name, width in widths.items():
                 self._model.set_norm(layer, f"attention.{name}", np.ones(width, np.float32), bias=False)
         for name, there in (("embed_norm", config.embedding_norm), ("norm", config.placement != "post")):
-            if there:
+            if there and bare:
                 self._model.set_norm(0, name, ones, bias=False)
 
     def _set_vector(self, name: str, layer: int, owner: str, leaf: str) -> None:

@@ -24,7 +24,7 @@ from octavo.models.tables.kernel_switches import (
     Switches,
 )
 from octavo.models.tensors import StoredTensor
-from octavo.nn.config import AttentionConfig, MoeConfig, RopeConfig, TransformerConfig
+from octavo.nn.config import AttentionConfig, GrowthConfig, MoeConfig, RopeConfig, TransformerConfig
 from octavo.nn.frequencies import alibi_slopes, at_length, inverse_frequencies
 from octavo.nn.kernels.handle import Rotary
 from octavo.nn.kernels.layers import Layer
@@ -97,12 +97,20 @@ def _shape(config: TransformerConfig) -> dict[str, float]:
         "attention_scale": attention.scale or attention.head_dim**-0.5,
         "attention_softcap": attention.softcap or 0,
         "attention_clip": attention.clip or 0,
+        "output_gate": attention.output_gate,
+        "chunked": attention.chunked,
+        **({} if attention.growth is None else _growth(attention.growth)),
         "mlp_limit": config.mlp.limit or 0,
         "embedding_scale": config.embedding_scale,
         "residual_scale": config.residual_scale,
         "logit_scale": config.logit_scale,
         "logit_softcap": config.logit_softcap or 0,
     }
+
+
+def _growth(growth: GrowthConfig) -> dict[str, float]:
+    first = {"growth_first": growth.first, "growth_turned": growth.turned}
+    return {"growth": growth.slope, "growth_length": growth.length, **first}
 
 
 def _moe(moe: MoeConfig) -> dict[str, float]:
@@ -112,8 +120,10 @@ def _moe(moe: MoeConfig) -> dict[str, float]:
         "expert_size": moe.intermediate_size,
         "shared_size": moe.shared_size or 0,
         "shared_gated": moe.shared_size is not None and moe.shared_gate,
-        "sigmoid": SCORES[moe.scoring],
+        "scoring": SCORES[moe.scoring],
         "normalise": moe.normalise,
+        "scale_input": moe.scale_input,
+        "jitter": moe.jitter,
         "groups": moe.groups,
         "groups_kept": moe.groups_kept,
         "group_top": moe.group_top,
@@ -148,6 +158,8 @@ def _refuse_unknown_shapes(config: TransformerConfig) -> None:
         raise UnsupportedError(f"the kernels do not know latent attention with the norms' placement {config.placement}")
     if attention.num_heads % attention.num_kv_heads:
         raise UnsupportedError(f"{attention.num_heads} heads cannot share {attention.num_kv_heads} KV heads evenly")
+    if config.mlp.activation == "xielu" and (config.mlp.gated or config.moe is not None):
+        raise UnsupportedError("the kernels know xIELU in plain MLPs alone, not in gated ones or experts")
     if config.moe is not None:
         _refuse_unknown_experts(config.moe)
     for rope in filter(None, (config.rope, *config.rope_layers)):

@@ -66,6 +66,8 @@ def save_checkpoint(
         makers = to_stored(stored, row.rules, config)
         if int8:
             makers = {name: functools.partial(_in_int8, make) for name, make in makers.items()}
+        for name, value in row.constants_of(config).items():
+            makers[name] = functools.partial(StoredTensor.from_array, np.array(value, np.float32))
         _write_weights(partial, makers, max_shard_bytes)
         if tokenizer is not None:
             tokenizer.save(partial)

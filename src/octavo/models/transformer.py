@@ -25,6 +25,7 @@ from octavo.nn.attention import Attention
 from octavo.nn.block import Block, Memory, init_weights
 from octavo.nn.config import TransformerConfig
 from octavo.nn.encoder_decoder.relative import RelativeBias
+from octavo.nn.frequencies import sine_frequencies
 from octavo.nn.head import Head, TiedOutput
 from octavo.nn.linear import Linear, LowRankRows
 from octavo.nn.mlp import Mlp
@@ -114,7 +115,7 @@ class Transformer(nn.Module):
         if self.embed_types is not None:
             x = x + self.embed_types(torch.zeros_like(positions) if types is None else types)
         if self.config.sinusoidal:
-            x = x + sinusoids(positions, x.shape[-1]).type_as(x)
+            x = x + sinusoids(positions, x.shape[-1], self.config.fairseq_sines).type_as(x)
         if self.embed_positions is not None:
             x = x + self.embed_positions(positions + self.embed_positions.num_embeddings - self.config.context_length)
         x = x if self.embed_norm is None else self.embed_norm(x)
@@ -232,10 +233,13 @@ class Transformer(nn.Module):
         return {name: from_torch(parameter) for name, parameter in self.named_parameters()}
 
 
-def sinusoids(positions: Tensor, width: int) -> Tensor:
-    """(batch, tokens) -> (batch, tokens, width) fp32: sines of falling frequencies, then their cosines."""
-    steps = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
-    angles = positions[..., None].float() / 10000 ** (steps / width)
+def sinusoids(positions: Tensor, width: int, first: int | None = None) -> Tensor:
+    """(batch, tokens) -> (batch, tokens, width) fp32: sines of falling frequencies, then their cosines.
+
+    first: where fairseq's begin; None: they are the paper's.
+    """
+    frequencies = torch.from_numpy(sine_frequencies(width, fairseq=first is not None)).to(positions.device)
+    angles = (positions[..., None] + (first or 0)).float() * frequencies
     return torch.cat((angles.sin(), angles.cos()), dim=-1)
 
 

@@ -49,12 +49,13 @@ class Attention(nn.Module):
         self.v = Linear(read_size or width, kv_size, bias=attention.qkv_bias)
         self.o = Linear(q_size, width, bias=attention.output_bias)
         self._joint: JointLinear | None = None
+        self.output_gate = Linear(width, q_size, bias=False) if attention.output_gate else None
         self.clip = attention.clip
         self.register_parameter("sinks", nn.Parameter(torch.empty(attention.num_heads)) if attention.sinks else None)
         self.norm_after_rope = attention.qk_norm_after_rope
-        self.split_norm = attention.qk_norm == "head"
-        self.q_norm = _qk_norm(config, "q_norm", attention.num_heads)
-        self.k_norm = _qk_norm(config, "k_norm", attention.num_kv_heads)
+        self.split_norm = attention.qk_norm in ("head", "turned")
+        self.q_norm = _qk_norm(config, layer, "q_norm", attention.num_heads)
+        self.k_norm = _qk_norm(config, layer, "k_norm", attention.num_kv_heads)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
         """x: (batch, tokens, hidden_size) -> the same. rotary: cos and sin of the positions, None without rotary."""
@@ -62,7 +63,10 @@ class Attention(nn.Module):
         if self.norm_after_rope and self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         scoring = self.scoring if self.sinks is None else replace(self.scoring, sinks=self.sinks)
-        return self._output(attend(q, k, v, scoring))
+        mixed = attend(q, k, v, scoring)
+        if self.output_gate is not None:
+            mixed = mixed * self._heads(self.output_gate(x)).sigmoid()
+        return self._output(mixed)
 
     def _projected(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, the first two turned."""
@@ -155,10 +159,12 @@ class LatentAttention(nn.Module):
         return self.o(values.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
-def _qk_norm(config: TransformerConfig, name: str, heads: int) -> RmsNorm | LayerNorm | HeadNorm | None:
-    width = qk_norm_widths(config.attention).get(name)
-    if width is None:
+def _qk_norm(config: TransformerConfig, layer: int, name: str, heads: int) -> RmsNorm | LayerNorm | HeadNorm | None:
+    width, kind = qk_norm_widths(config.attention).get(name), config.attention.qk_norm
+    if width is None or (kind == "turned" and config.rope_of(layer) is None):
         return None
-    if config.attention.qk_norm == "per_head":
+    if kind == "turned":
+        return RmsNorm(width, config.norm.eps, weight=False)
+    if kind == "per_head":
         return HeadNorm(width, heads, config.norm.eps)
     return make_norm(config.norm, width)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-NormKind = Literal["rms", "layer", "layer_without_bias", "layer_bare"]
-Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu_squared"]
+NormKind = Literal["rms", "rms_bare", "layer", "layer_without_bias", "layer_bare"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu_squared", "xielu"]
 HeadActivation = Activation | Literal["tanh"]
-Scores = Literal["softmax", "sigmoid"]
-QkNorm = Literal["head", "per_head", "full"]
+Scores = Literal["softmax", "sigmoid", "sparse_mixer"]
+QkNorm = Literal["head", "per_head", "full", "turned"]
 Placement = Literal["pre", "post", "output", "sandwich", "parallel", "parallel_two"]
 Task = Literal["masked_lm", "sequence", "next_sentence", "tokens", "span"]
 
@@ -21,6 +21,8 @@ Task = Literal["masked_lm", "sequence", "next_sentence", "tokens", "span"]
 @dataclass(frozen=True)
 class NormConfig:
     """rms: x / sqrt(mean(x^2) + eps) * weight. layer: LayerNorm with weight and bias, the weight alone, or neither.
+
+    Bare ones have no weights.
 
     offset: the weight is applied as 1 + weight. round_last: an rms norm multiplies the weight in float32 and rounds to
     x's type once; else it rounds before it multiplies. LayerNorm always rounds once.
@@ -78,15 +80,30 @@ class LatentConfig:
 
 
 @dataclass(frozen=True)
+class GrowthConfig:
+    """Queries grow with their position p, so that attention stays sharp over many keys (arXiv 2501.19399).
+
+    They are multiplied by 1 + slope * log(1 + floor((p + first) / length)). turned: also in blocks that turn them.
+    """
+
+    length: int
+    slope: float
+    first: int
+    turned: bool
+
+
+@dataclass(frozen=True)
 class AttentionConfig:
     """Multi-head (num_kv_heads = num_heads), grouped-query or multi-query (num_kv_heads = 1) attention.
 
     num_heads * head_dim need not be hidden_size. scale: of the scores; None: head_dim ** -0.5. softcap: scores become
     softcap * tanh(score / softcap). qk_norm: q and k are normalised before they turn, or after: head, each head with
-    one weight for all; per_head, each head with its own; full, all heads as one vector. alibi: each head adds its slope
-    times the key's position to the scores, before they are scaled, or after. clip: q, k and v are cut to -clip .. clip.
+    one weight for all; per_head, each head with its own; full, all heads as one vector; turned, each head without
+    weights, in the blocks with rotary embedding alone. alibi: each head adds its slope times the key's position to the
+    scores, before they are scaled, or after. clip: q, k and v are cut to -clip .. clip.
     sinks: each head has a learned score of seeing nothing, which takes its share of the softmax. relative: what is
-    added by distance; cross-attention has none.
+    added by distance; cross-attention has none. output_gate: what heads give is multiplied by the sigmoid of one more
+    product of x. chunked: windows are chunks of the positions, from 0 on, of which a query sees its own up to itself.
     """
 
     num_heads: int
@@ -104,11 +121,14 @@ class AttentionConfig:
     clip: float | None = None
     sinks: bool = False
     latent: LatentConfig | None = None
+    output_gate: bool = False
+    chunked: bool = False
+    growth: GrowthConfig | None = None
 
 
 @dataclass(frozen=True)
 class MlpConfig:
-    """gated: down(act(gate(x)) * up(x)); plain: down(act(up(x))).
+    """gated: down(act(gate(x)) * up(x)); plain: down(act(up(x))). xielu (arXiv 2411.13010) has two learned numbers.
 
     limit: of a gated one, gate(x) is cut above it, up(x) outside -limit .. limit, and 1 is added to up(x).
     """
@@ -124,12 +144,14 @@ class MlpConfig:
 class MoeConfig:
     """A mixture of gated MLPs (Shazeer et al. 2017, arXiv 1701.06538): a token goes to the experts it scores highest.
 
-    scoring: scores are a softmax over all experts, or a sigmoid of each. normalise: those of the chosen are divided by
-    their sum. scale: of the scores after that. shared_size: the width of one more expert that all tokens go to, times a
-    sigmoid gate if shared_gate; None: there is none. layers: which blocks have experts, an entry for each block; the
-    others have the plain MLP. bias: of the router's logits. correction: a learned number an expert is added to its
-    score for the choice alone. groups: the experts are so many groups of one size, of which groups_kept are chosen
-    first, by the sum of the group_top best scores in each.
+    scoring: scores are a softmax over all experts, a sigmoid of each, or, one expert after the other, a softmax over
+    those left whose logits come within 2 * jitter of the best (sparse_mixer, arXiv 2409.12136). scale_input: what an
+    expert reads is multiplied by its score, in place of what it gives. normalise: the scores of the chosen are divided
+    by their sum. scale: of the scores after that. shared_size: the width of one more expert that all tokens go to,
+    times a sigmoid gate if shared_gate; None: there is none. layers: which blocks have experts, an entry for each
+    block; the others have the plain MLP. bias: of the router's logits. correction: a learned number an expert is added
+    to its score for the choice alone. groups: the experts are so many groups of one size, of which groups_kept are
+    chosen first, by the sum of the group_top best scores in each.
     """
 
     num_experts: int
@@ -146,6 +168,8 @@ class MoeConfig:
     groups: int = 1
     groups_kept: int = 1
     group_top: int = 1
+    scale_input: bool = False
+    jitter: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -224,12 +248,12 @@ class TransformerConfig:
     None for none; empty: `rope` in all. windows: how many positions each block sees, a token's own included (an
     encoder's as many on the other side), None for all; empty: all blocks see all. head_bias: of the logits, of a tied
     head too. embedding_scale: of the token embeddings, rounded to their type. embedding_norm: on their sum.
-    residual_scale: of what a sublayer adds. logit_scale: of the logits; logit_softcap: they become
-    logit_softcap * tanh(logit / logit_softcap). encoder: None in a decoder. sinusoidal: positions are sines, then
-    cosines, of falling frequencies, added to the embeddings (Vaswani et al. 2017, arXiv 1706.03762). memory: the
-    encoder whose output blocks read, by cross-attention between their own attention and their MLP; it embeds tokens by
-    the same table. memory_layers: which blocks read it, an entry for each; empty: all. final_norm: whether there is one
-    after the last block, where the norms are not on each sum.
+    residual_scale: of what a sublayer adds. logit_scale: of the logits; logit_softcap: they become logit_softcap *
+    tanh(logit / logit_softcap). encoder: None in a decoder. sinusoidal: positions are sines, then cosines, of falling
+    frequencies, added to the embeddings (Vaswani et al. 2017, arXiv 1706.03762); fairseq_sines: those of fairseq, which
+    fall a little faster, and where they begin. memory: the encoder whose output blocks read, by cross-attention between
+    their own attention and their MLP; it embeds tokens by the same table. memory_layers: which blocks read it, an entry
+    for each; empty: all. final_norm: whether there is one after the last block, where the norms are not on each sum.
     """
 
     vocab_size: int
@@ -253,6 +277,7 @@ class TransformerConfig:
     moe: MoeConfig | None = None
     encoder: EncoderConfig | None = None
     sinusoidal: bool = False
+    fairseq_sines: int | None = None
     memory: TransformerConfig | None = None
     memory_layers: tuple[bool, ...] = ()
     final_norm: bool = True

@@ -116,3 +116,19 @@ def _llama3_divisor(wavelength: float, factor: float, low: float, high: float, o
         return float(factor)
     smooth = (original / wavelength - low) / (high - low)
     return 1 / ((1 - smooth) / factor + smooth)
+
+
+def sine_frequencies(width: int, *, fairseq: bool) -> NDArray[np.float32]:
+    """(width / 2,): radians a position of sines in place of positions (Vaswani et al. 2017, arXiv 1706.03762).
+
+    They fall from 1 towards 1 / 10000, which fairseq's reach.
+    """
+    half = width // 2
+    return (10000.0 ** (-np.arange(half) / (half - 1 if fairseq else half))).astype(np.float32)
+
+
+def sine_table(length: int, width: int, first: int | None) -> NDArray[np.float32]:
+    """(length, width): the sines of each position, then the cosines. first: where fairseq's begin, or None."""
+    positions = np.arange(length, dtype=np.float32) + np.float32(first or 0)
+    angles = positions[:, None] * sine_frequencies(width, fairseq=first is not None)
+    return np.concatenate((np.sin(angles), np.cos(angles)), axis=-1)

@@ -26,13 +26,32 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
+def xielu(x: Tensor, alpha_p: Tensor, alpha_n: Tensor) -> Tensor:
+    """Huang 2024 (arXiv 2411.13010): alpha_p x^2 + x / 2 where x is positive, alpha_n (e^x - 1 - x) + x / 2 below.
+
+    Both numbers lie here before softplus, alpha_n less the half that keeps it above the slope at 0.
+    """
+    positive, negative = functional.softplus(alpha_p), 0.5 + functional.softplus(alpha_n)
+    below = (torch.expm1(x.clamp(max=-1e-6)) - x) * negative
+    return torch.where(x > 0, positive * x * x, below) + 0.5 * x
+
+
 class Mlp(nn.Module):
-    """gate, up: hidden_size -> intermediate_size; down: back. gate is None in a plain MLP."""
+    """gate, up: hidden_size -> intermediate_size; down: back. gate is None in a plain MLP.
+
+    alpha_p, alpha_n: (1,), of xIELU, else None.
+    """
+
+    alpha_p: nn.Parameter | None
+    alpha_n: nn.Parameter | None
 
     def __init__(self, config: MlpConfig, hidden_size: int) -> None:
         super().__init__()
         self.limit = config.limit
-        self.activation = ACTIVATIONS[config.activation]
+        learned = config.activation == "xielu"
+        for name in ("alpha_p", "alpha_n"):
+            self.register_parameter(name, nn.Parameter(torch.empty(1)) if learned else None)
+        self.activation = self._xielu if learned else ACTIVATIONS[config.activation]
         self.gate = Linear(hidden_size, config.intermediate_size, bias=config.bias) if config.gated else None
         self.up = Linear(hidden_size, config.intermediate_size, bias=config.bias)
         self.down = Linear(config.intermediate_size, hidden_size, bias=config.bias)
@@ -54,6 +73,10 @@ class Mlp(nn.Module):
             gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit) + 1
         wide = self.activation(gate) * up
         return self.down(wide)  # type: ignore[no-any-return]
+
+    def _xielu(self, x: Tensor) -> Tensor:
+        assert self.alpha_p is not None and self.alpha_n is not None, "xIELU has its numbers"
+        return xielu(x, self.alpha_p, self.alpha_n)
 
     def _is_fused(self, gate: Tensor, up: Tensor) -> bool:
         """Whether one operation does the rest: in training, of the usual kind, and nothing is added to the product."""

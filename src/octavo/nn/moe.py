@@ -42,7 +42,11 @@ class Moe(nn.Module):
         mixed = torch.zeros_like(tokens)
         for index in sorted(set(chosen.flatten().tolist())):
             rows, places = torch.where(chosen == index)
-            answer = self.experts[index](tokens[rows]) * scores[rows, places, None]
+            score = scores[rows, places, None]
+            if self.config.scale_input:
+                answer = self.experts[index]((tokens[rows] * score).type_as(tokens))
+            else:
+                answer = self.experts[index](tokens[rows]) * score
             mixed = mixed.index_add(0, rows, answer.type_as(mixed))
         if self.shared is not None:
             gate = 1 if self.shared_gate is None else self.shared_gate(tokens).sigmoid()
@@ -52,6 +56,8 @@ class Moe(nn.Module):
     def _route(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """(n, hidden_size) -> the chosen experts' scores and numbers, both (n, experts_per_token)."""
         logits = self.router(tokens).float()
+        if self.config.scoring == "sparse_mixer":
+            return self._mixed(logits)
         scores = logits.softmax(-1) if self.config.scoring == "softmax" else logits.sigmoid()
         ranks = scores if self.correction_bias is None else scores + self.correction_bias
         if self.config.groups > 1:
@@ -61,6 +67,17 @@ class Moe(nn.Module):
         if self.config.normalise:
             scores = scores / (scores.sum(-1, keepdim=True) + 1e-20)
         return scores * self.config.scale, chosen
+
+    def _mixed(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """As `_route`, one expert after the other (Liu et al. 2024, arXiv 2409.12136)."""
+        shares, chosen = [], []
+        for _ in range(self.config.experts_per_token):
+            most, best = logits.max(-1, keepdim=True)
+            far = (most - logits) / torch.maximum(logits.abs(), most) > 2 * self.config.jitter
+            shares.append(logits.masked_fill(far, -math.inf).softmax(-1).gather(-1, best))
+            chosen.append(best)
+            logits = logits.scatter(-1, best, -math.inf)
+        return torch.cat(shares, dim=-1), torch.cat(chosen, dim=-1)
 
     def _kept(self, ranks: Tensor) -> Tensor:
         """Which experts are in the groups of the best (n, num_experts) bool."""

@@ -15,14 +15,18 @@ from octavo.nn.fused import rms_norm
 
 
 class RmsNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight, over the last dimension; or times 1 + weight.
+    """x / sqrt(mean(x^2) + eps) * weight, over the last dimension; or times 1 + weight; weight may be None.
 
     feeds_products: nothing reads the result but products, so that under autocast it may be of their type.
     """
 
-    def __init__(self, width: int, eps: float, *, offset: bool = False, round_last: bool = False) -> None:
+    weight: nn.Parameter | None
+
+    def __init__(
+        self, width: int, eps: float, *, offset: bool = False, round_last: bool = False, weight: bool = True
+    ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(width))
+        self.register_parameter("weight", nn.Parameter(torch.empty(width)) if weight else None)
         self.eps = eps
         self.offset = offset
         self.round_last = round_last
@@ -30,6 +34,8 @@ class RmsNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width), of x's type."""
+        if self.weight is None:
+            return functional.rms_norm(x.float(), (x.shape[-1],), eps=self.eps).type_as(x)
         if self.training and rms_norm.usable(x):
             narrow = self.feeds_products and torch.is_autocast_enabled("cpu")
             weight = 1 + self.weight if self.offset else self.weight
@@ -83,7 +89,8 @@ class HeadNorm(nn.Module):
 
 def make_norm(config: NormConfig, width: int) -> RmsNorm | LayerNorm:
     """The norm that a config names."""
-    if config.kind == "rms":
-        return RmsNorm(width, config.eps, offset=config.offset, round_last=config.round_last)
+    if config.kind in ("rms", "rms_bare"):
+        weight = config.kind == "rms"
+        return RmsNorm(width, config.eps, offset=config.offset, round_last=config.round_last, weight=weight)
     weight, bias = config.kind != "layer_bare", config.kind == "layer"
     return LayerNorm(width, config.eps, weight=weight, bias=bias, offset=config.offset)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from octavo.nn.config import TransformerConfig
-from octavo.nn.scoring import Scoring, attention_where, one_query, positions_of, scaled_attention
+from octavo.nn.scoring import Scoring, attention_where, grown, one_query, positions_of, scaled_attention
 from octavo.nn.shapes import kept_key
 
 
@@ -120,6 +120,7 @@ class PagedDecode:
         count = blocks.shape[1] * memory.block_size
         places = torch.arange(1 - count, 1, device=blocks.device) + positions  # (rows, keys); the last is the token's
         self._mask = places >= 0
+        self._places, self._positions = places, positions
         places = places.clamp(min=0)
         numbers = blocks.gather(1, places // memory.block_size)
         self._slots = numbers * memory.block_size + places % memory.block_size
@@ -129,12 +130,18 @@ class PagedDecode:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
         """q: (rows, heads, 1, head_dim); k, v: (rows, kv_heads, 1, ...) -> as q, of v's width."""
         keys, values = self._memory.keys[layer], self._memory.values[layer]
-        first = scoring.first_seen(self._slots.shape[1] - 1)
-        slots, mask = self._slots[:, first:], self._mask[:, first:]
+        count = self._slots.shape[1]
+        first = max(0, count - (scoring.window or count))
+        slots, mask, bias = self._slots[:, first:], self._mask[:, first:], self._bias[..., first:]
+        if scoring.chunked and scoring.window is not None:
+            mask = mask & (self._places[:, first:] >= self._positions // scoring.window * scoring.window)
+            bias = bias.masked_fill(~mask[:, None, None], -math.inf)
+        if scoring.growth is not None:
+            q = grown(q, scoring.growth, self._positions)
         keys[slots[:, -1]] = k[:, :, 0].type_as(keys)
         values[slots[:, -1]] = v[:, :, 0].type_as(values)
         k, v = (kept[slots].transpose(1, 2).type_as(q) for kept in (keys, values))
         if scoring.softcap is None and scoring.sinks is None and not scoring.slopes:
-            return one_query(q, k, v, scoring.scale, self._bias[..., first:])
+            return one_query(q, k, v, scoring.scale, bias)
         positions = positions_of(slots.shape[1], mask, q.device) if scoring.slopes else None
         return attention_where(q, k, v, scoring, mask[:, None, None], positions)

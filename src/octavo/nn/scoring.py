@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from octavo.nn.config import TransformerConfig
+from octavo.nn.config import GrowthConfig, TransformerConfig
 from octavo.nn.frequencies import alibi_slopes
 
 
@@ -23,6 +23,8 @@ from octavo.nn.frequencies import alibi_slopes
 class Scoring:
     """scale None: head_dim ** -0.5. window None: all positions. slopes: of ALiBi, one a head, before the scale or after
     it. sinks: (heads,), the scores of seeing nothing, or None.
+
+    chunked: windows are chunks, counted from position 0. growth: of queries, or None.
 
     causal: a query sees the keys up to its own; else those on both sides of it, each less than a window away.
     """
@@ -34,6 +36,8 @@ class Scoring:
     causal: bool = True
     slopes_after_scale: bool = False
     sinks: Tensor | None = None
+    chunked: bool = False
+    growth: GrowthConfig | None = None
 
     @classmethod
     def of(cls, config: TransformerConfig, layer: int) -> Scoring:
@@ -42,11 +46,16 @@ class Scoring:
         slopes = alibi_slopes(attention.num_heads) if attention.alibi else ()
         scale = attention.scale if attention.latent is None else attention.scale or attention.head_dim**-0.5
         window, causal = config.window_of(layer), config.encoder is None
-        return cls(scale, attention.softcap, window, slopes, causal, attention.alibi_after_scale)
+        after, growth = attention.alibi_after_scale, attention.growth
+        if growth is not None and not growth.turned and config.rope_of(layer) is not None:
+            growth = None
+        return cls(scale, attention.softcap, window, slopes, causal, after, None, attention.chunked, growth)
 
     def first_seen(self, position: int) -> int:
         """The first position that a token at `position` sees."""
-        return 0 if self.window is None else max(0, position + 1 - self.window)
+        if self.window is None:
+            return 0
+        return position // self.window * self.window if self.chunked else max(0, position + 1 - self.window)
 
 
 def scaled_attention(
@@ -67,12 +76,17 @@ def scaled_attention(
     bias: (1, heads, tokens, keys), added to the scores. Returns q's shape, with v's width.
     """
     tokens, keys = q.shape[2], k.shape[2]
+    if scoring.growth is not None:
+        q = grown(q, scoring.growth, positions_of(tokens, mask, q.device, start))
     plain = mask is None and bias is None and not scoring.slopes and scoring.softcap is None and scoring.sinks is None
     if plain and scoring.first_seen(start + tokens - 1) <= first_key and (tokens == 1 or start == first_key):
         return functional.scaled_dot_product_attention(
             q, k, v, is_causal=scoring.causal and tokens > 1, enable_gqa=q.shape[1] != k.shape[1], scale=scoring.scale
         )
     seen = visible(tokens, keys, start - first_key, scoring, mask, q.device)
+    if scoring.chunked and scoring.window is not None:
+        query, key = (positions_of(n, mask, q.device, at) for n, at in ((tokens, start), (keys, first_key)))
+        seen = seen & ((query // scoring.window)[:, None, :, None] == (key // scoring.window)[:, None, None, :])
     positions = positions_of(keys, mask, q.device, first_key) if scoring.slopes else None
     return attention_where(q, k, v, scoring, seen, positions, bias)
 
@@ -127,7 +141,7 @@ def visible(tokens: int, keys: int, offset: int, scoring: Scoring, mask: Tensor 
     query = torch.arange(tokens, device=device)[:, None] + offset
     key = torch.arange(keys, device=device)
     seen = key <= (query if scoring.causal else keys)
-    if scoring.window is not None:
+    if scoring.window is not None and not scoring.chunked:
         seen = seen & (key > query - scoring.window)
         seen = seen & (key < query + scoring.window)
     seen = seen.expand(tokens, keys)
@@ -151,6 +165,12 @@ def positions_of(tokens: int, mask: Tensor | None, device: torch.device, first: 
     if mask is None:
         return torch.arange(first, first + tokens, device=device)[None]
     return (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def grown(q: Tensor, growth: GrowthConfig, positions: Tensor) -> Tensor:
+    """q: (batch, heads, tokens, head_dim), positions: (batch or 1, tokens)."""
+    chunks = torch.floor((positions + growth.first) / growth.length)
+    return (q * (1 + growth.slope * torch.log1p(chunks))[:, None, :, None]).type_as(q)
 
 
 def _alibi(scoring: Scoring, q: Tensor, positions: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ from octavo.nn.config import (
     LatentConfig,
     MoeConfig,
     NormConfig,
+    NormKind,
     Placement,
+    QkNorm,
     TransformerConfig,
 )
 
@@ -19,6 +21,8 @@ Shapes = dict[str, tuple[int, ...]]
 LATENT_NORM_EPS = 1e-6
 """Of the norms on latent vectors, whatever the config says of the others: so in the published code."""
 
+BARE = ("layer_bare", "rms_bare")
+"""Kinds of norms without weights."""
 NORMS: dict[Placement, tuple[str, ...]] = {
     "pre": ("attention_norm", "mlp_norm"),
     "post": ("attention_output_norm", "mlp_output_norm"),
@@ -81,7 +85,7 @@ def qk_norm_widths(attention: AttentionConfig) -> dict[str, int]:
     if attention.qk_norm is None:
         return {}
     heads = {"q_norm": attention.num_heads, "k_norm": attention.num_kv_heads}
-    one = attention.qk_norm == "head"
+    one = attention.qk_norm in ("head", "turned")
     return {name: attention.head_dim * (1 if one else count) for name, count in heads.items()}
 
 
@@ -146,9 +150,12 @@ def _attention_shapes(config: TransformerConfig, part: str) -> Shapes:
         **_linear_shapes(f"{part}.v", kv_size, read, attention.qkv_bias),
         **_linear_shapes(f"{part}.o", width, q_size, attention.output_bias),
     }
+    if attention.output_gate:
+        shapes.update(_linear_shapes(f"{part}.output_gate", q_size, width, False))
     if attention.sinks:
         shapes[f"{part}.sinks"] = (attention.num_heads,)
-    norm = replace(config.norm, kind="layer_without_bias") if attention.qk_norm == "per_head" else config.norm
+    kinds: dict[QkNorm | None, NormKind] = {"per_head": "layer_without_bias", "turned": "rms_bare"}
+    norm = replace(config.norm, kind=kinds.get(attention.qk_norm, config.norm.kind))
     for name, size in qk_norm_widths(attention).items():
         shapes.update(_norm_shapes(f"{part}.{name}", norm, size))
     return shapes
@@ -181,6 +188,7 @@ def _mlp_shapes(name: str, config: TransformerConfig, intermediate_size: int) ->
     return {
         **(_linear_shapes(f"{name}.gate", intermediate_size, width, mlp.bias) if mlp.gated else {}),
         **_linear_shapes(f"{name}.up", intermediate_size, width, mlp.bias),
+        **({f"{name}.alpha_p": (1,), f"{name}.alpha_n": (1,)} if mlp.activation == "xielu" else {}),
         **_linear_shapes(f"{name}.down", width, intermediate_size, mlp.bias),
     }
 
@@ -203,6 +211,6 @@ def _linear_shapes(name: str, out: int, width: int, bias: bool) -> Shapes:
 
 
 def _norm_shapes(name: str, norm: NormConfig, width: int) -> Shapes:
-    if norm.kind == "layer_bare":
+    if norm.kind in BARE:
         return {}
     return {f"{name}.weight": (width,), **({f"{name}.bias": (width,)} if norm.kind == "layer" else {})}

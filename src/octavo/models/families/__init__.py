@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from octavo.errors import UnknownNameError, UnsupportedError, nearest
+from octavo.models.families.afmoe import AFMOE
 from octavo.models.families.albert import ALBERT
+from octavo.models.families.apertus import APERTUS
 from octavo.models.families.arcee import ARCEE
 from octavo.models.families.aria_text import ARIA_TEXT
 from octavo.models.families.baichuan import BAICHUAN
@@ -60,8 +62,9 @@ from octavo.models.families.internlm2 import INTERNLM2
 from octavo.models.families.internlm3 import INTERNLM3
 from octavo.models.families.jais2 import JAIS2
 from octavo.models.families.llama import IQUESTCODER, LLAMA
+from octavo.models.families.llama4 import LLAMA4
 from octavo.models.families.marian import MARIAN
-from octavo.models.families.mbart import BLENDERBOT, MBART, PEGASUS, PLBART
+from octavo.models.families.mbart import BLENDERBOT, M2M_100, MBART, PEGASUS, PLBART
 from octavo.models.families.mellum import MELLUM
 from octavo.models.families.minicpm import MINICPM
 from octavo.models.families.minicpm3 import MINICPM3
@@ -73,6 +76,7 @@ from octavo.models.families.mixtral import MIXTRAL
 from octavo.models.families.modernbert import MODERNBERT
 from octavo.models.families.mpnet import MPNET
 from octavo.models.families.mpt import MPT
+from octavo.models.families.nanochat import NANOCHAT
 from octavo.models.families.nemotron import NEMOTRON
 from octavo.models.families.nomic_bert import NOMIC_BERT
 from octavo.models.families.olmo import OLMO
@@ -84,6 +88,7 @@ from octavo.models.families.opt import OPT
 from octavo.models.families.persimmon import PERSIMMON
 from octavo.models.families.phi import PHI
 from octavo.models.families.phi3 import PHI3
+from octavo.models.families.phimoe import PHIMOE
 from octavo.models.families.qwen2 import QWEN2
 from octavo.models.families.qwen2_moe import QWEN2_MOE
 from octavo.models.families.qwen3 import QWEN3
@@ -98,6 +103,7 @@ from octavo.models.families.starcoder2 import STARCODER2
 from octavo.models.families.t5 import MT5, T5
 from octavo.models.families.vaultgemma import VAULTGEMMA
 from octavo.models.families.vit import VIT
+from octavo.models.families.xglm import XGLM
 from octavo.models.families.youtu import YOUTU
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.tables.refused import REFUSED
@@ -113,8 +119,9 @@ ROWS = (
     ARIA_TEXT, BIOGPT, CODEGEN, EXAONE_MOE, FLEX_OLMO, FLINT, GLM4_MOE_LITE,
     SARVAM_MLA, GRANITE_MOE_SWA, GRANITE_SWA, GRANITE_MOE_HYBRID, HUNYUAN_MOE, HY_V3, MELLUM,
     MINICPM3, MINIMAX_M2, PERSIMMON, SOLAR_OPEN, VAULTGEMMA, IQUESTCODER, GPT_SW3,
+    LLAMA4, PHIMOE, APERTUS, AFMOE, NANOCHAT, XGLM,
     BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, ALBERT, MODERNBERT, DISTILBERT, ELECTRA, MPNET, NOMIC_BERT,
-    T5, MT5, MARIAN, BART, MBART, PLBART, PEGASUS, BLENDERBOT, CODET5P_BIMODAL, CODET5P_EMBEDDING,
+    T5, MT5, MARIAN, BART, MBART, PLBART, PEGASUS, BLENDERBOT, M2M_100, CODET5P_BIMODAL, CODET5P_EMBEDDING,
     VIT, CLIP_VISION, SIGLIP_VISION,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}

@@ -1,8 +1,8 @@
-"""mBART, PLBart, Pegasus and BlenderBot: BART's encoder-decoder with norms before the sublayers, or without a norm of
-the embeddings, or with positions as sines.
+"""mBART, PLBart, Pegasus, BlenderBot and M2M-100 (NLLB, too): BART's encoder-decoder with norms before the sublayers,
+or without a norm of the embeddings, or with positions as sines.
 
 Source: Liu et al. 2020 (arXiv 2001.08210), Ahmad et al. 2021 (arXiv 2103.06333), Zhang et al. 2019 (arXiv 1912.08777),
-Roller et al. 2020 (arXiv 2004.13637), and the hub's configs.
+Roller et al. 2020 (arXiv 2004.13637), Fan et al. 2020 (arXiv 2010.11125), and the hub's configs.
 """
 
 from __future__ import annotations
@@ -78,3 +78,29 @@ MBART = _row("mbart", "MBart", pre=True, norm=True, offset=True)
 PLBART = _row("plbart", "PLBart", pre=False, norm=True, offset=True)
 PEGASUS = _row("pegasus", "Pegasus", pre=True, norm=False, sines=True)
 BLENDERBOT = _row("blenderbot", "Blenderbot", pre=True, norm=False)
+
+
+def _read_m2m(reader: ConfigReader) -> TransformerConfig:
+    """M2M-100's config to switches: Pegasus's with fairseq's sines, which begin after the place of padding."""
+    for key, value in {"scale_embedding": True, "activation_function": "relu"}.items():
+        reader.raw.setdefault(key, value)
+    first = reader.integer("pad_token_id", default=1, low=0) + 1
+    config = PEGASUS.read_config(reader)
+    assert config.memory is not None, "it has two sides"
+    memory = replace(config.memory, fairseq_sines=first, head_bias=False)
+    return replace(config, fairseq_sines=first, head_bias=False, memory=memory)
+
+
+def _write_m2m(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `_read_m2m`."""
+    written, first = PEGASUS.write_config(config), config.fairseq_sines or 1
+    return {**written, "architectures": ["M2M100ForConditionalGeneration"], "pad_token_id": first - 1}
+
+
+M2M_100 = replace(
+    PEGASUS,
+    name="m2m_100",
+    architecture="M2M100ForConditionalGeneration",
+    read_config=_read_m2m,
+    write_config=_write_m2m,
+)

@@ -134,7 +134,7 @@ def write_decoder(config: TransformerConfig) -> dict[str, Any]:
         "num_key_value_heads": attention.num_kv_heads,
         "head_dim": attention.head_dim,
         "max_position_embeddings": trained_length(rope, config.context_length),
-        "rms_norm_eps" if config.norm.kind == "rms" else "layer_norm_eps": config.norm.eps,
+        "rms_norm_eps" if config.norm.kind.startswith("rms") else "layer_norm_eps": config.norm.eps,
         "hidden_act": HUB_ACTIVATIONS[config.mlp.activation],
         "tie_word_embeddings": config.tie_embeddings,
         **({} if rope is None else write_rope(rope, attention.head_dim, config.context_length)),

@@ -37,7 +37,7 @@ class Family:
 
     prefix: what hub names of the body begin with, left out in some files. harmless_keys (key -> reason) and
     neutral_values (key -> values): beside those of every family. harmless_tensors: patterns of tensors that files hold
-    and the model does not need.
+    and the model does not need. constants: files' tensors of one number that is always the same, and the number.
     """
 
     name: str
@@ -50,3 +50,9 @@ class Family:
     harmless_keys: Mapping[str, str] = field(default_factory=dict)
     neutral_values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     harmless_tensors: tuple[str, ...] = ()
+    constants: Mapping[str, float] = field(default_factory=dict)
+
+    def constants_of(self, config: TransformerConfig) -> dict[str, float]:
+        """`constants` of every block."""
+        blocks = range(config.num_layers)
+        return {name.format(i=block): value for name, value in self.constants.items() for block in blocks}

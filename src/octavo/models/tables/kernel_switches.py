@@ -6,9 +6,9 @@ from collections.abc import Container, Mapping
 
 from octavo.nn.kernels.tables.codes import QK_NORMS
 
-ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3, "quick_gelu": 4, "relu_squared": 5}
-NORM_KINDS = {"rms": 0, "layer": 1, "layer_without_bias": 1, "layer_bare": 1}
-SCORES = {"softmax": 0, "sigmoid": 1}
+ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3, "quick_gelu": 4, "relu_squared": 5, "xielu": 6}
+NORM_KINDS = {"rms": 0, "rms_bare": 0, "layer": 1, "layer_without_bias": 1, "layer_bare": 1}
+SCORES = {"softmax": 0, "sigmoid": 1, "sparse_mixer": 2}
 MAX_GROUPS, MAX_GROUP_TOP = 64, 16
 PLACEMENTS = ("pre", "post", "output", "sandwich", "parallel", "parallel_two")
 ROPE_SWITCHES = dict.fromkeys(
@@ -20,7 +20,7 @@ SWITCHES: Switches = {
         **dict.fromkeys(
             ("vocab_size", "hidden_size", "num_layers", "context_length", "norm", "attention", "mlp", "rope",
              "rope_layers", "tie_embeddings", "windows", "head_bias", "embedding_scale", "residual_scale",
-             "logit_scale", "logit_softcap", "moe", "embedding_norm")
+             "logit_scale", "logit_softcap", "moe", "embedding_norm", "sinusoidal", "fairseq_sines")
         ),
         "placement": PLACEMENTS,
     },
@@ -28,16 +28,17 @@ SWITCHES: Switches = {
     "attention.": {
         **dict.fromkeys(
             ("num_heads", "num_kv_heads", "head_dim", "qkv_bias", "output_bias", "scale", "softcap", "alibi",
-             "qk_norm_after_rope", "alibi_after_scale", "clip", "sinks", "latent")
+             "qk_norm_after_rope", "alibi_after_scale", "clip", "sinks", "latent", "output_gate", "chunked", "growth")
         ),
         "qk_norm": QK_NORMS,
     },
+    "attention.growth.": dict.fromkeys(("length", "slope", "first", "turned")),
     "attention.latent.": dict.fromkeys(("kv_rank", "q_rank", "value_dim")),
     "mlp.": {"intermediate_size": None, "activation": ACTIVATIONS, "gated": None, "bias": None, "limit": None},
     "moe.": {
         **dict.fromkeys(
             ("num_experts", "experts_per_token", "intermediate_size", "normalise", "shared_size", "layers", "scale",
-             "shared_gate", "bias", "correction", "groups", "groups_kept", "group_top")
+             "shared_gate", "bias", "correction", "groups", "groups_kept", "group_top", "scale_input", "jitter")
         ),
         "scoring": SCORES,
     },

@@ -3,6 +3,7 @@
 // Unusual: when all rows have one token, the thread that attends a KV head has also written it, which saves a barrier.
 #include "step.h"
 
+#include <math.h>
 #include <string.h>
 
 static void normalize_in_place(const share *w, const norm *n, size_t weight_at, float *x, int width) {
@@ -36,6 +37,11 @@ static void turn(const model *m, const layer *l, int position, float *queries, i
     m->level->rotate(key, turns, r->dim);
 }
 
+static void grow(const model_shape *s, int position, float *queries, int count) {  // with the logarithm of their position
+    const float by = 1.0f + s->growth * log1pf((float)((position + s->growth_first) / s->growth_length));
+    for (int i = 0; i < count; i++) queries[i] *= by;
+}
+
 // Normalise and turn one KV head's query heads and key of token t, and write its key and value to the cache.
 static void place(const share *w, const layer *l, int index, int t, int head) {
     const model *m = w->m;
@@ -43,12 +49,14 @@ static void place(const share *w, const layer *l, int index, int t, int head) {
     const int position = w->s->position[t], slot = w->s->slot[t];
     float *queries = m->q + (size_t)t * m->q_width, *keys = m->k + (size_t)t * m->kv_width;
     float *first_query = queries + (size_t)head * group * dim, *key = keys + (size_t)head * dim;
-    if (l->shape.rotary >= 0 && m->shape.qk_norm_after) turn(m, l, position, first_query, group, key);
-    if (m->shape.qk_norm == QK_HEAD || m->shape.qk_norm == QK_PER_HEAD) {
+    const int turns = l->shape.rotary >= 0, norms = m->shape.qk_norm;
+    if (turns && m->shape.qk_norm_after) turn(m, l, position, first_query, group, key);
+    if (norms == QK_HEAD || norms == QK_PER_HEAD || (norms == QK_TURNED && turns)) {
         normalize_heads(w, &l->norms[Q_NORM], queries, head * group, group);
         normalize_heads(w, &l->norms[K_NORM], keys, head, 1);
     }
-    if (l->shape.rotary >= 0 && !m->shape.qk_norm_after) turn(m, l, position, first_query, group, key);
+    if (turns && !m->shape.qk_norm_after) turn(m, l, position, first_query, group, key);
+    if (m->shape.growth != 0.0f && (!turns || m->shape.growth_turned)) grow(&m->shape, position, first_query, group * dim);
     const int32_t *table = w->s->tables + (size_t)w->s->row[t] * w->s->table_width;
     uint8_t *block = cache_of(m, index, head) + (size_t)table[slot / BLOCK] * m->block_bytes;
     const float *value = l->heads ? key : m->v + (size_t)t * m->kv_width + (size_t)head * dim;
@@ -65,13 +73,25 @@ static void place_all(const share *w, const layer *l, int index) {  // a block's
     }
 }
 
+static void close_gates(const model *m, const attention_tile *tile) {  // what heads give, times a sigmoid
+    for (int i = 0; i < tile->count; i++) {
+        const float *gate = m->output_gate + (tile->out[i] - m->attended);
+        for (int j = 0; j < tile->head_dim; j++) tile->out[i][j] /= 1.0f + expf(-gate[j]);
+    }
+}
+
+static int first_seen(const model *m, int window, int position) {
+    if (!window || position < window) return 0;
+    return m->shape.chunked ? position / window * window : position - window + 1;
+}
+
 // Attend `count` tokens from t on, all of one chain, over one KV head: its queries `first` and on, `queries` of them.
 static void attend(const share *w, const layer *l, int index, int t, int count, int head, int first, int queries) {
     const model *m = w->m;
     const int dim = m->shape.head_dim, group = m->shape.num_heads / m->shape.num_kv_heads, window = l->shape.window;
     attention_tile tile = {.head_dim = dim, .padded_dim = m->padded_dim, .kind = (cache_kind)m->shape.cache,
                            .scale = m->shape.attention_scale, .softcap = m->shape.attention_softcap,
-                           .alibi_after = m->shape.alibi_after, .sinks = l->sinks != NULL,
+                           .alibi_after = m->shape.alibi_after, .sinks = l->vectors[SINKS] != NULL,
                            .cache = cache_of(m, index, head), .block_bytes = m->block_bytes,
                            .scores = m->scores[w->thread], .score_stride = m->score_stride,
                            .blocks = w->s->tables + (size_t)w->s->row[t] * w->s->table_width};
@@ -82,11 +102,12 @@ static void attend(const share *w, const layer *l, int index, int t, int count, 
         tile.query[tile.count] = m->q + at;
         tile.out[tile.count] = m->attended + at;
         tile.slope[tile.count] = m->slopes ? m->slopes[query] : 0;
-        tile.sink[tile.count] = l->sinks ? l->sinks[query] : 0;
+        tile.sink[tile.count] = tile.sinks ? l->vectors[SINKS][query] : 0;
         tile.position[tile.count] = position;
-        tile.first[tile.count] = window && position >= window ? position - window + 1 : 0;
+        tile.first[tile.count] = first_seen(m, window, position);
         if (++tile.count == MAX_QUERIES || i == count * queries - 1) {
             m->level->attend(&tile);
+            if (m->shape.output_gate) close_gates(m, &tile);
             tile.count = 0;
         }
     }

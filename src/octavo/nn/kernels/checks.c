@@ -13,6 +13,7 @@ static const char *refused_experts(const moe_shape *m) {  // of a model that has
     if (!between(m->groups, 1, MAX_GROUPS) || m->experts % m->groups || !between(m->groups_kept, 1, m->groups))
         return "experts come in 1 to 64 groups of one size, of which 1 or more are kept";
     const int size = m->experts / m->groups;
+    if (!between(m->scoring, SOFTMAX, SPARSE_MIXER)) return "scores of experts are a softmax, sigmoids or a sparse mixer's";
     if (m->groups_kept * size < m->experts_per_token) return "the groups that are kept have fewer experts than a token needs";
     if (m->groups > 1 && !between(m->group_top, 1, size < MAX_TOP ? size : MAX_TOP))
         return "a group is ranked by its best 1 to 16 experts";
@@ -41,9 +42,11 @@ EXPORT const char *octavo_refusal(const model_shape *s, const layer_shape *layer
     if (!between(s->threads, 1, 1024)) return "threads must be 1 to 1024";
     if (!between(s->num_adapters, 0, 1 << 16) || !between(s->adapter_rank, s->num_adapters > 0, 1 << 16))
         return "adapters are at most 65536, of ranks from 1 to 65536";
-    if (!between(s->activation, SILU, RELU_SQUARED) || !between(s->norm_kind, NORM_RMS, NORM_LAYER) ||
-        !between(s->qk_norm, QK_NONE, QK_FULL) || !between(s->cache, CACHE_BF16, CACHE_INT8))
+    if (!between(s->activation, SILU, s->gated || s->moe.experts ? RELU_SQUARED : XIELU) || !between(s->norm_kind, NORM_RMS, NORM_LAYER) ||
+        !between(s->qk_norm, QK_NONE, QK_TURNED) || !between(s->cache, CACHE_BF16, CACHE_INT8))
         return "an activation, a norm or a cache has no kernel";
+    if (s->growth != 0.0f && s->growth_length < 1) return "queries grow after 1 or more positions";
+    if (s->output_gate && s->latent.kv_rank) return "latent attention has no gate";
     if (s->latent.kv_rank && refused_latent(s)) return refused_latent(s);
     if (s->moe.experts && refused_experts(&s->moe)) return refused_experts(&s->moe);
     for (int i = 0; i < s->num_rotaries; i++)
@@ -60,7 +63,7 @@ static int has(const layer *l, matrix_slot first, matrix_slot last) {
 }
 
 static int has_attention(const model_shape *s, const layer *l) {
-    if (!has(l, Q, O)) return 0;
+    if (!has(l, Q, O) || (s->output_gate && !has(l, OUTPUT_GATE, OUTPUT_GATE))) return 0;
     if (!s->latent.kv_rank) return s->qk_norm == QK_NONE || (l->norms[Q_NORM].weight && l->norms[K_NORM].weight);
     if (!l->norms[K_NORM].weight || (s->latent.q_rank && (!l->norms[Q_NORM].weight || !has(l, Q_A, Q_A)))) return 0;
     for (int h = 0; h < s->num_heads; h++)
@@ -69,6 +72,7 @@ static int has_attention(const model_shape *s, const layer *l) {
 }
 
 static int has_feed(const model_shape *s, const layer *l) {
+    if (s->activation == XIELU && (!l->vectors[ALPHA_P] || !l->vectors[ALPHA_N])) return 0;
     if (!l->shape.moe) return has(l, s->gated ? GATE : UP, DOWN);
     const int shared = s->moe.shared_size > 0;
     if (!has(l, ROUTER, s->moe.shared_gated ? SHARED_GATE : ROUTER)) return 0;

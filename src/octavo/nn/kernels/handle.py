@@ -6,7 +6,7 @@ A wrong argument is a ValueError here, never a crash there. Two models share not
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,13 @@ from octavo.nn.kernels.tables.interface import LatentShape, MoeShape, RotaryShap
 
 WRONG_INDEX = 1
 """What `octavo_step` returns for an index that is out of range."""
+AS_READ: Mapping[str, Callable[[Floats], Floats]] = {
+    "mlp.correction_bias": lambda scores: scores,
+    "attention.sinks": lambda scores: scores * np.float32(np.log2(np.e)),  # powers of two there
+    "mlp.alpha_p": lambda x: np.logaddexp(np.float32(0), x),
+    "mlp.alpha_n": lambda x: np.logaddexp(np.float32(0), x) + np.float32(0.5),
+}
+"""What the library reads of a vector."""
 NEUTRAL = dict.fromkeys(("embedding_scale", "residual_scale", "logit_scale"), 1.0)
 
 
@@ -190,12 +197,12 @@ class KernelModel:
     def set_vector(self, layer: int, slot: str, values: Floats) -> None:
         """A key of VECTORS. mlp.correction_bias: what is added to each expert's score for the choice alone, (experts,).
 
-        attention.sinks: each head's score of seeing nothing, (num_heads,).
+        attention.sinks: each head's score of seeing nothing, (num_heads,). mlp.alpha_p, mlp.alpha_n: xIELU's, (1,).
         """
         self._check_layer(layer)
-        sinks = slot == "attention.sinks"
-        check_floats(values, self._shape.num_heads if sinks else self._shape.moe.experts)
-        values = values * np.float32(np.log2(np.e)) if sinks else values  # scores are powers of two there
+        sizes = {"attention.sinks": self._shape.num_heads, "mlp.correction_bias": self._shape.moe.experts}
+        check_floats(values, sizes.get(slot, 1))
+        values = AS_READ[slot](values)
         check_done(
             self._library.octavo_set_vector(self._open(), layer, VECTORS[slot], values.ctypes.data, values.size), slot
         )

@@ -33,9 +33,10 @@ enum { MAX_TREE = 64, TREE_BLOCKS = (BLOCK + MAX_TREE) / BLOCK };  // guesses af
 
 typedef enum { F32, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, INT8, ENCODINGS } encoding;
 typedef enum { NORM_RMS, NORM_LAYER } norm_kind;
-typedef enum { SILU, GELU, GELU_TANH, RELU, QUICK_GELU, RELU_SQUARED } activation_kind;
+typedef enum { SILU, GELU, GELU_TANH, RELU, QUICK_GELU, RELU_SQUARED, XIELU } activation_kind;  // xIELU: in feed.c alone
 typedef enum { CACHE_BF16, CACHE_F32, CACHE_INT8 } cache_kind;
-typedef enum { QK_NONE, QK_HEAD, QK_PER_HEAD, QK_FULL } qk_norm_kind;  // one weight for all heads, one each, one vector
+typedef enum { QK_NONE, QK_HEAD, QK_PER_HEAD, QK_FULL, QK_TURNED } qk_norm_kind;  // one weight for all heads, one each, one
+// vector; TURNED: as HEAD, where heads turn
 enum { AS_INT8 = 1, AS_BF16 = 2, AS_F32 = 4, AS_TURNED = 8 };  // forms of an activation row, a bit each
 
 // ------------------------------------------------------------------------------------------------ memory (memory.c)
@@ -173,10 +174,11 @@ int pool_threads(const pool *p);
 void pool_destroy(pool *p);
 
 // ---------------------------------------------------------------------------------------------------- the model (model.c)
-typedef struct {  // binding.MoeShape: a mixture of experts; experts 0: there is none; sigmoid: of each score, else a softmax
-    int32_t experts, experts_per_token, expert_size, shared_size, shared_gated, sigmoid, normalise;
+typedef enum { SOFTMAX, SIGMOID, SPARSE_MIXER } scoring_kind;
+typedef struct {  // binding.MoeShape: a mixture of experts; experts 0: there is none
+    int32_t experts, experts_per_token, expert_size, shared_size, shared_gated, scoring, normalise, scale_input;
     int32_t groups, groups_kept, group_top;
-    float scale;
+    float scale, jitter;
 } moe_shape;
 
 typedef struct {  // binding.LatentShape: latent attention; kv_rank 0: there is none; a head's key has what is kept, then what turns
@@ -188,8 +190,9 @@ typedef struct {  // the same fields in the same order as binding.Shape; a soft 
     int32_t vocab_size, hidden_size, num_layers, context_length, num_heads, num_kv_heads, head_dim;
     int32_t intermediate_size, gated, activation, norm_kind, qk_norm, qk_norm_after, parallel, post, alibi_after;
     int32_t num_rotaries, num_blocks, threads, level, cache, num_adapters, adapter_rank;
+    int32_t output_gate, chunked, growth_length, growth_first, growth_turned;  // chunked: windows are; growth of queries: none if 0
     float norm_eps, attention_scale, attention_softcap, attention_clip;
-    float embedding_scale, residual_scale, logit_scale, logit_softcap, mlp_limit;
+    float embedding_scale, residual_scale, logit_scale, logit_softcap, mlp_limit, growth;
     moe_shape moe;
     latent_shape latent;  // head_dim and num_kv_heads are those of the kept keys then: kv_rank and what turns, and one
 } model_shape;
@@ -198,14 +201,14 @@ typedef struct { int32_t rotary, window, moe; } layer_shape;  // binding.LayerSh
 typedef struct { int32_t dim; float factor; const double *frequencies; } rotary_shape;  // binding.RotaryShape
 
 typedef enum {
-    Q, K, V, O, GATE, UP, DOWN, ROUTER, SHARED_GATE, Q_A, EMBED, POSITIONS, HEAD, EXPERTS  // then 3 an expert; the shared is last
+    Q, K, V, O, GATE, UP, DOWN, ROUTER, SHARED_GATE, Q_A, OUTPUT_GATE, EMBED, POSITIONS, HEAD, EXPERTS  // then 3 an expert; the shared is last
 } matrix_slot;  // latent attention: Q is of the queries' rank, K makes the latent vector and V what turns; HEADS: 2 a head
 enum { HEADS = 1 << 20 };
 typedef enum {
     ATTENTION_NORM, ATTENTION_OUTPUT_NORM, MLP_NORM, MLP_OUTPUT_NORM, Q_NORM, K_NORM, FINAL_NORM, EMBED_NORM
 } norm_slot;
-typedef enum { CORRECTION, SINKS } vector_slot;
-enum { MATRICES_OF_LAYER = 10, NORMS_OF_LAYER = 6, ADAPTED = 7 };  // the first ADAPTED matrices may have adapters
+typedef enum { CORRECTION, SINKS, ALPHA_P, ALPHA_N, VECTORS } vector_slot;
+enum { MATRICES_OF_LAYER = 11, NORMS_OF_LAYER = 6, ADAPTED = 7 };  // the first ADAPTED matrices may have adapters
 
 typedef struct { matrix matrices[3]; } expert;  // gate, up, down
 typedef struct { matrix key, value; } latent_head;  // from what is kept of a query; to the head's output
@@ -218,8 +221,8 @@ typedef struct {
     expert *experts;
     latent_head *heads;  // of latent attention, or NULL
     low_rank *adapters;  // ADAPTED for each adapter
-    float *correction;  // added to the experts' scores for the choice alone, or NULL
-    float *sinks;       // a head's score of seeing nothing, in powers of two, or NULL
+    float *vectors[VECTORS];  // or NULL. CORRECTION: added to the experts' scores for the choice alone; SINKS: a head's
+                              // score of seeing nothing, in powers of two; ALPHA_P, ALPHA_N: the two numbers of xIELU
 } layer;
 
 typedef struct {         // which token goes to which experts: pairs of both, by expert and then by token
@@ -227,6 +230,7 @@ typedef struct {         // which token goes to which experts: pairs of both, by
     int32_t *token;      // a pair: its token
     int32_t *pair;       // a token's place: the pair, experts ascending
     float *weight;       // the same: the expert's share
+    float *input;        // a pair: what its token is multiplied by before the expert, where scores are of inputs
     float *scores, *ranks;  // an expert
 } routing;
 
@@ -253,7 +257,7 @@ typedef struct {
     arena cache_arena;
     size_t head_bytes, block_bytes;
     int hidden_width, q_width, kv_width, mlp_width;  // padded
-    float *x, *branch, *q, *k, *v, *attended, *gate, *up;  // MAX_TOKENS rows each
+    float *x, *branch, *q, *k, *v, *attended, *output_gate, *gate, *up;  // MAX_TOKENS rows each
     activations shared;             // MAX_TOKENS rows
     activations *own;               // OWN_ROWS rows a thread
     int q_rank_width, query_width, mixed_width;  // of latent attention, padded

@@ -22,6 +22,7 @@ def matrix_shape(shape: Any, slot: str) -> tuple[int, int]:
     mlp = {"": shape.intermediate_size, "shared": moe.shared_size}.get(owner, moe.expert_size)
     queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
     shapes = {"q": (queries, width), "k": (keys, width), "v": (keys, width), "o": (width, queries)}
+    shapes |= {"output_gate": (queries, width)}
     shapes |= {"gate": (mlp, width), "up": (mlp, width), "down": (width, mlp)}
     shapes |= {"router": (moe.experts, width), "shared_gate": (1, width)}
     shapes |= {"embed": (shape.vocab_size, width), "head": (shape.vocab_size, width)}
@@ -43,7 +44,7 @@ def norm_width(shape: Any, slot: str) -> int:
     if slot in ("attention.q_a_norm", "attention.kv_a_norm"):
         rank: int = shape.latent.q_rank if slot == "attention.q_a_norm" else shape.latent.kv_rank
         return rank
-    one = shape.qk_norm == QK_NORMS["head"]
+    one = shape.qk_norm in (QK_NORMS["head"], QK_NORMS["turned"])
     heads = {"attention.q_norm": shape.num_heads, "attention.k_norm": shape.num_kv_heads}
     width: int = shape.head_dim * (1 if one else heads[slot]) if slot in heads else shape.hidden_size
     return width

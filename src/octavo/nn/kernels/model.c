@@ -52,9 +52,10 @@ static int take_routing(model *m, routing *r) {
     r->token = arena_take(&m->work, places * 4);
     r->pair = arena_take(&m->work, places * 4);
     r->weight = arena_take(&m->work, places * 4);
+    r->input = arena_take(&m->work, places * 4);
     r->scores = arena_take(&m->work, experts * 4);
     r->ranks = arena_take(&m->work, experts * 4);
-    return r->first && r->token && r->pair && r->weight && r->scores && r->ranks;
+    return r->first && r->token && r->pair && r->weight && r->input && r->scores && r->ranks;
 }
 
 static int take_experts(model *m) {
@@ -96,6 +97,7 @@ static int take_work(model *m) {
     m->k = take_rows(m, m->kv_width);
     m->v = take_rows(m, m->kv_width);
     m->attended = take_rows(m, m->q_width);
+    m->output_gate = take_rows(m, s->output_gate ? m->q_width : 0);
     const int experts_made = s->moe.experts_per_token * m->expert_width + m->shared_width;
     const int made = m->mlp_width > experts_made ? m->mlp_width : experts_made;
     m->gate = take_rows(m, made);
@@ -107,7 +109,8 @@ static int take_work(model *m) {
     m->low = arena_take(&m->work, (size_t)s->threads * sizeof *m->low);
     m->chain_tables = arena_take(&m->work, (size_t)s->threads * sizeof *m->chain_tables);
     m->layers = arena_take(&m->work, (size_t)s->num_layers * sizeof *m->layers);
-    if (!m->low_queries || !m->queries || !m->mixed || !m->x || !m->branch || !m->q || !m->k || !m->v || !m->attended || !m->gate || !m->up || !m->rotaries || !m->own ||
+    if (!m->low_queries || !m->queries || !m->mixed || !m->x || !m->branch || !m->q || !m->k || !m->v || !m->attended ||
+        !m->output_gate || !m->gate || !m->up || !m->rotaries || !m->own ||
         !m->scratch || !m->scores || !m->low || !m->chain_tables || !m->layers || !take_activations(m, &m->shared, (size_t)MAX_TOKENS * (size_t)widest))
         return 0;
     for (int i = 0; i < s->threads; i++)
@@ -278,7 +281,7 @@ EXPORT int32_t octavo_set_norm(model *m, int32_t layer, int32_t slot, int32_t is
 }
 
 EXPORT int32_t octavo_set_vector(model *m, int32_t layer, int32_t slot, const float *values, int32_t count) {
-    float **target = slot == CORRECTION ? &m->layers[layer].correction : &m->layers[layer].sinks;
+    float **target = &m->layers[layer].vectors[slot];
     *target = set_padded(m, *target, values, count);
     return *target ? 0 : -1;
 }

@@ -55,10 +55,21 @@ static void score(const moe_shape *moe, const float *logits, float *scores) {
     const float largest = logits[best_of(logits, moe->experts)];
     float sum = 0;
     for (int e = 0; e < moe->experts; e++) {
-        scores[e] = moe->sigmoid ? 1.0f / (1.0f + expf(-logits[e])) : expf(logits[e] - largest);
+        scores[e] = moe->scoring == SPARSE_MIXER ? logits[e]
+                    : moe->scoring == SIGMOID    ? 1.0f / (1.0f + expf(-logits[e]))
+                                                 : expf(logits[e] - largest);
         sum += scores[e];
     }
-    for (int e = 0; !moe->sigmoid && e < moe->experts; e++) scores[e] /= sum;
+    for (int e = 0; moe->scoring == SOFTMAX && e < moe->experts; e++) scores[e] /= sum;
+}
+
+// A softmax over the experts that are left and come near the best of them (Liu et al. 2024, arXiv 2409.12136).
+static float mixed_share(const moe_shape *moe, const float *left, int best) {
+    float sum = 0;
+    for (int e = 0; e < moe->experts; e++)
+        if (left[e] > -INFINITY && !((left[best] - left[e]) / fmaxf(fabsf(left[e]), left[best]) > 2 * moe->jitter))
+            sum += expf(left[e] - left[best]);
+    return 1.0f / sum;
 }
 
 // The token's experts, ascending, and their shares of it; `expert` is where its pairs will be.
@@ -66,10 +77,11 @@ static void choose(const moe_shape *moe, const layer *l, const routing *r, const
     float sum = 1e-20f;
     int place = 0;
     score(moe, logits, r->scores);
-    for (int e = 0; e < moe->experts; e++) r->ranks[e] = r->scores[e] + (l->correction ? l->correction[e] : 0.0f);
+    for (int e = 0; e < moe->experts; e++) r->ranks[e] = r->scores[e] + (l->vectors[CORRECTION] ? l->vectors[CORRECTION][e] : 0.0f);
     if (moe->groups > 1) keep_groups(moe, r->ranks);
     for (int i = 0; i < moe->experts_per_token; i++) {
         const int best = best_of(r->ranks, moe->experts);
+        if (moe->scoring == SPARSE_MIXER) r->scores[best] = mixed_share(moe, r->ranks, best);
         r->ranks[best] = -INFINITY;
         expert[i] = best;
         for (int j = i; j && expert[j] < expert[j - 1]; j--) {
@@ -96,6 +108,8 @@ static void route(const share *w, const layer *l) {
     for (int at = 0; at < w->s->tokens * each; at++) {  // first[e + 1] runs from the first pair of e to its end
         const int pair = r->first[r->pair[at] + 1]++;
         r->token[pair] = at / each;
+        r->input[pair] = r->weight[at];
+        if (moe->scale_input) r->weight[at] = 1;
         r->pair[at] = pair;
     }
 }
@@ -137,13 +151,22 @@ static void copy_rows(const share *w, const layer *l, const activations *a, int 
     for (int pair = first; pair < end; pair++) copy_row(pair_rows(w), pair, a, r->token[pair], forms);
 }
 
-static void run_in(const share *w, const layer *l, int e, const activations *a, int tokens, size_t at, int first, int end) {
+static void scale_rows(float *rows, const float *by, int count, size_t stride, int first, int end) {
+    for (int i = 0; i < count; i++)
+        for (int j = first * PANEL; j < end * PANEL; j++) rows[i * stride + j] *= by[i];
+}
+
+// input: what each row of `a` was to be multiplied by; its products are instead. NULL: by nothing.
+static void run_in(const share *w, const layer *l, int e, const activations *a, int tokens, size_t at, const float *input,
+                   int first, int end) {
     model *m = w->m;
     const matrix *up = matrix_of(l, e, UP);
     const size_t width = (size_t)(e < m->shape.moe.experts ? m->expert_width : m->shared_width);
     if (m->shape.gated) m->level->multiply(matrix_of(l, e, GATE), a, tokens, m->gate + at, width, 0, first, end);
     m->level->multiply(up, a, tokens, m->up + at, width, 0, first, end);
-    activate(w, m->gate + at, m->up + at, tokens, width, first, end);
+    if (input && m->shape.gated) scale_rows(m->gate + at, input, tokens, width, first, end);
+    if (input) scale_rows(m->up + at, input, tokens, width, first, end);
+    activate(w, l, m->gate + at, m->up + at, tokens, width, first, end);
 }
 
 static void run_all_in(const share *w, const layer *l, const activations *a) {  // panels of one expert after the other
@@ -160,11 +183,13 @@ static void run_all_in(const share *w, const layer *l, const activations *a) {  
             const int from = r->first[e], count = r->first[e + 1] - from;
             const activations part_of = view(rows, (size_t)from * a->width, a->width);
             if (count && overlaps(&h, at, panels, &first, &end))
-                run_in(w, l, e, &part_of, count, (size_t)from * m->expert_width, first, end);
+                run_in(w, l, e, &part_of, count, (size_t)from * m->expert_width, moe->scale_input ? r->input + from : NULL, first,
+                       end);
             if (count) at += panels;
         }
         if (overlaps(&h, at, shared, &first, &end))
-            run_in(w, l, moe->experts, a, w->s->tokens, (size_t)w->s->tokens * moe->experts_per_token * m->expert_width, first, end);
+            run_in(w, l, moe->experts, a, w->s->tokens, (size_t)w->s->tokens * moe->experts_per_token * m->expert_width, NULL,
+                   first, end);
     }
 }
 

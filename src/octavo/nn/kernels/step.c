@@ -116,7 +116,8 @@ static void clip(const share *w, const matrix *m, float *rows, size_t stride, in
 
 static int project_forms(const share *w, const layer *l) {
     const int *forms = w->m->level->forms;
-    return forms[l->matrices[Q].encoding] | forms[l->matrices[K].encoding] | forms[l->matrices[V].encoding] | adapter_forms(w);
+    const int gate = w->m->shape.output_gate ? forms[l->matrices[OUTPUT_GATE].encoding] : 0;
+    return forms[l->matrices[Q].encoding] | forms[l->matrices[K].encoding] | forms[l->matrices[V].encoding] | gate | adapter_forms(w);
 }
 
 static void project(const share *w, const layer *l, const activations *a) {  // a -> q, k, v; ends without a barrier
@@ -131,6 +132,7 @@ static void project(const share *w, const layer *l, const activations *a) {  // 
             multiply_some(w, l, (matrix_slot)slot, a, rows[slot], stride, 0, first, end);
             if (m->shape.attention_clip != 0.0f) clip(w, &of[slot], rows[slot], stride, first, end);
         }
+    if (m->shape.output_gate) multiply_all(w, &of[OUTPUT_GATE], a, w->s->tokens, m->output_gate, (size_t)m->q_width);
 }
 
 static void run_layer(const share *w, int index) {

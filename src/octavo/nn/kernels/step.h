@@ -59,7 +59,7 @@ int adds_to_x(const share *w, const norm *n);
 void settle(const share *w, const norm *n);
 
 // gate = act(gate) * up on panels first .. end; rows of `stride`.
-void activate(const share *w, float *gate_rows, float *up_rows, int tokens, size_t stride, int first, int end);
+void activate(const share *w, const layer *l, float *gate_rows, float *up_rows, int tokens, size_t stride, int first, int end);
 
 // Whether token t goes on from the one before it: the next of a chain, or of one branch of a tree.
 INLINE int goes_on(const step *s, int t) {

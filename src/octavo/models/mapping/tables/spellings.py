@@ -7,10 +7,11 @@ from octavo.nn.config import Activation, HeadActivation, Task
 ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_fast": "gelu_tanh", "quick_gelu": "quick_gelu", "relu": "relu", "relu2": "relu_squared",
+    "xielu": "xielu",
 }  # fmt: skip
 HUB_ACTIVATIONS: dict[Activation, str] = {
     "silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu", "relu": "relu",
-    "relu_squared": "relu2",
+    "relu_squared": "relu2", "xielu": "xielu",
 }  # fmt: skip
 HUB_HEAD_ACTIVATIONS: dict[HeadActivation, str] = {**dict(HUB_ACTIVATIONS.items()), "tanh": "tanh"}
 FULL, SLIDING = "full_attention", "sliding_attention"

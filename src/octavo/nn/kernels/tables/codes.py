@@ -12,11 +12,11 @@ ENCODINGS = {
 groups of 32 of them, each turned by the Walsh-Hadamard matrix."""
 MATRICES = {
     "q": 0, "k": 1, "v": 2, "o": 3, "gate": 4, "up": 5, "down": 6, "router": 7, "shared_gate": 8, "q_a": 9,
-    "embed": 10, "positions": 11, "head": 12,
+    "output_gate": 10, "embed": 11, "positions": 12, "head": 13,
 }  # fmt: skip
 ADAPTED = ("q", "k", "v", "o", "gate", "up", "down")
 """Matrices that may have adapters."""
-EXPERTS = 13
+EXPERTS = 14
 """Where the matrices of experts begin, three each."""
 HEADS = 1 << 20
 """Where the matrices of latent attention's heads begin, a key's and a value's each."""
@@ -31,10 +31,10 @@ NORMS = {
 }  # fmt: skip
 OF_HEADS = (4, 5)
 """Norms of queries and keys: of heads, or of the vectors that latent attention makes them of."""
-VECTORS = {"mlp.correction_bias": 0, "attention.sinks": 1}
+VECTORS = {"mlp.correction_bias": 0, "attention.sinks": 1, "mlp.alpha_p": 2, "mlp.alpha_n": 3}
 CACHES = {"bf16": 0, "f32": 1, "int8": 2}
 """What keys and values are kept in. int8: with a scale a position and head."""
-QK_NORMS = {None: 0, "head": 1, "per_head": 2, "full": 3}
+QK_NORMS = {None: 0, "head": 1, "per_head": 2, "full": 3, "turned": 4}
 MAX_HEAD_DIM = 576
 MAX_TREE = 64
 """Tokens of a tree after its first."""

@@ -13,8 +13,8 @@ class MoeShape(ctypes.Structure):
 
     _fields_ = (
         *((name, INT32) for name in ("experts", "experts_per_token", "expert_size", "shared_size", "shared_gated")),
-        *((name, INT32) for name in ("sigmoid", "normalise", "groups", "groups_kept", "group_top")),
-        ("scale", FLOAT),
+        *((name, INT32) for name in ("scoring", "normalise", "scale_input", "groups", "groups_kept", "group_top")),
+        *((name, FLOAT) for name in ("scale", "jitter")),
     )
 
 
@@ -35,10 +35,11 @@ class Shape(ctypes.Structure):
         *((name, INT32) for name in ("num_kv_heads", "head_dim", "intermediate_size", "gated", "activation")),
         *((name, INT32) for name in ("norm_kind", "qk_norm", "qk_norm_after", "parallel", "post", "alibi_after")),
         *((name, INT32) for name in ("num_rotaries", "num_blocks", "threads", "level", "cache")),
-        *((name, INT32) for name in ("num_adapters", "adapter_rank")),
+        *((name, INT32) for name in ("num_adapters", "adapter_rank", "output_gate", "chunked")),
+        *((name, INT32) for name in ("growth_length", "growth_first", "growth_turned")),
         *((name, FLOAT) for name in ("norm_eps", "attention_scale", "attention_softcap", "attention_clip")),
         ("embedding_scale", FLOAT),
-        *((name, FLOAT) for name in ("residual_scale", "logit_scale", "logit_softcap", "mlp_limit")),
+        *((name, FLOAT) for name in ("residual_scale", "logit_scale", "logit_softcap", "mlp_limit", "growth")),
         ("moe", MoeShape),
         ("latent", LatentShape),
     )
