@@ -42,7 +42,7 @@ CONFIG = TransformerConfig(
     rope=RopeConfig(1e4, 16),
     tie_embeddings=False,
 )
-PARTS = ("rope_layers.", "attention.latent.")
+PARTS = ("rope_layers.", "attention.latent.", "attention.growth.")
 """Parts that the configs here do not have."""
 LATENT = LatentConfig(16, None, 16)
 WINDOWED = replace(CONFIG, windows=(8, 8))
@@ -67,7 +67,7 @@ def switches(part: Any, prefix: str = "") -> list[str]:
 def test_every_switch_of_the_config_is_known() -> None:
     known = {prefix + name for prefix, names in SWITCHES.items() for name in names if prefix not in PARTS}
     known = {name for name in known if not is_dataclass(getattr(EXPERTS, name, None))}
-    refused = {"encoder", "memory", "memory_layers", "final_norm", "sinusoidal", "attention.relative"}
+    refused = {"encoder", "memory", "memory_layers", "final_norm", "attention.relative", "attention.disentangled"}
     assert {*switches(EXPERTS)} == known | refused
     for config in (CONFIG, EXPERTS, replace(CONFIG, rope=None)):
         refuse_unknown_switches(config)

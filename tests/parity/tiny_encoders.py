@@ -66,6 +66,10 @@ DISTIL = {
     "dim": 64, "hidden_dim": 112, "n_layers": 3, "n_heads": 4, "vocab_size": 160, "max_position_embeddings": 64,
     "pad_token_id": 0,
 }  # fmt: skip
+DEBERTA = {
+    **SIZES, "relative_attention": True, "share_att_key": True, "position_biased_input": False, "position_buckets": 8,
+    "norm_rel_ebd": "layer_norm", "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0, "max_position_embeddings": 48,
+}  # fmt: skip
 MPNET = {**SIZES, "pad_token_id": 1, "layer_norm_eps": 1e-5}
 VARIANTS |= {
     "distilbert": Variant("distilbert", "DistilBertModel", DISTIL),
@@ -75,6 +79,12 @@ VARIANTS |= {
     "electra": Variant("electra", "ElectraModel", {**SIZES, "embedding_size": 24}),
     "electra-masked-lm": Variant("electra", "ElectraForMaskedLM", {**SIZES, "embedding_size": 24}),
     "electra-sequence": Variant("electra", "ElectraForSequenceClassification", {**SIZES, "embedding_size": 64}),
+    "deberta-v3": Variant("deberta-v2", "DebertaV2Model", DEBERTA),
+    "deberta-v3-sequence": Variant("deberta-v2", "DebertaV2ForSequenceClassification", {**DEBERTA, "num_labels": 3}),
+    "deberta-v3-tokens": Variant("deberta-v2", "DebertaV2ForTokenClassification", {**DEBERTA, "hidden_act": "relu"}),
+    "deberta-v3-span": Variant(
+        "deberta-v2", "DebertaV2ForQuestionAnswering", {**DEBERTA, "max_relative_positions": 30}
+    ),
     "mpnet": Variant("mpnet", "MPNetModel", MPNET),
     "mpnet-masked-lm": Variant("mpnet", "MPNetForMaskedLM", MPNET),
     "mpnet-sequence": Variant("mpnet", "MPNetForSequenceClassification", {**MPNET, "num_labels": 3}),

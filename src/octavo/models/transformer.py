@@ -24,7 +24,7 @@ from octavo.models.torch_tensors import SharedFiles, floats, from_torch, to_torc
 from octavo.nn.attention import Attention
 from octavo.nn.block import Block, Memory, init_weights
 from octavo.nn.config import TransformerConfig
-from octavo.nn.encoder_decoder.relative import RelativeBias
+from octavo.nn.encoder_decoder.relative import Distances, RelativeBias
 from octavo.nn.frequencies import sine_frequencies
 from octavo.nn.head import Head, TiedOutput
 from octavo.nn.linear import Linear, LowRankRows
@@ -46,6 +46,8 @@ class Transformer(nn.Module):
         self._make_embeddings(config)
         relative, heads = config.attention.relative, config.attention.num_heads
         self.relative_bias = None if relative is None else RelativeBias(relative, heads, causal=config.encoder is None)
+        apart = config.attention.disentangled
+        self.distances = None if apart is None else Distances(apart, config.norm, config.hidden_size)
         self.memory = None if config.memory is None else Transformer(config.memory, seed=seed)
         if self.memory is not None:
             self.memory.embed_tokens = self.embed_tokens
@@ -156,6 +158,7 @@ class Transformer(nn.Module):
         memory: what `remember` gave.
         """
         turns = {rope: cos_sin(rope, positions, length) for rope in set(self._ropes) if rope is not None}
+        distances = None if self.distances is None else self.distances(x.shape[1])
         bias = None if self.relative_bias is None or cache is not None else self.relative_bias(x.shape[1], x.shape[1])
         whole = partial(scaled_attention, mask=mask, bias=bias)
         memories = iter(memory)
@@ -163,7 +166,7 @@ class Transformer(nn.Module):
             block = self.blocks[layer % len(self.blocks)]
             attend = whole if cache is None else partial(cache.attend, layer)
             read = next(memories, None) if self.config.reads_memory(layer) else None
-            x = block(x, None if rope is None else turns[rope], attend, read)
+            x = block(x, distances if rope is None else turns[rope], attend, read)
         return x if self.norm is None else self.norm(x)
 
     def remember(self, tokens: Tensor, mask: Tensor | None = None) -> list[Memory]:

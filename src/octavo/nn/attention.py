@@ -50,6 +50,7 @@ class Attention(nn.Module):
         self.o = Linear(q_size, width, bias=attention.output_bias)
         self._joint: JointLinear | None = None
         self.output_gate = Linear(width, q_size, bias=False) if attention.output_gate else None
+        self.disentangled = attention.disentangled is not None
         self.clip = attention.clip
         self.register_parameter("sinks", nn.Parameter(torch.empty(attention.num_heads)) if attention.sinks else None)
         self.norm_after_rope = attention.qk_norm_after_rope
@@ -58,8 +59,14 @@ class Attention(nn.Module):
         self.k_norm = _qk_norm(config, layer, "k_norm", attention.num_kv_heads)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, attend: Attend) -> Tensor:
-        """x: (batch, tokens, hidden_size) -> the same. rotary: cos and sin of the positions, None without rotary."""
-        q, k, v = self._projected(x, rotary)
+        """x: (batch, tokens, hidden_size) -> the same. rotary: cos and sin of the positions, None without rotary.
+
+        Where content and distance are apart it is what `Distances` gives.
+        """
+        q, k, v = self._projected(x, None if self.disentangled else rotary)
+        if self.disentangled:
+            assert rotary is not None, "distances have vectors"
+            return self._output(attend(q, k, v, replace(self.scoring, bias=self._by_distance(q, k, *rotary))))
         if self.norm_after_rope and self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         scoring = self.scoring if self.sinks is None else replace(self.scoring, sinks=self.sinks)
@@ -84,6 +91,17 @@ class Attention(nn.Module):
         """Make queries, keys and values in one product from now on, where their weights allow it."""
         if JointLinear.joins(linears := (self.q, self.k, self.v)):
             self._joint = JointLinear(linears)
+
+    def _by_distance(self, q: Tensor, k: Tensor, vectors: Tensor, distance: Tensor) -> Tensor:
+        """What scores get from distances, (batch, heads, tokens, tokens).
+
+        vectors: (distances, hidden_size); distance: (tokens, tokens), each query's and key's.
+        """
+        far_q, far_k = self._queries(self.q(vectors[None])), self.keys_values(vectors[None])[0]
+        distance = distance.expand(*q.shape[:2], -1, -1)
+        of_keys = (q @ far_k.transpose(2, 3)).gather(-1, distance)
+        of_queries = (k @ far_q.transpose(2, 3)).gather(-1, distance.transpose(2, 3)).transpose(2, 3)
+        return (of_keys + of_queries) * (self.scoring.scale or self.head_dim**-0.5)
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: (batch, tokens, hidden_size) -> its keys and values, (batch, kv_heads, tokens, head_dim)."""

@@ -66,6 +66,18 @@ class RelativeConfig:
 
 
 @dataclass(frozen=True)
+class DisentangledConfig:
+    """Attention to content and distance apart (He et al. 2020, arXiv 2006.03654; 2021, arXiv 2111.09543).
+
+    Each distance from query to key, in buckets on either side of 0, has a normalised vector, whose query and key meet
+    the tokens' keys and queries. Distances up to half of the buckets have one each, others widen to max_distance.
+    """
+
+    buckets: int
+    max_distance: int
+
+
+@dataclass(frozen=True)
 class LatentConfig:
     """Multi-head latent attention (DeepSeek-AI 2024, arXiv 2405.04434): keys and values are made of a small vector.
 
@@ -124,6 +136,7 @@ class AttentionConfig:
     output_gate: bool = False
     chunked: bool = False
     growth: GrowthConfig | None = None
+    disentangled: DisentangledConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -240,7 +253,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """A decoder or an encoder. Without rotary embedding, ALiBi, relative bias and sinusoids, positions are a table.
+    """A decoder or an encoder. Without rotary embedding, ALiBi, distances and sinusoids, positions are a table.
 
     placement of the norms: pre, before each sublayer; post, on each sum, and none at the end; output, on what a
     sublayer gives, before the sum; sandwich, both; parallel, attention and MLP both read one norm of x, and their
@@ -290,7 +303,7 @@ class TransformerConfig:
     def learned_positions(self) -> bool:
         """Whether positions are a table of embeddings."""
         relative = self.attention.relative is not None and not self.attention.relative.positions
-        other = self.attention.alibi or relative or self.sinusoidal or self.num_queries
+        other = self.attention.alibi or relative or self.attention.disentangled or self.sinusoidal or self.num_queries
         return self.rope is None and not other
 
     @property

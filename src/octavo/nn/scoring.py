@@ -24,7 +24,8 @@ class Scoring:
     """scale None: head_dim ** -0.5. window None: all positions. slopes: of ALiBi, one a head, before the scale or after
     it. sinks: (heads,), the scores of seeing nothing, or None.
 
-    chunked: windows are chunks, counted from position 0. growth: of queries, or None.
+    chunked: windows are chunks, counted from position 0. growth: of queries, or None. bias: added to the
+    scores, or None.
 
     causal: a query sees the keys up to its own; else those on both sides of it, each less than a window away.
     """
@@ -38,6 +39,7 @@ class Scoring:
     sinks: Tensor | None = None
     chunked: bool = False
     growth: GrowthConfig | None = None
+    bias: Tensor | None = None
 
     @classmethod
     def of(cls, config: TransformerConfig, layer: int) -> Scoring:
@@ -76,6 +78,7 @@ def scaled_attention(
     bias: (1, heads, tokens, keys), added to the scores. Returns q's shape, with v's width.
     """
     tokens, keys = q.shape[2], k.shape[2]
+    bias = scoring.bias if bias is None else bias
     if scoring.growth is not None:
         q = grown(q, scoring.growth, positions_of(tokens, mask, q.device, start))
     plain = mask is None and bias is None and not scoring.slopes and scoring.softcap is None and scoring.sinks is None

@@ -105,6 +105,9 @@ def _embedding_shapes(config: TransformerConfig) -> Shapes:
         shapes["embed_positions.weight"] = (config.num_positions, width)
     if config.attention.relative is not None:
         shapes["relative_bias.weight"] = (config.attention.relative.buckets, config.attention.num_heads)
+    if config.attention.disentangled is not None:
+        shapes["distances.weight"] = (2 * config.attention.disentangled.buckets, config.hidden_size)
+        shapes.update(_norm_shapes("distances.norm", config.norm, config.hidden_size))
     if encoder is not None and encoder.token_types:
         shapes["embed_types.weight"] = (encoder.token_types, width)
     if config.embedding_norm:

@@ -22,6 +22,7 @@ from octavo.models.families.codet5p import CODET5P_BIMODAL, CODET5P_EMBEDDING
 from octavo.models.families.cohere import COHERE
 from octavo.models.families.cohere2 import COHERE2
 from octavo.models.families.cwm import CWM
+from octavo.models.families.deberta_v2 import DEBERTA_V2
 from octavo.models.families.deepseek_v2 import DEEPSEEK_V2
 from octavo.models.families.deepseek_v3 import DEEPSEEK_V3
 from octavo.models.families.distilbert import DISTILBERT
@@ -121,7 +122,7 @@ ROWS = (
     MINICPM3, MINIMAX_M2, PERSIMMON, SOLAR_OPEN, VAULTGEMMA, IQUESTCODER, GPT_SW3,
     LLAMA4, PHIMOE, APERTUS, AFMOE, NANOCHAT, XGLM,
     BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, ALBERT, MODERNBERT, DISTILBERT, ELECTRA, MPNET, NOMIC_BERT,
-    T5, MT5, MARIAN, BART, MBART, PLBART, PEGASUS, BLENDERBOT, M2M_100, CODET5P_BIMODAL, CODET5P_EMBEDDING,
+    DEBERTA_V2, T5, MT5, MARIAN, BART, MBART, PLBART, PEGASUS, BLENDERBOT, M2M_100, CODET5P_BIMODAL, CODET5P_EMBEDDING,
     VIT, CLIP_VISION, SIGLIP_VISION,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}

@@ -1,4 +1,5 @@
-"""A learned bias by distance, in buckets (Raffel et al. 2019, arXiv 1910.10683, section 2.1)."""
+"""Distances in buckets: a learned bias of each (Raffel et al. 2019, arXiv 1910.10683, section 2.1), or a vector of each
+(He et al. 2021, arXiv 2111.09543) that `Attention` makes keys and queries of."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from octavo.nn.config import RelativeConfig
+from octavo.nn.config import DisentangledConfig, NormConfig, RelativeConfig
+from octavo.nn.norms import make_norm
 
 
 class RelativeBias(nn.Module):
@@ -34,3 +36,27 @@ class RelativeBias(nn.Module):
         growth = torch.log(away.clamp(min=1).float() / exact) / math.log(self._max_distance / exact)
         wide = (exact + (growth * (buckets - exact)).long()).clamp(max=buckets - 1)
         return later + torch.where(away < exact, away, wide)
+
+
+class Distances(nn.Module):
+    """weight: (2 * buckets, hidden_size), those of keys behind the query last; norm: what they are read through."""
+
+    def __init__(self, config: DisentangledConfig, norm: NormConfig, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(2 * config.buckets, width))
+        self.norm = make_norm(norm, width)
+        self._config = config
+
+    def forward(self, tokens: int) -> tuple[Tensor, Tensor]:
+        """The vectors (2 * buckets, hidden_size), and which is whose of each query and key (tokens, tokens)."""
+        place = torch.arange(tokens, device=self.weight.device)
+        buckets = self._config.buckets
+        found = self._buckets(place[:, None] - place) + buckets
+        return self.norm(self.weight), found.clamp(0, 2 * buckets - 1)
+
+    def _buckets(self, distance: Tensor) -> Tensor:
+        """query - key -> bucket, negative for keys after the query."""
+        exact, away = self._config.buckets // 2, distance.abs()
+        growth = torch.log(away.clamp(min=1) / exact) / math.log((self._config.max_distance - 1) / exact)
+        wide = torch.ceil(growth * (exact - 1)).long() + exact
+        return torch.where(away <= exact, distance, wide * distance.sign())

@@ -21,7 +21,7 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("gemma3n_text", "gemma4_text"), "embeddings of each block, and blocks that share keys and values"),
     "laguna": "a number of heads for each block",
     "bitnet": "norms within sublayers, and activations of eight bits",
-    **dict.fromkeys(("deberta", "deberta-v2"), "attention to content and position apart"),
+    "deberta": "attention to content and position apart, in the way of its first version",
     "fsmt": "two vocabularies, and norms of its own",
     "umt5": "a bias by distance in every block",
     **dict.fromkeys(("longformer", "led", "big_bird", "bigbird_pegasus", "longt5", "pegasus_x", "reformer"),
