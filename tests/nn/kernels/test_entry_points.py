@@ -76,13 +76,14 @@ SHAPE = {
     "vocab_size": 40, "hidden_size": 32, "context_length": 64, "num_heads": 2, "num_kv_heads": 1, "head_dim": 16,
     "intermediate_size": 48, "gated": 1, "activation": 0, "norm_kind": 0, "norm_eps": 1e-5, "attention_scale": 0.25,
     "num_blocks": 4, "threads": 2, "cache": 1, "num_adapters": 1, "adapter_rank": 3, "qk_norm": 1,
+    "output_gate": 1, "growth": 0.1, "growth_length": 8, "growth_first": 1,
 }  # fmt: skip
 MOE = {
-    "experts": 8, "experts_per_token": 2, "expert_size": 32, "shared_size": 16, "shared_gated": 1, "sigmoid": 1,
-    "normalise": 1, "groups": 4, "groups_kept": 2, "group_top": 2, "scale": 1.0,
+    "experts": 8, "experts_per_token": 2, "expert_size": 32, "shared_size": 16, "shared_gated": 1, "scoring": 1,
+    "normalise": 1, "groups": 4, "groups_kept": 2, "group_top": 2, "scale": 1.0, "jitter": 0.1, "scale_input": 1,
 }  # fmt: skip
 LATENT = {"kv_rank": 32, "q_rank": 16, "rotary_dim": 8, "kept_dim": 24, "value_dim": 16, "eps": 1e-6}
-OF_LATENT = {"num_kv_heads": 1, "head_dim": 40, "qk_norm": 0, "num_adapters": 0, "adapter_rank": 0}
+OF_LATENT = {"num_kv_heads": 1, "head_dim": 40, "qk_norm": 0, "num_adapters": 0, "adapter_rank": 0, "output_gate": 0}
 KINDS = {
     "plain": (SHAPE, None, None),
     "experts": (SHAPE, MOE, None),
@@ -96,8 +97,8 @@ def slots_of(moe: Any, latent: Any) -> list[str]:
         owners = [*(f"experts.{e}" for e in range(int(moe["experts"]))), "shared"]
         slots += ["router", "shared_gate", *(f"{owner}.{leaf}" for owner in owners for leaf in ("gate", "up", "down"))]
     if latent:
-        slots += ["q_a", *(f"heads.{head}.{leaf}" for head in range(2) for leaf in ("key", "value"))]
-    return slots
+        return [*slots, "q_a", *(f"heads.{head}.{leaf}" for head in range(2) for leaf in ("key", "value"))]
+    return [*slots, "output_gate"]
 
 
 def made(shape: Any, moe: Any, latent: Any, layers: Any = None, rotaries: Any = None) -> KernelModel:
@@ -312,7 +313,7 @@ def test_every_function_of_the_library_is_walked_or_takes_no_memory() -> None:
 
 def test_every_whole_number_of_a_shape_is_made_wrong() -> None:
     given = {*SHAPE, *MOE, *LATENT, *ENCODER, "level", "num_layers", "num_rotaries", "chunk", "rotary_dim"}
-    switches = {"qk_norm_after", "parallel", "post", "alibi_after"}  # any number is one
+    switches = {"qk_norm_after", "parallel", "post", "alibi_after", "chunked", "growth_turned"}  # any number is one
     fields = [field for shape in (Shape, MoeShape, LatentShape, EncoderShape) for field in shape._fields_]
     assert {name for name, kind in fields if kind is INT32} - given - switches == set()
 

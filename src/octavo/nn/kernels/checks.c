@@ -45,7 +45,8 @@ EXPORT const char *octavo_refusal(const model_shape *s, const layer_shape *layer
     if (!between(s->activation, SILU, s->gated || s->moe.experts ? RELU_SQUARED : XIELU) || !between(s->norm_kind, NORM_RMS, NORM_LAYER) ||
         !between(s->qk_norm, QK_NONE, QK_TURNED) || !between(s->cache, CACHE_BF16, CACHE_INT8))
         return "an activation, a norm or a cache has no kernel";
-    if (s->growth != 0.0f && s->growth_length < 1) return "queries grow after 1 or more positions";
+    if (s->growth != 0.0f && (s->growth_length < 1 || !between(s->growth_first, 0, 1 << 24)))
+        return "queries grow after 1 or more positions, counted from 0 to 16777216";
     if (s->output_gate && s->latent.kv_rank) return "latent attention has no gate";
     if (s->latent.kv_rank && refused_latent(s)) return refused_latent(s);
     if (s->moe.experts && refused_experts(&s->moe)) return refused_experts(&s->moe);
