@@ -25,7 +25,6 @@ from octavo.nn.attention import Attention
 from octavo.nn.block import Block, Memory, init_weights
 from octavo.nn.config import TransformerConfig
 from octavo.nn.encoder_decoder.relative import Distances, RelativeBias
-from octavo.nn.frequencies import sine_frequencies
 from octavo.nn.head import Head, TiedOutput
 from octavo.nn.linear import Linear, LowRankRows
 from octavo.nn.mlp import Mlp
@@ -241,8 +240,9 @@ def sinusoids(positions: Tensor, width: int, first: int | None = None) -> Tensor
 
     first: where fairseq's begin; None: they are the paper's.
     """
-    frequencies = torch.from_numpy(sine_frequencies(width, fairseq=first is not None)).to(positions.device)
-    angles = (positions[..., None] + (first or 0)).float() * frequencies
+    half = width // 2
+    steps = torch.arange(half, device=positions.device, dtype=torch.float32) / (half - (first is not None))
+    angles = (positions[..., None] + (first or 0)).float() / 10000**steps
     return torch.cat((angles.sin(), angles.cos()), dim=-1)
 
 

@@ -118,17 +118,12 @@ def _llama3_divisor(wavelength: float, factor: float, low: float, high: float, o
     return 1 / ((1 - smooth) / factor + smooth)
 
 
-def sine_frequencies(width: int, *, fairseq: bool) -> NDArray[np.float32]:
-    """(width / 2,): radians a position of sines in place of positions (Vaswani et al. 2017, arXiv 1706.03762).
-
-    They fall from 1 towards 1 / 10000, which fairseq's reach.
-    """
-    half = width // 2
-    return (10000.0 ** (-np.arange(half) / (half - 1 if fairseq else half))).astype(np.float32)
-
-
 def sine_table(length: int, width: int, first: int | None) -> NDArray[np.float32]:
-    """(length, width): the sines of each position, then the cosines. first: where fairseq's begin, or None."""
-    positions = np.arange(length, dtype=np.float32) + np.float32(first or 0)
-    angles = positions[:, None] * sine_frequencies(width, fairseq=first is not None)
-    return np.concatenate((np.sin(angles), np.cos(angles)), axis=-1)
+    """(length, width): sines in place of positions (Vaswani et al. 2017, arXiv 1706.03762), then the cosines.
+
+    Their frequencies fall from 1 towards 1 / 10000. first: where fairseq's begin, which reach it; None: the paper's.
+    """
+    half, fairseq = width // 2, first is not None
+    frequencies = 10000.0 ** (-np.arange(half) / (half - fairseq))
+    angles = (np.arange(length)[:, None] + (first or 0)) * frequencies
+    return np.concatenate((np.sin(angles), np.cos(angles)), axis=-1).astype(np.float32)
