@@ -26,6 +26,7 @@ FAMILIES = (
     "llama", "llama-biases", "mistral-window", "qwen2-window", "qwen3", "smollm3-window", "gemma2", "gemma3", "cohere2",
     "granite", "phi3", "phi3-longrope", "gpt2", "gpt_neo", "falcon-7b", "falcon-rw", "mixtral-window", "qwen2_moe",
     "mpt", "deepseek_v2", "deepseek_v3", "gpt_oss",
+    "llama4", "afmoe", "phimoe", "nanochat", "xglm", "ministral3-grown",
 )  # fmt: skip
 BOUND = {"cpu": 1e-4, "cuda": 1e-3}
 GREEDY = Sampling(temperature=0)

@@ -87,6 +87,11 @@ VARIANTS = {
     ),
     "nanochat": _like_llama("nanochat"),
     "nanochat-biases": _like_llama("nanochat", num_key_value_heads=1, attention_bias=True),
+    "ministral3-grown": _like_llama("ministral3", head_dim=24, rope_parameters={
+        "rope_type": "yarn", "rope_theta": 500.0, "factor": 16.0, "original_max_position_embeddings": 8,
+        "max_position_embeddings": 128, "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0,
+        "llama_4_scaling_beta": 0.4,
+    }),
     "xglm": Variant("xglm", {
         "d_model": 64, "num_layers": 4, "attention_heads": 4, "ffn_dim": 112, "vocab_size": 160,
         "max_position_embeddings": 128,
