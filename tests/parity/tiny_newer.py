@@ -92,6 +92,13 @@ VARIANTS = {
         "max_position_embeddings": 128, "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0,
         "llama_4_scaling_beta": 0.4,
     }),
+    "dbrx": Variant("dbrx", {
+        "d_model": 64, "n_heads": 4, "n_layers": 4, "max_seq_len": 128, "vocab_size": 160,
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 1.0, "rope_theta": 500.0},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}, "ffn_config": {
+            "ffn_hidden_size": 48, "moe_num_experts": 6, "moe_top_k": 3, "hidden_size": 64,
+        },
+    }),
     "xglm": Variant("xglm", {
         "d_model": 64, "num_layers": 4, "attention_heads": 4, "ffn_dim": 112, "vocab_size": 160,
         "max_position_embeddings": 128,

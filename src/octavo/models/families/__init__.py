@@ -22,6 +22,7 @@ from octavo.models.families.codet5p import CODET5P_BIMODAL, CODET5P_EMBEDDING
 from octavo.models.families.cohere import COHERE
 from octavo.models.families.cohere2 import COHERE2
 from octavo.models.families.cwm import CWM
+from octavo.models.families.dbrx import DBRX
 from octavo.models.families.deberta_v2 import DEBERTA_V2
 from octavo.models.families.deepseek_v2 import DEEPSEEK_V2
 from octavo.models.families.deepseek_v3 import DEEPSEEK_V3
@@ -120,7 +121,7 @@ ROWS = (
     ARIA_TEXT, BIOGPT, CODEGEN, EXAONE_MOE, FLEX_OLMO, FLINT, GLM4_MOE_LITE,
     SARVAM_MLA, GRANITE_MOE_SWA, GRANITE_SWA, GRANITE_MOE_HYBRID, HUNYUAN_MOE, HY_V3, MELLUM,
     MINICPM3, MINIMAX_M2, PERSIMMON, SOLAR_OPEN, VAULTGEMMA, IQUESTCODER, GPT_SW3,
-    LLAMA4, PHIMOE, APERTUS, AFMOE, NANOCHAT, XGLM,
+    LLAMA4, PHIMOE, APERTUS, AFMOE, NANOCHAT, XGLM, DBRX,
     BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, ALBERT, MODERNBERT, DISTILBERT, ELECTRA, MPNET, NOMIC_BERT,
     DEBERTA_V2, T5, MT5, MARIAN, BART, MBART, PLBART, PEGASUS, BLENDERBOT, M2M_100, CODET5P_BIMODAL, CODET5P_EMBEDDING,
     VIT, CLIP_VISION, SIGLIP_VISION,

@@ -24,11 +24,12 @@ from octavo.nn.shapes import parameter_shapes
 Shape = tuple[int, ...]
 Layout = Literal[
     "plain", "transposed", "pairs", "tail_pairs", "head_pairs", "groups", "one_more", "after_two", "bare_row",
-    "experts", "swapped_experts", "one_row", "patches",
+    "experts", "swapped_experts", "expert_rows", "swapped_expert_rows", "one_row", "patches",
 ]  # fmt: skip
 Order = Callable[[TransformerConfig], NDArray[np.intp]]
 """Which row of the file is row r of the canonical tensors, one under the other."""
-STACKED, TURNED = ("experts", "swapped_experts"), ("transposed", "swapped_experts")
+STACKED, IN_ROWS = ("experts", "swapped_experts"), ("expert_rows", "swapped_expert_rows")
+TURNED = ("transposed", "swapped_experts", "swapped_expert_rows")
 RESHAPED = ("head_pairs", "one_row", "bare_row", "patches")
 """Layouts of the same numbers in another shape."""
 
@@ -42,10 +43,10 @@ class KeyRule:
     same of the last rows of the whole; head_pairs of a vector that lies as (heads, head_dim); groups has q, k and v by
     key-value head: its queries, its key, its value; one_more is a vector plus 1; after_two has two rows more, at the
     beginning; experts has one expert after the other in a dimension of its own, swapped_experts the same with (in, out)
-    matrices; one_row is a tensor with one more dimension of 1 before the others, bare_row a matrix of one row as a
-    vector; patches are (out, channels, height, width) of a convolution; a function gives the
-    rows' order. interleaved: the rows of the canonical tensors take turns. when: for which configs, where names differ
-    between them.
+    matrices; expert_rows and swapped_expert_rows have them one under the other; one_row is a tensor with one more
+    dimension of 1 before the others, bare_row a matrix of one row as a vector; patches are (out, channels, height,
+    width) of a convolution; a function gives the rows' order. interleaved: the rows of the canonical tensors take
+    turns. when: for which configs, where names differ between them.
 
     A tensor that several rules make is read by the first rule whose stored tensor is there, and written by the first.
     """
@@ -217,6 +218,10 @@ def _stored_shape(sizes: Sequence[Shape], layout: Layout | Order, config: Transf
     if layout in STACKED:
         assert config.moe is not None, "only experts lie so"
         return (config.moe.num_experts, *(shape if layout == "experts" else shape[::-1]))
+    if layout in IN_ROWS:
+        assert config.moe is not None, "only experts lie so"
+        rows, columns = shape if layout == "expert_rows" else shape[::-1]
+        return (config.moe.num_experts * rows, columns)
     if layout == "patches":
         patches = config.patches if config.memory is None else config.memory.patches
         assert patches is not None, "only images have patches"
@@ -237,6 +242,9 @@ def _canonical(
 ) -> StoredTensor:
     """The rule's canonical tensor of this number. sizes: the shapes of all of them."""
     tensor = entry.slab(rule.expert) if rule.layout in STACKED else entry.read()
+    if rule.layout in IN_ROWS and config.moe is not None:
+        rows = tensor.shape[0] // config.moe.num_experts
+        tensor = tensor.rows(slice(rule.expert * rows, (rule.expert + 1) * rows))
     if rule.layout in TURNED and len(tensor.shape) == 2:
         tensor = tensor.transposed()
     if rule.layout in RESHAPED:
@@ -254,6 +262,8 @@ def _canonical(
 def _stored(tensors: Mapping[str, StoredTensor], rules: list[KeyRule], config: TransformerConfig) -> StoredTensor:
     """The inverse: a stored tensor of the canonical ones that lie in it; rules: one, or one an expert."""
     slabs = [_one_stored(tensors, rule, config) for rule in rules]
+    if rules[0].layout in IN_ROWS:
+        return concatenate_rows(slabs)
     return stacked(slabs) if rules[0].layout in STACKED else slabs[0]
 
 
