@@ -30,10 +30,19 @@ def random_logits(seed: int, size: int = 200) -> np.ndarray:
 
 
 @settings(deadline=None, max_examples=60)
-@example(0, 2.0, 0, 0.984375, 0.0)  # what is kept reaches further down than most of the vocabulary
-@given(seeds, st.floats(0.1, 2), st.integers(0, 220), st.floats(0.01, 1), st.sampled_from([0.0, 0.02, 0.3]))
-def test_temperature_and_cuts_equal_transformers(seed: int, temperature: float, k: int, p: float, min_p: float) -> None:
-    logits = random_logits(seed)
+@example(0, 2.0, 0, 0.984375, 0.0, 700)  # what is kept reaches further down than most of the vocabulary
+@given(
+    seeds,
+    st.floats(0.1, 2),
+    st.integers(0, 220),
+    st.floats(0.01, 1),
+    st.sampled_from([0.0, 0.02, 0.3]),
+    st.sampled_from([200, 700]),
+)
+def test_temperature_and_cuts_equal_transformers(
+    seed: int, temperature: float, k: int, p: float, min_p: float, size: int
+) -> None:
+    logits = random_logits(seed, size)
     chain = [processors.TemperatureLogitsWarper(temperature)]
     if k:
         chain.append(processors.TopKLogitsWarper(k))

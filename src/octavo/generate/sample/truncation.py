@@ -20,6 +20,8 @@ Logits = NDArray[np.float32]
 Indices = NDArray[np.integer]
 SAMPLED, LEAST_RANK = 32, 6
 """One logit of so many says how far down the k largest may lie: its like has more than k above it, most often."""
+FEW = 512
+"""Logits that are sorted whole."""
 DEPTHS = (4.0, 8.0, 16.0, math.inf)
 """How far below the largest logit is looked, in turn, in units of the temperature."""
 
@@ -46,8 +48,12 @@ def _largest(values: Logits, rank: int) -> np.float32:
 def keep_top_p(logits: Logits, p: float, temperature: float = 1.0) -> Indices:
     """The smallest set of likeliest tokens whose probabilities at a temperature sum to at least p, the likeliest first.
 
-    In C where the kernels are built, but for the sorting.
+    In C where the kernels are built, but for the sorting; what a cut before has left is few, and sorted at once.
     """
+    if logits.size <= FEW:
+        order = np.argsort(-logits)
+        reached = np.cumsum(weights_of(logits[order], float(logits[order[0]]), temperature), dtype=np.float64)
+        return order[: int(np.searchsorted(reached, p * float(reached[-1]))) + 1]
     level = level_of_sums()
     found = None if level is None else likeliest(level, logits, max(temperature, COLDEST), p)
     near, weights, wanted = found or _likeliest(logits, p, temperature)
