@@ -15,7 +15,7 @@ from octavo.models.families.bert import BERT
 from octavo.models.formats.folder import read_folder
 from octavo.models.mapping.keys import to_canonical
 from octavo.models.transformer import Transformer
-from octavo.train.objectives.extractive_qa import ExtractiveQA, Marked
+from octavo.train.objectives.extractive_qa import DistilledQA, ExtractiveQA, Marked
 
 PARITY = Path(__file__).parents[1] / "parity"
 
@@ -76,3 +76,33 @@ def test_a_batch_is_the_sum_of_its_rows(pair: tuple[Path, Any]) -> None:
     objective = ExtractiveQA()
     alone = sum(objective.loss(model, objective.collate([example])).item() for example in examples())
     assert objective.loss(model, objective.collate(examples())).item() == pytest.approx(alone, rel=1e-5)
+
+
+def test_one_teacher_that_is_the_model_leaves_its_own_entropy_and_no_gradient(pair: tuple[Path, Any]) -> None:
+    # Cross-entropy is least where the chances are the teacher's, and is their entropy there.
+    folder, _ = pair
+    model, teacher = (Transformer.from_checkpoint(open_checkpoint(folder)) for _ in range(2))
+    batch = ExtractiveQA().collate(examples())
+    loss = DistilledQA([teacher], 1.0).loss(model.train(), batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    given = (batch.tensors[name] for name in ("tokens", "mask", "types"))
+    scores = model(*given).masked_fill(~batch.tensors["mask"][:, :, None], -torch.inf)
+    entropy = torch.distributions.Categorical(logits=scores.transpose(1, 2)).entropy().sum() / 2
+    assert loss.item() == pytest.approx(entropy.item(), rel=1e-5)
+    assert max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None) < 1e-5
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_teachers_are_averaged_and_weighed_beside_the_marks(pair: tuple[Path, Any]) -> None:
+    folder, _ = pair
+    model, one = (Transformer.from_checkpoint(open_checkpoint(folder)) for _ in range(2))
+    with torch.no_grad():
+        for parameter in one.parameters():
+            parameter.mul_(1.5)
+    batch = ExtractiveQA().collate(examples())
+    marks = ExtractiveQA().loss(model, batch).item()
+    apart = [DistilledQA([teacher], 1.0).loss(model.train(), batch).item() for teacher in (model, one)]
+    both = DistilledQA([model, one], 0.7).loss(model.train(), batch).item()
+    assert apart[0] != pytest.approx(apart[1], rel=1e-3)
+    assert both == pytest.approx(0.7 * sum(apart) / 2 + 0.3 * marks, rel=1e-5)
+    assert DistilledQA([one], 1.0).loss(model.eval(), batch).item() == pytest.approx(marks, rel=1e-6)

@@ -26,6 +26,7 @@ from octavo.train.snapshots import read
 RECIPES = Path(__file__).parents[3] / "recipes"
 PLACES = ["rome", "oslo", "cairo", "lima", "delhi", "kyoto"]
 THINGS = ["a red lamp", "an old ship", "seven dogs", "the long song", "green tea", "首都"]
+SECTIONS = ("data", "model", "windows", "mixture", "distillation")
 RECIPE = """
 objective = "extractive_qa"
 [data]
@@ -143,6 +144,31 @@ def test_the_known_embeddings_stay_and_new_characters_are_learnt(recipe: Path, t
     assert np.array_equal(after.dequantize()[: before.shape[0]], before.dequantize())
 
 
+def test_a_reader_learns_from_teachers_alone_and_a_resumed_run_is_bit_equal(recipe: Path, tmp_path: Path) -> None:
+    teacher = run(recipe, tmp_path / "teacher", "model.weights=f32").model
+    taught = (f'distillation.teachers=["{teacher}"]', "data.held_out=[]", "training.validate_every=999")
+    result = run(recipe, tmp_path / "whole", *taught)
+    assert result.model is not None
+    context = article("held")["paragraphs"][0]["context"]
+    with Reader.load(result.model, weights="int8") as reader:
+        assert reader.answer("What is in lima?", [context]).text == THINGS[4]
+        assert reader.answer("What is in delhi?", [context]).text == THINGS[5]
+    run(recipe, tmp_path / "cut", *taught)
+    shutil.rmtree(tmp_path / "cut/model")
+    (tmp_path / "cut/checkpoints/step-00000160.npz").unlink()
+    assert run(recipe, tmp_path / "cut", *taught).resumed_from == 140
+    one, other = (read(tmp_path / name / "checkpoints/step-00000160.npz").arrays for name in ("whole", "cut"))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_a_teacher_that_reads_other_tokens_is_refused(recipe: Path, tmp_path: Path) -> None:
+    teacher = run(recipe, tmp_path / "teacher", "training.steps=1", "model.new_characters=0").model
+    with pytest.raises(OctavoError, match="reads other tokens than the reader to be trained"):
+        run(recipe, tmp_path / "run", f'distillation.teachers=["{teacher}"]')
+    with pytest.raises(OctavoError, match="does not mark answers"):
+        run(recipe, tmp_path / "other", f'distillation.teachers=["{recipe.parent / "encoder"}"]')
+
+
 def test_a_recipe_says_what_is_wrong_with_it(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown key 'mixture.clozs', did you mean 'clozes'"):
         load(recipe, ["mixture.clozs=3"])
@@ -166,11 +192,11 @@ def test_the_documented_recipe_shows_every_key_of_its_own_with_its_true_default(
         name = plain.split(" =")[0]
         if plain.startswith("["):
             section = plain.strip("[]")
-        elif "=" in plain and name.isidentifier() and section in ("data", "model", "windows", "mixture"):
+        elif "=" in plain and name.isidentifier() and section in SECTIONS:
             shown.add((section, name))
             if "# default " in plain:
                 field = ReaderRecipe.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
                 default = tomllib.loads(f"v = {plain.split('# default ')[1]}")["v"]
                 assert json.loads(json.dumps(field.default)) == default, name
-    sections = {name: ReaderRecipe.model_fields[name].annotation for name in ("data", "model", "windows", "mixture")}
+    sections = {name: ReaderRecipe.model_fields[name].annotation for name in SECTIONS}
     assert shown == {(section, name) for section, kind in sections.items() for name in kind.model_fields}  # type: ignore[union-attr]

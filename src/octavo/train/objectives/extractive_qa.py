@@ -3,6 +3,9 @@
 A question without an answer has both at the first token, `[CLS]`, whose scores say so (SQuAD 2.0). Unusual: padding
 takes no part in the softmax, so that an example's loss does not depend on what it is batched with.
 Source: Devlin et al. 2018 (arXiv 1810.04805), section 4.3.
+
+`DistilledQA` learns what several readers think of a window, not only where its answer is marked (Hinton, Vinyals and
+Dean 2015, arXiv 1503.02531): the mean of their chances, which says how likely each other span and no answer are.
 """
 
 from __future__ import annotations
@@ -46,7 +49,34 @@ class ExtractiveQA:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """model: (tokens, mask, types) -> (rows, tokens, 2): the mean of the two cross-entropies, summed over rows."""
-        mask = batch.tensors["mask"]
-        scores: Tensor = model(batch.tensors["tokens"], mask, batch.tensors["types"])
-        scores = scores.float().masked_fill(~mask[:, :, None], -math.inf)
-        return F.cross_entropy(scores, batch.tensors["marks"], reduction="sum") / 2
+        return F.cross_entropy(_scores(model, batch), batch.tensors["marks"], reduction="sum") / 2
+
+
+class DistilledQA(ExtractiveQA):
+    """The same examples; the marks count `1 - weight`, the teachers' mean chances `weight`, at temperature 1.
+
+    Validation, with the model in its evaluation mode, is by the marks alone. The teachers are not trained.
+    """
+
+    def __init__(self, teachers: Sequence[nn.Module], weight: float) -> None:
+        self._teachers, self._weight = [teacher.eval() for teacher in teachers], weight
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """As `ExtractiveQA`'s; the cross-entropy with the teachers' chances is a mean over start and end, too."""
+        if not model.training:
+            return super().loss(model, batch)
+        scores, marks = _scores(model, batch), batch.tensors["marks"]
+        with torch.no_grad():
+            device = marks.device
+            chances = [_scores(teacher.to(device), batch).softmax(1) for teacher in self._teachers]
+        target = torch.stack(chances).mean(0)
+        # A padded token's score is minus infinity and its chance 0, whose product would not be a number.
+        learnt = -(target * F.log_softmax(scores, 1).masked_fill(~batch.tensors["mask"][:, :, None], 0)).sum() / 2
+        return self._weight * learnt + (1 - self._weight) * F.cross_entropy(scores, marks, reduction="sum") / 2
+
+
+def _scores(model: nn.Module, batch: Batch) -> Tensor:
+    """(rows, tokens, 2) in float32; padding has minus infinity."""
+    mask = batch.tensors["mask"]
+    scores: Tensor = model(batch.tensors["tokens"], mask, batch.tensors["types"])
+    return scores.float().masked_fill(~mask[:, :, None], -math.inf)

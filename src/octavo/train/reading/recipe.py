@@ -76,6 +76,15 @@ class MixtureSettings(Section):
         return self
 
 
+class DistillationSettings(Section):
+    """`[distillation]`: other readers whose chances are learnt beside the marks."""
+
+    teachers: Names = ()
+    """Folders or references of readers with the same vocabulary; none: the marks alone are learnt."""
+    weight: Share = 1.0
+    """Of what they think; the rest is that of the marks."""
+
+
 class ReaderRecipe(AnyRecipe):
     """A whole run. `data.path`, `data.files` and `model.init` have no default."""
 
@@ -83,3 +92,4 @@ class ReaderRecipe(AnyRecipe):
     model: EncoderSettings
     windows: WindowSettings = WindowSettings()
     mixture: MixtureSettings = MixtureSettings()
+    distillation: DistillationSettings = DistillationSettings()

@@ -28,7 +28,7 @@ from octavo.text.tokenizer import Tokenizer
 from octavo.text.windows import MATCHING_TYPES, PairReader
 from octavo.text.wordpiece import save_vocabulary
 from octavo.train.metrics import Event, Noted
-from octavo.train.objectives.extractive_qa import ExtractiveQA, Marked
+from octavo.train.objectives.extractive_qa import DistilledQA, ExtractiveQA, Marked
 from octavo.train.reading.growing import GrownEmbedding, with_characters
 from octavo.train.reading.questions import Files, Question, read_files
 from octavo.train.reading.recipe import ReaderRecipe
@@ -64,13 +64,31 @@ def train_reader(
         on_event(Noted(f"{len(source):,} windows an epoch: {len(source) / recipe.training.batch_size:.0f} steps"))
         return Prepared(
             model,
-            ExtractiveQA(),
+            _objective(recipe, tokenizer, matches(model.config)),
             source,
             validation,
             lambda trainer: _export(trainer, tokenizer, run, recipe, files, on_event),
         )
 
     return run_training(recipe, files.sha256, folder, prepare, restart=restart, on_event=on_event)
+
+
+def _objective(recipe: ReaderRecipe, tokenizer: Tokenizer, matching: bool) -> ExtractiveQA:
+    """What is learnt: the marks, or what the recipe's teachers think. Raises UnsupportedError for a teacher unlike it."""
+    teachers = [open_checkpoint(resolve(name)) for name in recipe.distillation.teachers]
+    for name, teacher in zip(recipe.distillation.teachers, teachers, strict=True):
+        if teacher.config.head is None or teacher.config.head.task != "span":
+            raise UnsupportedError(f"the teacher {name} does not mark answers", param="distillation.teachers")
+        alike = teacher.tokenizer().backend.get_vocab() == tokenizer.backend.get_vocab()
+        if not alike or matches(teacher.config) != matching:
+            raise UnsupportedError(
+                f"the teacher {name} reads other tokens than the reader to be trained; give both the same data.files, "
+                "model.new_characters and model.matches",
+                param="distillation.teachers",
+            )
+    if not teachers:
+        return ExtractiveQA()
+    return DistilledQA([Transformer.from_checkpoint(teacher) for teacher in teachers], recipe.distillation.weight)
 
 
 def open_encoder(reference: str) -> Checkpoint:
