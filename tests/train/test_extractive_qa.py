@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,13 @@ def test_a_batch_is_the_sum_of_its_rows(pair: tuple[Path, Any]) -> None:
     assert objective.loss(model, objective.collate(examples())).item() == pytest.approx(alone, rel=1e-5)
 
 
-def test_one_teacher_that_is_the_model_leaves_its_own_entropy_and_no_gradient(pair: tuple[Path, Any]) -> None:
+def test_a_teacher_that_is_the_model_leaves_its_own_entropy_and_no_gradient(pair: tuple[Path, Any]) -> None:
     # Cross-entropy is least where the chances are the teacher's, and is their entropy there.
     folder, _ = pair
     model, teacher = (Transformer.from_checkpoint(open_checkpoint(folder)) for _ in range(2))
-    batch = ExtractiveQA().collate(examples())
-    loss = DistilledQA([teacher], 1.0).loss(model.train(), batch)
+    objective = DistilledQA([teacher])
+    batch = objective.collate([replace(example, taught=1.0) for example in examples()])
+    loss = objective.loss(model.train(), batch)
     loss.backward()  # type: ignore[no-untyped-call]
     given = (batch.tensors[name] for name in ("tokens", "mask", "types"))
     scores = model(*given).masked_fill(~batch.tensors["mask"][:, :, None], -torch.inf)
@@ -93,16 +95,28 @@ def test_one_teacher_that_is_the_model_leaves_its_own_entropy_and_no_gradient(pa
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
-def test_teachers_are_averaged_and_weighed_beside_the_marks(pair: tuple[Path, Any]) -> None:
+def test_teachers_are_averaged_each_on_its_part_and_weighed_beside_the_marks(pair: tuple[Path, Any]) -> None:
     folder, _ = pair
-    model, one = (Transformer.from_checkpoint(open_checkpoint(folder)) for _ in range(2))
+    model, one, other = (Transformer.from_checkpoint(open_checkpoint(folder)).train() for _ in range(3))
     with torch.no_grad():
-        for parameter in one.parameters():
-            parameter.mul_(1.5)
-    batch = ExtractiveQA().collate(examples())
-    marks = ExtractiveQA().loss(model, batch).item()
-    apart = [DistilledQA([teacher], 1.0).loss(model.train(), batch).item() for teacher in (model, one)]
-    both = DistilledQA([model, one], 0.7).loss(model.train(), batch).item()
-    assert apart[0] != pytest.approx(apart[1], rel=1e-3)
-    assert both == pytest.approx(0.7 * sum(apart) / 2 + 0.3 * marks, rel=1e-5)
-    assert DistilledQA([one], 1.0).loss(model.eval(), batch).item() == pytest.approx(marks, rel=1e-6)
+        for factor, teacher in ((1.5, one), (0.5, other)):
+            for parameter in teacher.parameters():
+                parameter.mul_(factor)
+
+    def loss(teachers: list[Transformer], example: Marked, taught: float, part: int = 0, parts: int = 1) -> float:
+        objective = DistilledQA(teachers, parts)
+        return objective.loss(model, objective.collate([replace(example, taught=taught, part=part)])).item()
+
+    for example in examples():
+        marks = ExtractiveQA().loss(model, ExtractiveQA().collate([example])).item()
+        alone = [loss([teacher], example, 1.0) for teacher in (one, other)]
+        assert alone[0] != pytest.approx(alone[1], rel=1e-3)
+        assert loss([one, other], example, 0.7) == pytest.approx(0.7 * sum(alone) / 2 + 0.3 * marks, rel=1e-5)
+        for part in (0, 1):
+            assert loss([one, other], example, 1.0, part, 2) == pytest.approx(alone[part], rel=1e-5)
+    objective = DistilledQA([one, other], 2)
+    rows = [replace(example, taught=0.6, part=index % 2) for index, example in enumerate(examples())]
+    apart = [loss([one, other], row, 0.6, row.part, 2) for row in rows]
+    assert objective.loss(model, objective.collate(rows)).item() == pytest.approx(sum(apart), rel=1e-5)
+    hard = ExtractiveQA().loss(model, ExtractiveQA().collate(rows)).item()
+    assert objective.loss(model.eval(), objective.collate(rows)).item() == pytest.approx(hard, rel=1e-6)

@@ -11,7 +11,7 @@ import pytest
 
 from octavo.errors import FormatError, OctavoError
 from octavo.train.reading.made import cloze, elsewhere, moved, unanswerable
-from octavo.train.reading.questions import Question, find_files, read_files, read_questions
+from octavo.train.reading.questions import Question, find_files, part_of, read_files, read_questions
 from octavo.train.reading.recipe import QuestionFiles
 
 CONTEXT = (
@@ -107,3 +107,39 @@ def test_a_cloze_asks_for_words_of_the_text_without_naming_them() -> None:
         assert CONTEXT[start : start + len(answer)] == answer
         assert answer not in made.text
     assert cloze("none", "Too short.", random.Random(0)) is None
+
+
+def test_parts_of_the_articles_are_left_out_and_together_they_are_all(tmp_path: Path) -> None:
+    titles = [f"article {number}" for number in range(9)]
+    paragraph = {
+        "context": "It is so.",
+        "qas": [{"id": "1", "question": "Is it?", "answers": [], "is_impossible": True}],
+    }
+    tree = {"data": [{"title": title, "paragraphs": [paragraph]} for title in titles]}
+    (tmp_path / "some.json").write_text(json.dumps(tree))
+    left_out: list[str] = []
+    for part in range(3):
+        data = QuestionFiles(path=str(tmp_path), files=("some.json",), held_out=("article 0",), parts=3, left_out=part)
+        files = read_files(tmp_path, data)
+        assert [question.article for question in files.validation] == ["article 0"]
+        gone = set(titles[1:]) - {question.article for question in files.training}
+        assert gone and all(part_of(title, 3) == part for title in gone)
+        left_out += gone
+    assert sorted(left_out) == titles[1:]
+    with pytest.raises(ValueError, match="left_out = 3 is not one of 3 parts"):
+        QuestionFiles(path=".", files=("some.json",), parts=3, left_out=3)
+
+
+def test_a_chinese_cloze_asks_for_what_stands_in_its_sentence() -> None:
+    context = (
+        "劉備在1860年由北京移居上海，並創辦了《申報週刊》。該刊物的主編為李大同，發行量達3萬份；停刊於戰爭爆發之後。"
+    )
+    rng, asked = random.Random(3), set()
+    for _ in range(200):
+        made = cloze("t", context, rng)
+        assert made is not None and made.context == context
+        ((start, text),) = made.golds
+        assert context[start : start + len(text)] == text and text not in made.text
+        asked.add(text)
+        assert all(character in context + "哪一年多少什麼誰哪裡何者？" for character in made.text)
+    assert {"1860年", "申報週刊", "李大同"} <= asked

@@ -165,6 +165,10 @@ def test_a_teacher_that_reads_other_tokens_is_refused(recipe: Path, tmp_path: Pa
     teacher = run(recipe, tmp_path / "teacher", "training.steps=1", "model.new_characters=0").model
     with pytest.raises(OctavoError, match="reads other tokens than the reader to be trained"):
         run(recipe, tmp_path / "run", f'distillation.teachers=["{teacher}"]')
+    with pytest.raises(OctavoError, match="1 teachers do not judge 2 parts alike"):
+        run(
+            recipe, tmp_path / "parts", f'distillation.teachers=["{teacher}"]', "data.parts=2", "model.new_characters=0"
+        )
     with pytest.raises(OctavoError, match="does not mark answers"):
         run(recipe, tmp_path / "other", f'distillation.teachers=["{recipe.parent / "encoder"}"]')
 

@@ -24,12 +24,17 @@ from octavo.train.objectives.objective import Batch
 
 @dataclass(frozen=True)
 class Marked:
-    """ids, types: a window's tokens. start, end: the answer's first and last among them; 0, 0 for no answer."""
+    """ids, types: a window's tokens. start, end: the answer's first and last among them; 0, 0 for no answer.
+
+    taught, part: how much teachers count beside the marks, and which of them do; for `DistilledQA`.
+    """
 
     ids: Sequence[int]
     types: Sequence[int]
     start: int
     end: int
+    taught: float = 0.0
+    part: int = 0
 
 
 class ExtractiveQA:
@@ -53,26 +58,44 @@ class ExtractiveQA:
 
 
 class DistilledQA(ExtractiveQA):
-    """The same examples; the marks count `1 - weight`, the teachers' mean chances `weight`, at temperature 1.
+    """The same examples; an example's marks count `1 - taught`, its teachers' mean chances `taught`, at temperature 1.
 
-    Validation, with the model in its evaluation mode, is by the marks alone. The teachers are not trained.
+    Teacher i, from 0, judges the examples of part i modulo `parts`. Validation, with the model in its evaluation mode,
+    is by the marks alone. The teachers are not trained.
     """
 
-    def __init__(self, teachers: Sequence[nn.Module], weight: float) -> None:
-        self._teachers, self._weight = [teacher.eval() for teacher in teachers], weight
+    def __init__(self, teachers: Sequence[nn.Module], parts: int = 1) -> None:
+        self._teachers, self._parts = [teacher.eval() for teacher in teachers], parts
+
+    def collate(self, examples: Sequence[Marked]) -> Batch:
+        """As `ExtractiveQA`'s, with taught: (rows,) float32 and part: (rows,) int64."""
+        batch = super().collate(examples)
+        taught = torch.tensor([example.taught for example in examples], dtype=torch.float32)
+        part = torch.tensor([example.part for example in examples], dtype=torch.int64)
+        return Batch({**batch.tensors, "taught": taught, "part": part}, batch.count)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """As `ExtractiveQA`'s; the cross-entropy with the teachers' chances is a mean over start and end, too."""
         if not model.training:
             return super().loss(model, batch)
-        scores, marks = _scores(model, batch), batch.tensors["marks"]
-        with torch.no_grad():
-            device = marks.device
-            chances = [_scores(teacher.to(device), batch).softmax(1) for teacher in self._teachers]
-        target = torch.stack(chances).mean(0)
+        scores, taught = _scores(model, batch), batch.tensors["taught"]
+        marks = F.cross_entropy(scores, batch.tensors["marks"], reduction="none").mean(1)
         # A padded token's score is minus infinity and its chance 0, whose product would not be a number.
-        learnt = -(target * F.log_softmax(scores, 1).masked_fill(~batch.tensors["mask"][:, :, None], 0)).sum() / 2
-        return self._weight * learnt + (1 - self._weight) * F.cross_entropy(scores, marks, reduction="sum") / 2
+        logs = F.log_softmax(scores, 1).masked_fill(~batch.tensors["mask"][:, :, None], 0)
+        learnt = -(self._chances(batch) * logs).sum((1, 2)) / 2
+        return (taught * learnt + (1 - taught) * marks).sum()
+
+    @torch.no_grad()
+    def _chances(self, batch: Batch) -> Tensor:
+        """(rows, tokens, 2): the mean over each row's own teachers."""
+        part = batch.tensors["part"]
+        found = torch.zeros((*batch.tensors["tokens"].shape, 2), device=part.device)
+        for index, teacher in enumerate(self._teachers):
+            mine = part == index % self._parts
+            if mine.any():
+                rows = Batch({name: tensor[mine] for name, tensor in batch.tensors.items()}, int(mine.sum()))
+                found[mine] += _scores(teacher.to(part.device), rows).softmax(1)
+        return found / found.sum(1, keepdim=True)
 
 
 def _scores(model: nn.Module, batch: Batch) -> Tensor:

@@ -22,6 +22,17 @@ SENTENCE = re.compile(r"\S.*?(?:[.!?][\"'”’)\]]*(?=\s|$)|$)", re.DOTALL)
 VERBS = re.compile(
     r"\b(is|are|was|were|do|does|did|can|could|has|have|had|will|would|should|may|might)\b", re.IGNORECASE
 )
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+CHINESE_SENTENCE = re.compile(r"[^。！？；]{8,}[。！？；]?")
+_JOINS = "為是在於由與和"
+_MARKS = "，。、；：「」《》（）()"
+CHINESE_ANSWERS = (
+    (re.compile(r"(\d+年(?:\d+月(?:\d+日)?)?)"), ("哪一年",)),
+    (re.compile(r"(\d[\d,.]*[^\d\W]{0,2})"), ("多少",)),
+    (re.compile(r"[「《〈]([^」》〉]{2,12})[」》〉]"), ("什麼",)),
+    (re.compile(rf"(?<=[，、{_JOINS}])([^{_MARKS}\s{_JOINS}的了]{{2,8}})(?=[，。、；{_JOINS}])"),
+     ("什麼", "誰", "哪裡", "何者")),
+)  # fmt: skip
 OPPOSITES = """
 first last|most least|largest smallest|before after|above below|more less|higher lower|highest lowest
 north south|east west|northern southern|eastern western|early late|earliest latest|increase decrease
@@ -126,6 +137,8 @@ def moved(question: Question, others: Mapping[str, Sequence[str]], rng: random.R
 
 def cloze(article: str, context: str, rng: random.Random) -> Question | None:
     """A question made of one of the text's sentences: a name, number or word of it is the answer."""
+    if len(CHINESE.findall(context)) > len(context) / 3:
+        return _chinese_cloze(article, context, rng)
     sentences = [place for place in SENTENCE.finditer(context) if len(place[0].split()) >= 6]
     if not sentences:
         return None
@@ -144,6 +157,30 @@ def cloze(article: str, context: str, rng: random.Random) -> Question | None:
     text = " ".join([rng.choice(_ASKING[kind]), *(part for part in parts if part)]) + "?"
     golds = ((sentence.start() + place.start(), place[0]),)
     return Question("cloze", article, text, context, golds)
+
+
+def _chinese_cloze(article: str, context: str, rng: random.Random) -> Question | None:
+    """The same in Chinese, which has no spaces: a time, a number, a title or a run between marks and particles."""
+    sentences = list(CHINESE_SENTENCE.finditer(context))
+    if not sentences:
+        return None
+    sentence = rng.choice(sentences)
+    found = [(asking, list(pattern.finditer(sentence[0]))) for pattern, asking in CHINESE_ANSWERS]
+    found = [(asking, places) for asking, places in found if places]
+    if not found:
+        return None
+    asking, places = rng.choice(found)
+    start, end = rng.choice(places).span(1)
+    before = _thinned_characters(sentence[0][:start][-rng.randint(4, 16) :], rng)
+    after = _thinned_characters(sentence[0][end:].rstrip("。！？；")[: rng.randint(4, 16)], rng)
+    asked = rng.choice(asking)
+    text = f"{before}{asked}{after}？" if rng.random() < 0.6 else f"{after}{before}{asked}？"
+    return Question("cloze", article, text, context, ((sentence.start() + start, sentence[0][start:end]),))
+
+
+def _thinned_characters(text: str, rng: random.Random) -> str:
+    """The characters next to a gap, most of the marks between them left out."""
+    return "".join(character for character in text if character not in "，、「」《》" or rng.random() < 0.4)
 
 
 def _thinned(text: str, rng: random.Random, *, last: bool) -> str:

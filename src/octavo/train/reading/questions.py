@@ -71,11 +71,20 @@ def read_files(folder: Path, data: QuestionFiles) -> Files:
             raise OctavoError(
                 f"data.held_out names {article!r}, which no file has{nearest(article, articles)}", param="data.held_out"
             )
-    kept = tuple(question for question in questions if question.article not in data.held_out)
+    kept = tuple(
+        question
+        for question in questions
+        if question.article not in data.held_out and part_of(question.article, data.parts) != data.left_out
+    )
     held = tuple(question for question in questions if question.article in data.held_out)
     if not kept:
         raise OctavoError("data.held_out leaves no article to train on", param="data.held_out")
     return Files(kept, held, digest.hexdigest())
+
+
+def part_of(article: str, parts: int) -> int:
+    """The part, from 0, that an article falls into by its title."""
+    return zlib.crc32(article.encode()) % parts
 
 
 def read_questions(path: Path) -> list[Question]:

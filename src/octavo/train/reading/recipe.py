@@ -28,6 +28,16 @@ class QuestionFiles(Section):
     """Where the files can be had; shown when they are missing."""
     held_out: Names = ()
     """Articles that are never trained on: for validation, and for the threshold of having no answer."""
+    parts: Annotated[int, Field(ge=1)] = 1
+    """Articles fall into so many parts, by a checksum of their titles."""
+    left_out: Annotated[int, Field(ge=0)] | None = None
+    """The part, from 0, that is neither trained on nor validated with: for a teacher of its questions."""
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> Self:
+        if self.left_out is not None and self.left_out >= self.parts - (self.parts == 1):
+            raise ValueError(f"left_out = {self.left_out} is not one of {self.parts} parts, or leaves nothing")
+        return self
 
 
 class EncoderSettings(Section):
@@ -77,12 +87,22 @@ class MixtureSettings(Section):
 
 
 class DistillationSettings(Section):
-    """`[distillation]`: other readers whose chances are learnt beside the marks."""
+    """`[distillation]`: other readers whose chances are learnt beside the marks.
+
+    With `data.parts` above 1 teacher i, from 0, judges only the questions of part i modulo parts, and was trained with
+    that part as `data.left_out`, so that it has not learnt the answers by heart.
+    """
 
     teachers: Names = ()
     """Folders or references of readers with the same vocabulary; none: the marks alone are learnt."""
-    weight: Share = 1.0
-    """Of what they think; the rest is that of the marks."""
+    asked: Share = 0.5
+    """How much the teachers count for a question of the files, the rest being its marks'."""
+    edited: Share = 0.8
+    """For one with a word changed."""
+    moved: Share = 0.7
+    """For one with another text of its article."""
+    clozes: Share = 0.3
+    """For one made of a text's own sentence."""
 
 
 class ReaderRecipe(AnyRecipe):

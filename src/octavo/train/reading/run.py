@@ -74,7 +74,7 @@ def train_reader(
 
 
 def _objective(recipe: ReaderRecipe, tokenizer: Tokenizer, matching: bool) -> ExtractiveQA:
-    """What is learnt: the marks, or what the recipe's teachers think. Raises UnsupportedError for a teacher unlike it."""
+    """What is learnt. Raises UnsupportedError for teachers that are no readers, read other tokens or are too few."""
     teachers = [open_checkpoint(resolve(name)) for name in recipe.distillation.teachers]
     for name, teacher in zip(recipe.distillation.teachers, teachers, strict=True):
         if teacher.config.head is None or teacher.config.head.task != "span":
@@ -88,7 +88,12 @@ def _objective(recipe: ReaderRecipe, tokenizer: Tokenizer, matching: bool) -> Ex
             )
     if not teachers:
         return ExtractiveQA()
-    return DistilledQA([Transformer.from_checkpoint(teacher) for teacher in teachers], recipe.distillation.weight)
+    if len(teachers) % recipe.data.parts:
+        raise UnsupportedError(
+            f"{len(teachers)} teachers do not judge {recipe.data.parts} parts alike; give as many for each",
+            param="distillation.teachers",
+        )
+    return DistilledQA([Transformer.from_checkpoint(teacher) for teacher in teachers], recipe.data.parts)
 
 
 def open_encoder(reference: str) -> Checkpoint:
@@ -141,6 +146,8 @@ def _windows(
         rows=recipe.training.batch_size,
         seed=recipe.training.seed,
         mixture=recipe.mixture,
+        taught=recipe.distillation,
+        parts=recipe.data.parts,
         mask_id=mask_id or 0,
         texts=files.texts,
     )

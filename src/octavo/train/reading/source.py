@@ -15,8 +15,8 @@ from octavo.errors import FormatError
 from octavo.text.windows import LONGEST_QUESTION, PairReader, Pieces
 from octavo.train.objectives.extractive_qa import Marked
 from octavo.train.reading.made import cloze, elsewhere, moved, unanswerable
-from octavo.train.reading.questions import Question
-from octavo.train.reading.recipe import MixtureSettings
+from octavo.train.reading.questions import Question, part_of
+from octavo.train.reading.recipe import DistillationSettings, MixtureSettings
 
 POOL = 32
 """Batches that are sorted by length together."""
@@ -36,9 +36,12 @@ class QuestionSource:
         mixture: MixtureSettings,
         mask_id: int,
         texts: Sequence[tuple[str, str]] = (),
+        taught: DistillationSettings | None = None,
+        parts: int = 1,
     ) -> None:
         self._questions, self._reader, self._max_tokens, self._rows = questions, reader, max_tokens, rows
         self._seed, self._mixture, self._mask_id, self._texts = seed, mixture, mask_id, texts
+        self._taught, self._parts = taught or DistillationSettings(), parts
         self._elsewhere = elsewhere(questions) if mixture.moved else {}
         self._pieces = lru_cache(maxsize=20_000)(reader.pieces)
         self._epoch, self._index = 0, 0
@@ -72,7 +75,7 @@ class QuestionSource:
 
     def _epoch_examples(self) -> list[Marked]:
         rng = random.Random(f"{self._seed} {self._epoch}")
-        examples = [self._marked(question, rng) for question in self._epoch_questions(rng)]
+        examples = [self._marked(question, taught, rng) for question, taught in self._epoch_questions(rng)]
         rng.shuffle(examples)
         pool = POOL * self._rows
         batches = []
@@ -82,26 +85,28 @@ class QuestionSource:
         rng.shuffle(batches)
         return [example for batch in batches for example in batch]
 
-    def _epoch_questions(self, rng: random.Random) -> list[Question]:
-        mixture = self._mixture
-        chosen = list(self._questions) if mixture.asked else []
+    def _epoch_questions(self, rng: random.Random) -> list[tuple[Question, float]]:
+        """Each question with how much teachers count for it."""
+        mixture, taught = self._mixture, self._taught
+        chosen = [(question, taught.asked) for question in self._questions] if mixture.asked else []
         for question in self._questions if mixture.asked else ():
             if question.golds:
                 made = unanswerable(question, rng) if rng.random() < mixture.edited else None
                 other = moved(question, self._elsewhere, rng) if rng.random() < mixture.moved else None
-                chosen += [question for question in (made, other) if question is not None]
+                chosen += [(made, taught.edited)] if made is not None else []
+                chosen += [(other, taught.moved)] if other is not None else []
         wanted = len(chosen) + mixture.clozes
         while self._texts and len(chosen) < wanted:
             made = cloze(*rng.choice(self._texts), rng)
             if made is None:
                 continue
-            chosen.append(made)
+            chosen.append((made, taught.clozes))
             if rng.random() < 0.35:
                 made = unanswerable(made, rng)
-                chosen += [made] if made is not None else []
+                chosen += [(made, taught.clozes)] if made is not None else []
         return chosen
 
-    def _marked(self, question: Question, rng: random.Random) -> Marked:
+    def _marked(self, question: Question, taught: float, rng: random.Random) -> Marked:
         """A window of the text, with the answer in it where there is one."""
         asked, text = self._pieces(question.text), self._pieces(question.context)
         room = self._max_tokens - 3 - min(len(asked.ids), LONGEST_QUESTION)
@@ -122,7 +127,7 @@ class QuestionSource:
                 self._mask_id if index not in kept and rng.random() < self._mixture.hidden else token
                 for index, token in enumerate(ids)
             ]
-        return Marked(ids, window.types, *marks)
+        return Marked(ids, window.types, *marks, taught, part_of(question.article, self._parts))
 
     @staticmethod
     def _window_start(text: Pieces, room: int, span: tuple[int, int] | None, rng: random.Random) -> int:
