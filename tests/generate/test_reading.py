@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.errors import FormatError, OctavoError, UnsupportedError
-from octavo.generate.tasks.reading import SETTINGS_NAME, Reader, Reading, best_span, edges_of, joined
+from octavo.generate.tasks.reading import SETTINGS_NAME, Reader, Reading, best_span, edges_of, joined, whole_marks
 from octavo.text.windows import Window
 
 PARITY = Path(__file__).parents[1] / "parity"
@@ -152,3 +152,23 @@ def test_evidence_changes_which_passage_answers(model: Path, tmp_path: Path) -> 
         lacking = reader.answer("Which river flows through Oslo?", ["Rome lies on the Tiber.", "Paris has a river."])
     assert (found.passage, found.answered, found.no_answer_score) == (1, True, -2)
     assert (lacking.answered, lacking.no_answer_score) == (False, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "marked", "kept"),
+    [
+        ("It is `i32` here", "i32`", "i32"),
+        ("the prompt (Pdb) shows", "Pdb)", "Pdb"),
+        ("the prompt (Pdb) shows", "(Pdb)", "(Pdb)"),
+        ("a length of [2048](link)", "[2048", "2048"),
+        ("with \"'utf-8'\" encoding", "'utf-8'", "'utf-8'"),
+        ("the dogs' tails", "dogs'", "dogs"),
+        ("f(x) or (y", "f(x)", "f(x)"),
+        ("「三國」志", "三國」", "三國"),
+        ('a " alone', '"', '"'),
+    ],
+)
+def test_a_bracket_or_quote_that_lost_its_other_half_is_left_out(text: str, marked: str, kept: str) -> None:
+    start = text.index(marked)
+    found = whole_marks(text, Reading(start, start + len(marked), 1.0, 0.0))
+    assert text[found.start : found.end] == kept

@@ -91,6 +91,7 @@ class Answer:
 
 _EDGE = re.compile(r"\n[ \t]*\n|\|")
 """Where a paragraph ends or a cell of a table does; an answer lies on one side."""
+_QUOTES, _BRACKETS = "\"`'", ("()", "[]", "{}", "“”", "「」", "《》")
 NOTHING = Reading(0, 0, -math.inf, 0.0)
 """Of a passage without tokens."""
 
@@ -175,7 +176,7 @@ class Reader:
                 parts = np.searchsorted(edges[number], [start for start, _ in window.ranges], side="right")
                 found = best_span(scores[end - lengths[index] : end], window, settings.longest_answer, parts)
                 best[number] = joined(best[number], found)
-        read = (reading or NOTHING for reading in best)
+        read = [whole_marks(passage, one or NOTHING) for passage, one in zip(passages, best, strict=True)]
         return [self._judged(question, *pair) for pair in zip(passages, read, strict=True)]
 
     def _judged(self, question: str, passage: str, reading: Reading) -> Reading:
@@ -201,6 +202,27 @@ class Reader:
 def matches(config: TransformerConfig) -> bool:
     """Whether a reader is told what stands both in the question and in the text."""
     return config.encoder is not None and config.encoder.token_types >= MATCHING_TYPES
+
+
+def whole_marks(text: str, reading: Reading) -> Reading:
+    """The reading without a bracket or quote at either end whose other half is outside it."""
+    start, end = reading.start, reading.end
+    while end - start > 1:
+        inside = text[start:end]
+        if _alone(inside, inside[0]):
+            start += 1
+        elif _alone(inside, inside[-1]):
+            end -= 1
+        else:
+            break
+    return replace(reading, start=start, end=end)
+
+
+def _alone(inside: str, mark: str) -> bool:
+    """Whether a mark's other half is missing."""
+    if mark in _QUOTES:
+        return inside.count(mark) % 2 == 1
+    return any(mark in pair and inside.count(pair[0]) != inside.count(pair[1]) for pair in _BRACKETS)
 
 
 def edges_of(text: str) -> list[int]:
