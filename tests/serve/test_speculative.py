@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import socket
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -28,6 +32,20 @@ def test_answers_are_the_same_and_guesses_are_counted(start_server, stories, spe
     assert 0 < counted["vllm:spec_decode_num_accepted_tokens_total"] <= drafted
     if temperature == 0 or speculative == "ngram":  # a draft model draws, so the seed's numbers are used otherwise
         assert texts[0] == texts[1]
+
+
+def test_tokens_of_one_step_are_sent_together(start_server, stories):
+    body = json.dumps({"prompt": PROMPT, "max_tokens": 60, "temperature": 0, "ignore_eos": True, "stream": True})
+    head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    with load(str(stories), speculative=str(stories)) as model:
+        running = start_server([model])
+        with socket.create_connection(("127.0.0.1", running.port)) as client:
+            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+            answer = client.makefile("rb").read().decode()
+        running.stop()
+    assert answer.count("data: {") >= 50 and answer.endswith("data: [DONE]\n\n\r\n0\r\n\r\n")
+    sent = len(re.findall(r"(?m)^[0-9a-f]+\r$", answer)) - 1
+    assert sent <= 30, "eight guesses of nine are right, so nine tokens go together"
 
 
 def test_a_draft_model_of_another_vocabulary_is_refused(stories, tiny):

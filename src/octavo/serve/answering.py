@@ -218,7 +218,7 @@ class Answer(Response):
         headers = [(name.encode(), value.encode()) for name, value in self._wire.headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
-            async for data in self._chunks(first, items):
+            async for data in self._chunks(generation, first, items):
                 await send({"type": "http.response.body", "body": data, "more_body": True})
         except ClientLeft:
             raise
@@ -227,14 +227,28 @@ class Answer(Response):
             await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _chunks(self, first: Item, items: AsyncIterator[Item | None]) -> AsyncIterator[bytes]:
-        yield self._wire.written(*self._counted(first))
-        async for item in items:
-            data = self._wire.ping if item is None else self._wire.written(*self._counted(item))
+    async def _chunks(
+        self, generation: Generation, first: Item, items: AsyncIterator[Item | None]
+    ) -> AsyncIterator[bytes]:
+        """What is at hand goes out together: handing it to the system costs more than making it."""
+        data = self._wire.written(*self._counted(first))
+        try:
+            while True:
+                if data and not generation.at_hand:
+                    yield data
+                    data = b""
+                item = await anext(items)
+                data += self._wire.ping if item is None else self._wire.written(*self._counted(item))
+        except StopAsyncIteration:
+            pass
+        except ClientLeft:
+            raise
+        except Exception:  # what was said before it is heard
             if data:
                 yield data
+            raise
         self._keep(self._usage.body())
-        yield self._wire.end(self._usage)
+        yield data + self._wire.end(self._usage)
 
     def _counted(self, item: Item | None) -> Item:
         assert item is not None

@@ -116,6 +116,11 @@ class Generation:
         """How many of its answers wait for one."""
         return sum(self._admission.waits(worker.start) for worker in self._workers)
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether `items` goes on, or ends, without waiting."""
+        return not self._open or not self._items.empty()
+
     async def items(self, ping_seconds: float | None = None) -> AsyncIterator[Item | None]:
         """What happens, until all answers are finished; None when nothing did for ping_seconds.
 
