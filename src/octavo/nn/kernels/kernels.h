@@ -258,7 +258,7 @@ typedef struct {
     size_t head_bytes, block_bytes;
     int hidden_width, q_width, kv_width, mlp_width;  // padded
     float *x, *branch, *q, *k, *v, *attended, *output_gate, *gate, *up;  // MAX_TOKENS rows each
-    activations shared;             // MAX_TOKENS rows
+    activations shared, *views;     // MAX_TOKENS rows; the same a thread
     activations *own;               // OWN_ROWS rows a thread
     int q_rank_width, query_width, mixed_width;  // of latent attention, padded
     float *low_queries, *queries, *mixed;        // MAX_TOKENS rows each

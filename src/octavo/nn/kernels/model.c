@@ -104,13 +104,14 @@ static int take_work(model *m) {
     m->up = take_rows(m, made);
     m->rotaries = arena_take(&m->work, (size_t)s->num_rotaries * sizeof *m->rotaries);
     m->own = arena_take(&m->work, (size_t)s->threads * sizeof *m->own);
+    m->views = arena_take(&m->work, (size_t)s->threads * sizeof *m->views);
     m->scratch = arena_take(&m->work, (size_t)s->threads * sizeof *m->scratch);
     m->scores = arena_take(&m->work, (size_t)s->threads * sizeof *m->scores);
     m->low = arena_take(&m->work, (size_t)s->threads * sizeof *m->low);
     m->chain_tables = arena_take(&m->work, (size_t)s->threads * sizeof *m->chain_tables);
     m->layers = arena_take(&m->work, (size_t)s->num_layers * sizeof *m->layers);
     if (!m->low_queries || !m->queries || !m->mixed || !m->x || !m->branch || !m->q || !m->k || !m->v || !m->attended ||
-        !m->output_gate || !m->gate || !m->up || !m->rotaries || !m->own ||
+        !m->output_gate || !m->gate || !m->up || !m->rotaries || !m->own || !m->views ||
         !m->scratch || !m->scores || !m->low || !m->chain_tables || !m->layers || !take_activations(m, &m->shared, (size_t)MAX_TOKENS * (size_t)widest))
         return 0;
     for (int i = 0; i < s->threads; i++)

@@ -201,7 +201,6 @@ void experts_in(const share *w, const layer *l, const activations *a) {
     if (moe->shared_gated) multiply_all(w, &l->matrices[SHARED_GATE], a, tokens, m->shared_gates, 1);
     barrier(w);
     route(w, l);
-    pair_rows(w)->width = a->width;
     if (alone(w)) {
         copy_rows(w, l, a, 0, pairs);
     } else {

@@ -28,8 +28,9 @@ const activations *prepared(const share *w, const float *x, int width, const int
             prepare_one(w, own, t, x + (size_t)(index ? index[t] : t) * width, n, forms, w->thread ? NULL : hidden);
         return own;
     }
-    activations *a = &w->m->shared;
-    a->width = width;  // every thread writes the same width
+    activations *a = &w->m->views[w->thread];  // of the rows that all share; a width is a thread's own
+    *a = w->m->shared;
+    a->width = width;
     for (EACH_HAND(h, w, tokens))
         for (int t = h.first; t < h.end; t++)
             prepare_one(w, a, t, x + (size_t)(index ? index[t] : t) * width, n, forms, hidden);
