@@ -154,7 +154,10 @@ INLINE void tile(const matrix *m, int panel, const activations *a, int token, co
             head = w;
             w += l.head;
         }
-        for (size_t line = 0; fresh && line < l.group; line += 64) __builtin_prefetch(w + 4096 + line);
+        for (size_t line = 0; fresh && line < l.group; line += 64) {  // to the second level: the first one's few slots run out
+            if (T == 1 && l.group < 512) __builtin_prefetch(w + 4096 + line, 0, 3);
+            else __builtin_prefetch(w + 4096 + line, 0, 2);
+        }
         if (e <= BF16) dense_group(w, a, (size_t)token * a->width + (size_t)g * GROUP, T, e, sum);
         else block_group(head, w, a, token, g, T, e, facts + g, sum);
     }
