@@ -28,6 +28,10 @@ PROMPTS = [
     f"Once upon a time, {who} {did}" for who in ("a cat", "Lily", "Tom", "the sun") for did in ("saw", "had", "was")
 ]
 TOKENS = 32
+LONG = {"max_tokens": 480, "ignore_eos": True}
+"""Of an answer that is still being made when the next requests come, however fast the machine is."""
+SLOTS = 8 + 64
+"""Answers that run and wait together, unless the server is told otherwise."""
 MALFORMED: list[tuple[bytes, str]] = [
     (b"{", "application/json"),
     (b"[]", "application/json"),
@@ -62,7 +66,10 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--watch", action="store_true", help="what it calls itself with; MODEL is an address then")
     arguments = parser.parse_args()
+    if arguments.watch:
+        return watch_health(arguments.model)
     command = [sys.executable, "-m", "octavo", "serve", arguments.model, "--port", "0", "--no-store"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -87,7 +94,7 @@ async def overload(address: str, pid: int, arguments: argparse.Namespace) -> dic
     async with httpx2.AsyncClient(base_url=address, timeout=300, limits=limits) as client:
         single = {prompt: await whole(client, prompt, seen) for prompt in PROMPTS}
         before = resources(pid)
-        watching = asyncio.create_task(watch_health(address, seen))
+        watching = subprocess.Popen([sys.executable, __file__, address, "--watch"], stdout=subprocess.PIPE, text=True)
         early = min(200, arguments.requests // 2)
         await crowd(client, early, single, chance, seen, arguments.clients)
         middle = resources(pid)
@@ -96,7 +103,10 @@ async def overload(address: str, pid: int, arguments: argparse.Namespace) -> dic
         while any((left := await remaining(client)).values()) and time.monotonic() < at_end + 30:
             await asyncio.sleep(0.02)
         idle_after = time.monotonic() - at_end
-        watching.cancel()
+        watching.terminate()
+        answers = [line.split() for line in watching.communicate()[0].splitlines()]
+        seen.health = [float(seconds) for seconds, status in answers if status == "200"]
+        seen.wrong += [f"/health answered {status}" for _, status in answers if status != "200"]
     await asyncio.sleep(1)
     after = resources(pid)
     async with httpx2.AsyncClient(base_url=address, timeout=300, limits=httpx2.Limits(max_connections=300)) as client:
@@ -197,28 +207,30 @@ async def too_many(client: httpx2.AsyncClient, seen: Seen) -> None:
 
     async def one() -> None:
         start = time.perf_counter()
-        async with client.stream("POST", "/v1/completions", json=body_of("Once", max_tokens=200)) as answer:
+        async with client.stream("POST", "/v1/completions", json=body_of("Once", **LONG)) as answer:
             if answer.status_code == 429:
                 seen.refused.append(time.perf_counter() - start)
 
-    tasks = [asyncio.create_task(one()) for _ in range(72)]
-    await asyncio.sleep(0.5)
+    tasks = [asyncio.create_task(one()) for _ in range(SLOTS)]
+    for _ in range(200):
+        now = await remaining(client)
+        if now["num_requests_running"] + now["num_requests_waiting"] >= SLOTS:
+            break
+        await asyncio.sleep(0.01)
     for _ in range(20):
         await one()
     for task in tasks:
         task.cancel()
 
 
-async def watch_health(address: str, seen: Seen) -> None:
-    """Ask again and again, on a connection of its own."""
-    async with httpx2.AsyncClient(base_url=address, timeout=60) as client:
+def watch_health(address: str) -> None:
+    """Ask again and again and print how long it took, in a process of its own, as the clients keep this one busy."""
+    with httpx2.Client(base_url=address, timeout=60) as client:
         while True:
             start = time.perf_counter()
-            answer = await client.get("/health")
-            seen.health.append(time.perf_counter() - start)
-            if answer.status_code != 200:
-                seen.wrong.append(f"/health answered {answer.status_code}")
-            await asyncio.sleep(0.05)
+            status = client.get("/health").status_code
+            print(time.perf_counter() - start, status, flush=True)
+            time.sleep(0.05)
 
 
 async def remaining(client: httpx2.AsyncClient) -> dict[str, float]:
