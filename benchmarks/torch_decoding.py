@@ -73,30 +73,34 @@ def main() -> None:
     say(device=torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu", torch=torch.__version__)
     bandwidth = copied()
     say(name="copy", gigabytes_a_second=bandwidth)
+    shapes = arguments.shapes.split(",")
     with tempfile.TemporaryDirectory() as temporary:
-        for shape in arguments.shapes.split(","):
-            folder = Path(temporary) / shape
-            attempt("written", partial(written, shape, folder), shape=shape)
-            for decode, batch in ((decode, batch) for decode in WAYS for batch in (1, 8, 64)):
-                measure = partial(ours, folder, decode, batch, bandwidth)
-                attempt(f"octavo {decode}", measure, shape=shape, batch=batch)
-            for batch in (1, 8):
-                measure = partial(ours, folder, WAYS[0], batch, bandwidth, context=LONG)
-                attempt(f"octavo {WAYS[0]}, context {LONG}", measure, shape=shape, batch=batch)
-            attempt("octavo prefill", partial(our_prefill, folder), shape=shape)
-            peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(DEVICE).eval()
-            attempt("transformers prefill", partial(their_prefill, peer), shape=shape)
-            for cache, batch in ((None, 1), (None, 8), (None, 64), ("static", 1), ("static", 64)):
-                name = f"transformers {cache or 'growing'} cache"
-                attempt(name, partial(theirs, peer, batch, cache), shape=shape, batch=batch)
-            attempt("parity", partial(parity, folder), shape=shape)
-            if DEVICE == "cuda":
-                attempt("profile", partial(profiled, folder), shape=shape)
-            attempt("octavo rows", partial(ours, folder, "rows", 1, bandwidth), shape=shape, batch=1)
-            if DEVICE == "cuda" and shape == arguments.shapes.split(",")[-1]:
-                measure = partial(theirs, peer, 1, "static", compiled=True)
-                attempt("transformers static cache, compiled", measure, shape=shape, batch=1)
-            del peer
+        for shape in shapes:
+            compare(shape, Path(temporary) / shape, attempt, bandwidth, compiled=shape == shapes[-1])
+
+
+def compare(shape: str, folder: Path, attempt: Callable[..., None], bandwidth: float, *, compiled: bool) -> None:
+    """All of one shape. attempt: measures and prints, or says why not. compiled: whether the peer is, too, last."""
+    attempt("written", partial(written, shape, folder), shape=shape)
+    for decode, batch in ((decode, batch) for decode in WAYS for batch in (1, 8, 64)):
+        measure = partial(ours, folder, decode, batch, bandwidth)
+        attempt(f"octavo {decode}", measure, shape=shape, batch=batch)
+    for batch in (1, 8):
+        measure = partial(ours, folder, WAYS[0], batch, bandwidth, context=LONG)
+        attempt(f"octavo {WAYS[0]}, context {LONG}", measure, shape=shape, batch=batch)
+    attempt("octavo prefill", partial(our_prefill, folder), shape=shape)
+    peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(DEVICE).eval()
+    attempt("transformers prefill", partial(their_prefill, peer), shape=shape)
+    for cache, batch in ((None, 1), (None, 8), (None, 64), ("static", 1), ("static", 64)):
+        name = f"transformers {cache or 'growing'} cache"
+        attempt(name, partial(theirs, peer, batch, cache), shape=shape, batch=batch)
+    attempt("parity", partial(parity, folder), shape=shape)
+    if DEVICE == "cuda":
+        attempt("profile", partial(profiled, folder), shape=shape)
+    attempt("octavo rows", partial(ours, folder, "rows", 1, bandwidth), shape=shape, batch=1)
+    if DEVICE == "cuda" and compiled:
+        measure = partial(theirs, peer, 1, "static", compiled=True)
+        attempt("transformers static cache, compiled", measure, shape=shape, batch=1)
 
 
 def copied() -> float:

@@ -43,19 +43,7 @@ def make_runner(
     Raises MissingDependencyError when what is needed is not installed, UnsupportedError for an encoder, OctavoError
     when memory does not suffice.
     """
-    if checkpoint.config.encoder is not None:
-        raise UnsupportedError(
-            f"{checkpoint.name} is an encoder ({checkpoint.family}), which writes no text; use `octavo embed`"
-        )
-    if checkpoint.score is not None:
-        raise UnsupportedError(
-            f"{checkpoint.name} scores texts ({checkpoint.family} for classification); use `octavo rerank`"
-        )
-    if checkpoint.config.memory is not None:
-        raise EncoderDecoderError(
-            f"{checkpoint.name} is an encoder-decoder ({checkpoint.family}), which reads a source; `octavo run`, or "
-            "octavo.generate.encoder_decoder.torch_seq2seq.Seq2Seq, answers one"
-        )
+    _refuse_other_kinds(checkpoint)
 
     def on_kernels() -> Runner:
         from octavo.models.compiled import CompiledRunner
@@ -75,12 +63,34 @@ def make_runner(
 
         return fitting_runner(checkpoint, num_blocks, adapters)
 
+    return _kernels_or_torch(_of_device(runner), on_kernels, on_torch, fall_back=quantize is None)
+
+
+def _refuse_other_kinds(checkpoint: Checkpoint) -> None:
+    """Raises UnsupportedError for what does not go on from a text."""
+    if checkpoint.config.encoder is not None:
+        raise UnsupportedError(
+            f"{checkpoint.name} is an encoder ({checkpoint.family}), which writes no text; use `octavo embed`"
+        )
+    if checkpoint.score is not None:
+        raise UnsupportedError(
+            f"{checkpoint.name} scores texts ({checkpoint.family} for classification); use `octavo rerank`"
+        )
+    if checkpoint.config.memory is not None:
+        raise EncoderDecoderError(
+            f"{checkpoint.name} is an encoder-decoder ({checkpoint.family}), which reads a source; `octavo run`, or "
+            "octavo.generate.encoder_decoder.torch_seq2seq.Seq2Seq, answers one"
+        )
+
+
+def _of_device(runner: RunnerName | None) -> RunnerName | None:
+    """The runner asked for; torch where OCTAVO_DEVICE names a GPU. Raises UnsupportedError where both cannot be."""
     device = settings.device()
-    if device is not None and device != "cpu":
-        if runner == "kernels" or (runner is None and settings.kernels() not in (None, "torch")):
-            raise UnsupportedError(f"OCTAVO_DEVICE={device} is the torch runner's; unset it for the kernels")
-        runner = "torch"
-    return _kernels_or_torch(runner, on_kernels, on_torch, fall_back=quantize is None)
+    if device is None or device == "cpu":
+        return runner
+    if runner == "kernels" or (runner is None and settings.kernels() not in (None, "torch")):
+        raise UnsupportedError(f"OCTAVO_DEVICE={device} is the torch runner's; unset it for the kernels")
+    return "torch"
 
 
 def make_encoder(
