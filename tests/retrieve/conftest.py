@@ -1,8 +1,9 @@
-"""The toy encoder, as a fixture: test folders are no packages."""
+"""The toy encoder and the site, as fixtures: test folders are no packages."""
 
 from __future__ import annotations
 
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,3 +14,12 @@ import pytest
 def encoder() -> Any:
     """A fresh `WordEncoder` of `toys.py`."""
     return runpy.run_path(str(Path(__file__).parent / "toys.py"))["WordEncoder"]()
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """A running `Server` of `site.py`."""
+    made = runpy.run_path(str(Path(__file__).parent / "site.py"))["Server"]()
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
