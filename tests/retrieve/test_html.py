@@ -32,6 +32,7 @@ def test_the_main_text_has_headings_lists_and_tables(tmp_path: Path) -> None:
         assert "- leaves of ash\n- berries" in document.text and "Leaves | 50" in document.text
         assert not any(word in document.text for word in ("Products", "imprint", "var menu"))
         assert "Food" in document.headings_at(document.text.index("Ducks eat"))
+        assert [table.label for table in document.tables_in(0, len(document.text))] == ["Food | Calories"]
 
 
 def test_a_page_without_main_text_is_read_whole_or_refused(tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ def test_sections_and_blocks_are_where_they_should_be(tmp_path: Path) -> None:
     assert headings[0][2].startswith("# One") and headings[0][2].endswith("```\n\n")
     assert headings[2][2].startswith("Three\n===") and headings[2][2].endswith("----\n")
     blocks = [text[span.start : span.end] for span in document.spans if span.kind == "block"]
-    assert blocks == ["```python\n# not a heading\n```", "| a | b |\n|---|---|\n| 1 | 2 |"]
+    assert blocks == ["```python\n# not a heading\n```"]
+    (table,) = [span for span in document.spans if span.kind == "table"]
+    assert (text[table.start : table.end], table.label) == ("| a | b |\n|---|---|\n| 1 | 2 |", "a | b")
     assert document.headings_at(text.index("not a")) == ("One bold", "Two code")
     assert document.headings_at(0) == ()
 

@@ -38,7 +38,7 @@ def test_a_docx_gives_what_stands_after_tracked_changes(tmp_path: Path) -> None:
     assert document.text == "Head\n\nKept and inserted[^2]\n\na | b\n\nIn a box\n\nDeep\n\n[^2]: The note."
     assert [(span.label, span.level) for span in document.spans if span.kind == "heading"] == [("Head", 2), ("Deep", 3)]
     assert document.headings_at(document.text.index("Deep")) == ("Head", "Deep")
-    assert [document.text[span.start : span.end] for span in document.spans if span.kind == "block"] == ["a | b"]
+    assert [document.text[span.start : span.end] for span in document.spans if span.kind == "table"] == ["a | b"]
 
 
 def test_the_real_docx_keeps_headings_lists_and_table(shared: Path) -> None:
@@ -51,6 +51,8 @@ def test_the_real_docx_keeps_headings_lists_and_table(shared: Path) -> None:
     assert "1. Wear sunglasses\n2. Don’t forget to drink water" in document.text
     assert "Leaves | Ash, Elm, Maple | 50" in document.text
     assert "This is a cute duckling" in document.text
+    (table,) = document.tables_in(0, len(document.text))
+    assert table.label == " | Food | Calories per portion"
 
 
 def test_the_real_pptx_keeps_slides_tables_charts_and_pictures(shared: Path) -> None:
@@ -64,14 +66,19 @@ def test_the_real_pptx_keeps_slides_tables_charts_and_pictures(shared: Path) -> 
     ):
         assert document.page_at(document.text.index(words)) == page
     assert document.headings_at(document.text.index("Sub comment 2")) == ("A Nested Shape parsing",)
+    assert "ColA | ColB | ColC | ColD | ColE | ColF" in [
+        table.label for table in document.tables_in(0, len(document.text))
+    ]
 
 
 def test_an_epub_is_read_along_its_spine(tmp_path: Path) -> None:
     first = "<h1>One</h1><p>It&nbsp;was &mdash; a <b>dark</b>\n night.</p><script>no()</script>"
-    second = "<h2>Two</h2><ul><li>a</li><li>b</li></ul><table><tr><td>1</td><td>2</td></tr></table><pre>x\n  y</pre>"
+    table = "<table><tr><th>x</th><th>y</th></tr><tr><td>1</td><td>2</td></tr></table>"
+    second = f"<h2>Two</h2><ul><li>a</li><li>b</li></ul>{table}<pre>x\n  y</pre>"
     document = read(make.make_epub(tmp_path / "a.epub", second, first))
     assert document.title == "A book" and document.metadata["author"] == "Ada"
-    assert document.text == "One\n\nIt was — a dark night.\n\nTwo\n\n- a\n\n- b\n\n1 | 2\n\nx\n  y"
+    assert document.text == "One\n\nIt was — a dark night.\n\nTwo\n\n- a\n\n- b\n\nx | y\n1 | 2\n\nx\n  y"
+    assert [span.label for span in document.spans if span.kind == "table"] == ["x | y"]
     assert document.headings_at(document.text.index("1 | 2")) == ("One", "Two")
 
 

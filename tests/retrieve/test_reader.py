@@ -27,12 +27,12 @@ class Marker:
     def knows(self, text: str) -> bool:
         return text.isascii()
 
-    def answer(self, question: str, passages: Sequence[str], against: Sequence[float] | None = None) -> Answer:
+    def answer(self, question: str, passages: Sequence[str], against: Any = None, unsaid: Any = None) -> Answer:
         number = next(index for index, passage in enumerate(passages) if self.span in passage)
         start = passages[number].index(self.span)
         return Answer(self.span, start, start + len(self.span), 3.0, -2.0, number, self.answered)
 
-    def relevance(self, question: str, passages: Sequence[str]) -> Any:
+    def relevance(self, question: str, passages: Sequence[str], unsaid: Any = None) -> Any:
         return np.array([20.0 if self.span in passage else -20.0 for passage in passages], np.float32)
 
 
@@ -83,7 +83,7 @@ def test_a_span_is_said_word_for_word() -> None:
 class Sure(Marker):
     """Keeps what speaks against each passage."""
 
-    def answer(self, question: str, passages: Sequence[str], against: Sequence[float] | None = None) -> Answer:
+    def answer(self, question: str, passages: Sequence[str], against: Any = None, unsaid: Any = None) -> Answer:
         self.against = against
         return super().answer(question, passages, against)
 

@@ -20,7 +20,7 @@ from octavo.retrieve.passages import BATCH, Prepared, Splitting, embed, prepare
 from octavo.retrieve.search import TextEncoder
 from octavo.retrieve.stores.store import Store, Vectors
 
-MAKING = 1
+MAKING = 2
 """Of the rules that make passages of a file; an index made by others is made anew, file by file."""
 NAMED = 3
 """Documents that a note names before it counts the rest."""

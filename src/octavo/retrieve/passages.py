@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from octavo.retrieve.chunking import split
+from octavo.retrieve.chunking import Chunk, split
 from octavo.retrieve.documents import Document
+from octavo.retrieve.documents.cells import SEPARATOR, cells_of
 from octavo.retrieve.search import TextEncoder, knows
 from octavo.retrieve.stores.store import Place, Scalar, Source, Vectors
 
@@ -53,10 +54,7 @@ def prepare(
     """Cut a document. tokenizer: the splitting counts its tokens, not characters."""
     size, overlap = splitting.chunk_size, splitting.overlap
     chunks = split(document, chunk_size=size, overlap=overlap, tokenizer=tokenizer)
-    places = [
-        Place(chunk.start, chunk.end, chunk.page, chunk.line, _context(document.title, chunk.headings))
-        for chunk in chunks
-    ]
+    places = [Place(chunk.start, chunk.end, chunk.page, chunk.line, _context(document, chunk)) for chunk in chunks]
     texts = [f"{place.context}\n{chunk.text}" for place, chunk in zip(places, chunks, strict=True)]
     known = encoder is not None and (not texts or knows(encoder, texts))
     return Prepared(Source(name, document.text, fingerprint, _metadata(name, document)), places, texts, known)
@@ -85,9 +83,22 @@ def embed(
     return [np.array(found, dtype=np.float32).reshape(len(found), -1) if found else made[0] for found in rows]
 
 
-def _context(title: str, headings: Sequence[str]) -> str:
-    """What a passage stands under, outermost first."""
-    return " > ".join(dict.fromkeys((title, *headings)))
+def _context(document: Document, chunk: Chunk) -> str:
+    """What a passage stands under, outermost first, and a line for the names of each table's columns."""
+    path = " > ".join(dict.fromkeys((document.title, *chunk.headings)))
+    tables = [table for table in document.tables_in(chunk.start, chunk.end) if table.label]
+    if tables and tables[0].start < chunk.start and document.text[chunk.start - 1] != "\n":
+        row, names = _within_row(document.text, chunk.start, tables[0].label)
+        return f"{path} > {row}\n{names}"
+    return "\n".join((path, *dict.fromkeys(table.label for table in tables)))
+
+
+def _within_row(text: str, start: int, names: str) -> tuple[str, str]:
+    """Of a passage that begins inside a row: the row's first cell, and the names of the columns from there on."""
+    line = text.rindex("\n", 0, start) + 1
+    before = [text[low:high] for low, high in cells_of(text, line, start)]
+    passed = len(before) if text[start] == "|" or text[line:start].rstrip().endswith("|") else max(len(before) - 1, 0)
+    return " ".join(before[0].split()) if before else "", SEPARATOR.join(names.split(SEPARATOR)[passed:])
 
 
 def _metadata(name: str, document: Document) -> dict[str, Scalar]:

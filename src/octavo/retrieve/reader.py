@@ -19,6 +19,7 @@ from octavo.retrieve import grounded
 from octavo.retrieve.grounded import REFUSAL, Citation, GroundedAnswer
 from octavo.retrieve.stores.store import Hit
 from octavo.retrieve.support import sentences
+from octavo.retrieve.views import view
 
 __all__ = ["Answer", "Reader", "answer", "first", "kept_honest", "read", "refused", "rerank"]
 
@@ -53,7 +54,10 @@ def read(reader: Reader, question: str, hits: Sequence[Hit]) -> Answer:
     """What the reader marks in some passages, best first; an answer from a passage far behind must be much surer."""
     best = max(hit.score for hit in hits)
     behind = [BEHIND * (1 - hit.score / best) if best > 0 else 0.0 for hit in hits]
-    return reader.answer(question, [hit.passage.text for hit in hits], behind)
+    views = [view(hit.passage) for hit in hits]
+    found = reader.answer(question, [one.text for one in views], behind, [one.unsaid for one in views])
+    start, end = views[found.passage].range(found.start, found.end)
+    return replace(found, text=hits[found.passage].passage.text[start:end], start=start, end=end)
 
 
 def first(items: Sequence[T], found: Answer) -> list[T]:
@@ -98,7 +102,8 @@ def rerank(reader: Reader | None, question: str, hits: Sequence[Hit], weight: fl
     if len(hits) < 2 or hits[0].score <= 0 or reader is None or not reader.knows(question):
         return list(hits)
     shares = np.array([hit.score for hit in hits]) / hits[0].score
-    found = reader.relevance(question, [hit.passage.text for hit in hits[:DEPTH]])
+    views = [view(hit.passage) for hit in hits[:DEPTH]]
+    found = reader.relevance(question, [one.text for one in views], [one.unsaid for one in views])
     shares[:DEPTH] += weight / (1 + np.exp((SURE - found) / STEP))
     ranked = [Hit(hit.passage, float(share)) for hit, share in zip(hits, shares, strict=True)]
     return sorted(ranked, key=lambda hit: (-hit.score, hit.passage.id))

@@ -28,7 +28,7 @@ from octavo.models.encoders.runner import EncoderRow, EncoderRunner, Floats, Wei
 from octavo.models.formats.folder import read_json
 from octavo.models.loading import make_encoder
 from octavo.nn.config import TransformerConfig
-from octavo.text.windows import LONGEST_QUESTION, MATCHING_TYPES, PairReader, Window
+from octavo.text.windows import LONGEST_QUESTION, MATCHING_TYPES, PairReader, Range, Window
 
 SHIPPED = Path(__file__).parents[2] / "models/shipped/reader"
 """The reader that comes with the package; its README.md says what it was trained on and how well it reads."""
@@ -135,14 +135,21 @@ class Reader:
     def __exit__(self, *unused: object) -> None:
         self.close()
 
-    def answer(self, question: str, passages: Sequence[str], against: Sequence[float] | None = None) -> Answer:
+    def answer(
+        self,
+        question: str,
+        passages: Sequence[str],
+        against: Sequence[float] | None = None,
+        unsaid: Sequence[Sequence[Range]] | None = None,
+    ) -> Answer:
         """The likeliest answer of all passages. Raises OctavoError without any passage.
 
         against: (passages,) what else speaks against an answer from each, added to its log-odds; None: nothing does.
+        unsaid: of each passage, as `read` takes it.
         """
         if not passages:
             raise OctavoError("there is no passage to read; search found nothing")
-        readings = self.read(question, passages)
+        readings = self.read(question, passages, unsaid)
         more = against or [0.0] * len(passages)
         scores = [reading.no_answer_score + extra for reading, extra in zip(readings, more, strict=True)]
         best = min(range(len(readings)), key=scores.__getitem__)
@@ -151,19 +158,27 @@ class Reader:
         answered = bool(text) and scores[best] <= self.settings.threshold
         return Answer(text, reading.start, reading.end, reading.score, scores[best], best, answered)
 
-    def relevance(self, question: str, passages: Sequence[str]) -> Floats:
+    def relevance(
+        self, question: str, passages: Sequence[str], unsaid: Sequence[Sequence[Range]] | None = None
+    ) -> Floats:
         """(n,): how surely each passage answers a question, for ranking them; higher is surer."""
-        return np.array([-reading.margin for reading in self.read(question, passages)], np.float32)
+        return np.array([-reading.margin for reading in self.read(question, passages, unsaid)], np.float32)
 
-    def read(self, question: str, passages: Sequence[str]) -> list[Reading]:
-        """The best answer of each passage by itself; one without any words has an empty span, never the likelier."""
+    def read(
+        self, question: str, passages: Sequence[str], unsaid: Sequence[Sequence[Range]] | None = None
+    ) -> list[Reading]:
+        """The best answer of each passage by itself; one without any words has an empty span, never the likelier.
+
+        unsaid: ranges of each passage, in order, that are read and hold no answer, such as a heading above it.
+        """
         settings, asked = self.settings, self._pairs.pieces(question).ids
         windows: list[tuple[int, Window]] = []
         for number, passage in enumerate(passages):
             text = self._pairs.pieces(passage)
             made = self._pairs.windows(asked, text, settings.max_tokens, settings.overlap)
             windows += [(number, window) for window in made]
-        edges = [edges_of(passage) for passage in passages]
+        passed = unsaid or [()] * len(passages)
+        edges = [edges_of(passage, within) for passage, within in zip(passages, passed, strict=True)]
         best: list[Reading | None] = [None] * len(passages)
         lengths = np.array([len(window.ids) for _, window in windows], np.intp)
         for chosen in batches(lengths, READ_AT_ONCE * settings.max_tokens):
@@ -173,7 +188,7 @@ class Reader:
             ends = np.cumsum(lengths[chosen])
             for index, end in zip(chosen, ends, strict=True):
                 number, window = windows[index]
-                parts = np.searchsorted(edges[number], [start for start, _ in window.ranges], side="right")
+                parts = parts_of([start for start, _ in window.ranges], edges[number], passed[number])
                 found = best_span(scores[end - lengths[index] : end], window, settings.longest_answer, parts)
                 best[number] = joined(best[number], found)
         read = [whole_marks(passage, one or NOTHING) for passage, one in zip(passages, best, strict=True)]
@@ -225,15 +240,25 @@ def _alone(inside: str, mark: str) -> bool:
     return any(mark in pair and inside.count(pair[0]) != inside.count(pair[1]) for pair in _BRACKETS)
 
 
-def edges_of(text: str) -> list[int]:
+def edges_of(text: str, unsaid: Sequence[Range] = ()) -> list[int]:
     """Where parts of a text begin that no answer reaches over: paragraphs, cells of tables and the lines between."""
-    return [place for match in _EDGE.finditer(text) for place in match.span()]
+    edges = [place for match in _EDGE.finditer(text) for place in match.span()]
+    return sorted([*edges, *(place for found in unsaid for place in found)])
+
+
+def parts_of(places: Sequence[int], edges: Sequence[int], unsaid: Sequence[Range]) -> NDArray[np.intp]:
+    """The number of the part that the token at each character is of; -1 where no answer may be."""
+    parts = np.searchsorted(edges, places, side="right")
+    bounds = [place for found in unsaid for place in found]
+    parts[np.searchsorted(bounds, places, side="right") % 2 == 1] = -1
+    return parts
 
 
 def best_span(scores: Floats, window: Window, longest: int, parts: NDArray[np.intp]) -> Reading:
     """The likeliest span of a window that lies in one part.
 
-    scores: (tokens, 2), of starting and of ending at each token. parts: (tokens of the text,), numbers that rise.
+    scores: (tokens, 2), of starting and of ending at each token. parts: (tokens of the text,), numbers that rise; -1
+    for a token that is no part of an answer.
     """
     null, count = float(scores[0].sum()), len(window.ranges)
     if not count:
@@ -241,7 +266,7 @@ def best_span(scores: Floats, window: Window, longest: int, parts: NDArray[np.in
     text = scores[window.first : window.first + count]
     sums = np.full((min(longest, count), count), -np.inf, np.float32)  # (tokens of the span - 1, its first)
     for more in range(len(sums)):
-        one = parts[: count - more] == parts[more:]
+        one = (parts[: count - more] == parts[more:]) & (parts[more:] >= 0)
         sums[more, : count - more] = np.where(one, text[: count - more, 0] + text[more:, 1], -np.inf)
     more, first = divmod(int(sums.argmax()), count)
     start, end = window.ranges[first][0], window.ranges[first + more][1]

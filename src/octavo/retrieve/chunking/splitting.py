@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, get_args
 
 from octavo.errors import OctavoError, UnknownNameError, nearest
@@ -88,10 +90,10 @@ def _ranges(document: Document, by: By, fine: Recursive, tokenizer: Tokenizer | 
         from octavo.retrieve.chunking.sections import Sections
 
         parts = _of_kind(document, "heading" if by == "headings" else "symbol")
-        return Sections(parts, _of_kind(document, "block"), fine, pack=by == "code").ranges(text)
+        return Sections(parts, _of_kind(document, "block", "table"), fine, pack=by == "code").ranges(text)
     if by == "sentences":
         return _by_sentences(document, fine)
-    return fine.ranges(text)
+    return _between_rows(document, fine)
 
 
 def _by_sentences(document: Document, fine: Recursive) -> list[Range]:
@@ -101,7 +103,7 @@ def _by_sentences(document: Document, fine: Recursive) -> list[Range]:
     text = document.text
     found: list[Range] = []
     small: list[Range] = []
-    for start, end in sentence_ranges(text, _of_kind(document, "block")):
+    for start, end in sentence_ranges(text, _of_kind(document, "block", "table")):
         if fine.length(text[start:end].strip()) <= fine.chunk_size:
             small.append((start, end))
             continue
@@ -111,8 +113,24 @@ def _by_sentences(document: Document, fine: Recursive) -> list[Range]:
     return [*found, *merge(text, small, fine.chunk_size, fine.overlap, fine.length)]
 
 
-def _of_kind(document: Document, kind: Kind) -> list[Range]:
-    return [(span.start, span.end) for span in document.spans if span.kind == kind]
+def _between_rows(document: Document, fine: Recursive) -> list[Range]:
+    """As `fine` cuts, except a table that is longer than a chunk: that one is cut between its rows, by itself."""
+    text, cut, found = document.text, 0, list[Range]()
+    for start, end in _of_kind(document, "table"):
+        if start < cut or fine.length(text[start:end]) < fine.chunk_size:
+            continue
+        ends = [start + line.end() for line in re.finditer("\n", text[start:end])]
+        rows = [row for row in pairwise([start, *ends, end]) if row[0] < row[1]]
+        found += [(cut + low, cut + high) for low, high in fine.ranges(text[cut:start])]
+        for low, high in merge(text, rows, fine.chunk_size, 0, fine.length):
+            whole = fine.length(text[low:high]) <= fine.chunk_size
+            found += [(low, high)] if whole else [(low + a, low + b) for a, b in fine.ranges(text[low:high])]
+        cut = end
+    return [*found, *((cut + low, cut + high) for low, high in fine.ranges(text[cut:]))]
+
+
+def _of_kind(document: Document, *kinds: Kind) -> list[Range]:
+    return [(span.start, span.end) for span in document.spans if span.kind in kinds]
 
 
 def _length(tokenizer: Tokenizer | None) -> Length:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-Kind = Literal["page", "heading", "row", "symbol", "block"]
+Kind = Literal["page", "heading", "row", "symbol", "block", "table"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Span:
 
     kind: page (of a PDF; a slide; label is its number) · heading (a section, from its heading's line to the next
     heading of the same or a higher level; label is the heading) · row (of a table; label is its number) · symbol (of
-    source code; label is its dotted name) · block (a code fence or table of Markdown, better not cut).
+    source code; label is its dotted name) · block (a code fence, better not cut) · table (lines of cells between `|`,
+    better cut between lines alone; label is the names of its columns, `|` between them, empty where it has none).
     level: depth of a heading or symbol, from 1; 0 for the other kinds.
     """
 
@@ -75,6 +76,14 @@ class Document:
             if offset < span.end:
                 inside.append(span)
         return tuple(span.label for span in inside)
+
+    def tables_in(self, start: int, end: int) -> tuple[Span, ...]:
+        """The tables that characters start to end touch, in order."""
+        return tuple(span for span in self._tables if span.start < end and start < span.end)
+
+    @cached_property
+    def _tables(self) -> tuple[Span, ...]:
+        return tuple(span for span in self.spans if span.kind == "table")
 
     @cached_property
     def _pages(self) -> tuple[Span, ...]:

@@ -57,7 +57,8 @@ class Place:
     """Where a passage lies. start, end: characters of the document's text. page: from 1, where there are pages.
     line: of its beginning, from 1.
 
-    context: what the passage stands under and does not say itself (title, headings); it is searched with the passage.
+    context: what the passage stands under and does not say itself: title and headings on one line, the names of a
+    table's columns (`documents/cells.py`) on one more for each table. It is searched and read with the passage.
     """
 
     start: int

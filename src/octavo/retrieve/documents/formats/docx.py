@@ -14,8 +14,9 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from octavo.retrieve.documents.archive import Archive
+from octavo.retrieve.documents.cells import write_table
 from octavo.retrieve.documents.document import Document, Limits, Writer, file_title
-from octavo.retrieve.documents.formats.office import child, main_part, properties, relations, row_text
+from octavo.retrieve.documents.formats.office import child, main_part, properties, relations
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _VAL = f"{_W}val"
@@ -129,10 +130,8 @@ class _Story:
             if element.tag == "p":
                 self.paragraph(element)
             elif element.tag == "tbl":
-                rows = [row_text(_cells(row)) for row in _rows(element)]
-                start, end = self.writer.block("\n".join(row for row in rows if row))
-                if end > start:
-                    self.writer.mark("block", start)
+                rows = list(_rows(element))
+                write_table(self.writer, [list(_cells(row)) for row in rows], named=_has_names(element, rows))
                 self.in_list = False
             elif element.tag in ("sdt", "sdtContent", "customXml", "ins", "moveTo"):
                 self.blocks(element)
@@ -195,6 +194,14 @@ def _rows(table: Element) -> Iterator[Element]:
             yield row
         elif row.tag in ("sdt", "sdtContent", "ins"):
             yield from _rows(row)
+
+
+def _has_names(table: Element, rows: list[Element]) -> bool:
+    """Whether the first row names the columns: it repeats on every page, or the table's look sets it apart."""
+    look = child(table, "tblPr", "tblLook")
+    if rows and child(rows[0], "trPr", "tblHeader") is not None:
+        return True
+    return look is not None and look.get(f"{_W}firstRow", "") in ("1", "true", "on")
 
 
 def _cells(row: Element) -> Iterator[str]:

@@ -10,8 +10,9 @@ from xml.etree.ElementTree import Element
 
 from octavo.errors import FormatError
 from octavo.retrieve.documents.archive import Archive
+from octavo.retrieve.documents.cells import write_table
 from octavo.retrieve.documents.document import Document, Limits, Writer, file_title
-from octavo.retrieve.documents.formats.office import child, row_text
+from octavo.retrieve.documents.formats.office import child
 
 _LEFT_OUT = ("script", "style", "head", "nav", "svg", "rt", "rp")
 _BLOCKS = frozenset(
@@ -98,10 +99,9 @@ class Flow:
             self._writer.heading(_words(element), int(level[1]))
         elif tag == "table":
             self.flush()
-            rows = (row_text(map(_words, row)) for row in element.iter("tr"))
-            start, end = self._writer.block("\n".join(row for row in rows if row))
-            if end > start:
-                self._writer.mark("block", start)
+            rows = list(element.iter("tr"))
+            named = bool(rows) and all(cell.tag == "th" for cell in rows[0])
+            write_table(self._writer, [list(map(_words, row)) for row in rows], named=named)
         elif tag == "pre":
             self.flush()
             self._writer.block("".join(element.itertext()))

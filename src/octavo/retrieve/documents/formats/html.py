@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from octavo.errors import MissingDependencyError
+from octavo.retrieve.documents.cells import write_table
 from octavo.retrieve.documents.document import Document, Limits, Writer, file_title
-from octavo.retrieve.documents.formats.office import row_text
 
 _METADATA = ("date", "sitename", "url", "language", "license")
 
@@ -67,10 +67,7 @@ def _blocks(parent: Any, writer: Writer) -> None:
             rend = element.get("rend", "h2")
             writer.heading(_words(element), int(rend[1]) if rend[1:].isdecimal() else 2)
         elif element.tag == "table":
-            rows = (row_text(map(_words, row.iter("cell"))) for row in element.iter("row"))
-            start, end = writer.block("\n".join(row for row in rows if row))
-            if end > start:
-                writer.mark("block", start)
+            _table(element, writer)
         elif element.tag == "list":
             items = (_words(item) for item in element.iter("item"))
             writer.block("\n".join(f"- {item}" for item in items if item))
@@ -83,6 +80,13 @@ def _blocks(parent: Any, writer: Writer) -> None:
         else:
             writer.block(_words(element))
         writer.block(_line(element.tail))
+
+
+def _table(element: Any, writer: Writer) -> None:
+    """A table's rows; its first names the columns where all its cells are heads."""
+    rows = [list(row.iter("cell")) for row in element.iter("row")]
+    heads = rows[0] if rows and all(cell.get("role") == "head" for cell in rows[0]) else []
+    write_table(writer, [[_words(cell) for cell in row] for row in rows], named=bool(heads))
 
 
 def _words(element: Any) -> str:

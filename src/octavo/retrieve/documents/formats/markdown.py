@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from octavo.retrieve.documents.cells import cells_of, column_names
 from octavo.retrieve.documents.document import (
     Document,
     Limits,
@@ -83,12 +84,18 @@ def find_spans(text: str) -> tuple[Span, ...]:
         elif table is None and previous is not None and "|" in previous[0] and _TABLE_RULE.match(bare):
             table = previous[1]
         if table is not None and ("|" not in bare or end == len(text)):
-            spans.append(Span("block", table, end if "|" in bare else offset - 1))
+            spans.append(Span("table", table, end if "|" in bare else offset - 1, _names(text, table)))
             table = None
         previous, offset = (bare, offset), end
     if fence is not None:
         spans.append(Span("block", fence[1], len(text.rstrip("\n"))))
     return in_order(close_sections(in_start_order(spans), len(text)))
+
+
+def _names(text: str, start: int) -> str:
+    """The names of the columns of the table that begins here."""
+    cells = cells_of(text, start, text.index("\n", start))
+    return column_names(plain_words(text[low:high]) for low, high in cells)
 
 
 def in_start_order(spans: list[Span]) -> list[Span]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
 from xml.etree.ElementTree import Element
 
 from octavo.errors import FormatError
@@ -38,11 +37,6 @@ def properties(archive: Archive) -> dict[str, str]:
     root = archive.xml_or_none("docProps/core.xml")
     found = ((_PROPERTIES.get(item.tag), (item.text or "").strip()) for item in (root if root is not None else ()))
     return {name: value for name, value in found if name and value}
-
-
-def row_text(cells: Iterable[str]) -> str:
-    """A table's row on one line, without the empty cells at its end."""
-    return " | ".join(" ".join(cell.split()) for cell in cells).rstrip(" |")
 
 
 def child(element: Element, *path: str) -> Element | None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from octavo.retrieve.documents.archive import Archive
+from octavo.retrieve.documents.cells import write_table
 from octavo.retrieve.documents.document import Document, Limits, Writer, file_title
-from octavo.retrieve.documents.formats.office import RELATION, child, main_part, properties, relations, row_text
+from octavo.retrieve.documents.formats.office import RELATION, child, main_part, properties, relations
 
 _TITLES = ("title", "ctrTitle")
 _FURNITURE = ("sldNum", "dt", "ftr", "hdr")  # placeholders that say the same on every slide
@@ -74,9 +75,9 @@ def _shape(archive: Archive, shape: Element, related: dict[str, tuple[str, str]]
         words = described.get("descr", "").strip() if described is not None else ""
         writer.block(f"[Picture: {words}]" if words else "")
     elif (table := child(shape, "graphic", "graphicData", "tbl")) is not None:
-        start, end = writer.block("\n".join(row_text(map(_paragraphs, row.findall("tc"))) for row in table.iter("tr")))
-        if end > start:
-            writer.mark("block", start)
+        look = child(table, "tblPr")
+        rows = [[_paragraphs(cell) for cell in row.findall("tc")] for row in table.iter("tr")]
+        write_table(writer, rows, named=look is not None and look.get("firstRow") in ("1", "true"))
     elif (chart := child(shape, "graphic", "graphicData", "chart")) is not None:
         _, target = related.get(chart.get(f"{RELATION}id", ""), ("", ""))
         root = archive.xml_or_none(target)
