@@ -32,8 +32,8 @@ PEERS = runpy.run_path(str(Path(__file__).with_name("tiny.py")))
 NAMES = tuple(PEERS["VARIANTS"])
 PEERLESS = {"internlm2", "minicpm", "gpt3", "baichuan"}
 """Families that the peer has no code of its own for; `test_families_without_a_peer.py` has them."""
-ELSEWHERE = {"codet5p_bimodal", "codet5p_embedding"}
-"""Families that `tests/retrieve/systems/test_codet5p.py` compares with the peer's parts."""
+ELSEWHERE = {"codet5p_bimodal", "codet5p_embedding", "new"}
+"""Families that `tests/retrieve/systems/test_codet5p.py` compares with the peer's parts, and another's spelling."""
 every_variant = pytest.mark.parametrize("name", NAMES)
 
 Tiny = Callable[[str], tuple[Path, PreTrainedModel]]

@@ -385,6 +385,8 @@ def jitter(model: torch.nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=generator)
+        if not parameter.requires_grad:  # a table of sines, which is no weight
+            continue
         if parameter.ndim > 1:
             parameter.copy_(noise * 1.5 / parameter.shape[-1] ** 0.5)
         else:

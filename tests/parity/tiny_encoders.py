@@ -90,7 +90,44 @@ VARIANTS |= {
     "mpnet-sequence": Variant("mpnet", "MPNetForSequenceClassification", {**MPNET, "num_labels": 3}),
     "nomic_bert": Variant("nomic_bert", "NomicBertModel", SIZES),
     "nomic_bert-masked-lm": Variant("nomic_bert", "NomicBertForMaskedLM", SIZES),
+    "nomic_bert-sequence": Variant("nomic_bert", "NomicBertForSequenceClassification", {**SIZES, "num_labels": 3}),
+    "mpnet-other-padding": Variant("mpnet", "MPNetModel", {**MPNET, "pad_token_id": 0}),
 }
+ROTARY = {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}
+EURO = {
+    **SIZES, "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    **ROTARY,
+}  # fmt: skip
+VARIANTS |= {
+    "data2vec-masked-lm": Variant("data2vec-text", "Data2VecTextForMaskedLM", ROBERTA),
+    "data2vec-sequence": Variant("data2vec-text", "Data2VecTextForSequenceClassification", ROBERTA),
+    "roberta-prelayernorm-masked-lm": Variant("roberta-prelayernorm", "RobertaPreLayerNormForMaskedLM", ROBERTA),
+    "roberta-prelayernorm-tokens": Variant(
+        "roberta-prelayernorm", "RobertaPreLayerNormForTokenClassification", {**ROBERTA, "num_labels": 3}
+    ),
+    "xlm-roberta-xl": Variant("xlm-roberta-xl", "XLMRobertaXLModel", ROBERTA),
+    "xlm-roberta-xl-sequence": Variant("xlm-roberta-xl", "XLMRobertaXLForSequenceClassification", ROBERTA),
+    "megatron-bert-masked-lm": Variant("megatron-bert", "MegatronBertForMaskedLM", SIZES),
+    "megatron-bert-sequence": Variant("megatron-bert", "MegatronBertForSequenceClassification", SIZES),
+    "ernie-masked-lm": Variant("ernie", "ErnieForMaskedLM", SIZES),
+    "roformer": Variant("roformer", "RoFormerModel", {**SIZES, "embedding_size": 24}),
+    "roformer-masked-lm": Variant("roformer", "RoFormerForMaskedLM", SIZES),
+    "roformer-sequence": Variant("roformer", "RoFormerForSequenceClassification", {**SIZES, "hidden_act": "relu"}),
+    "gte": Variant("gte", "GteModel", {**SIZES, **ROTARY, "type_vocab_size": 0, "pad_token_id": 0}),
+    "gte-masked-lm": Variant("gte", "GteForMaskedLM", {**SIZES, **ROTARY, "type_vocab_size": 2, "pad_token_id": 0}),
+    "gte-sequence": Variant("gte", "GteForSequenceClassification", {**SIZES, "pad_token_id": 0, "num_labels": 1}),
+    "jina-v3-masked-lm": Variant("jina_embeddings_v3", "JinaEmbeddingsV3ForMaskedLM", {**ROBERTA, **ROTARY}),
+    "jina-v3-sequence": Variant("jina_embeddings_v3", "JinaEmbeddingsV3ForSequenceClassification", ROBERTA),
+    "eurobert-masked-lm": Variant("eurobert", "EuroBertForMaskedLM", {**EURO, "attention_bias": True}),
+    "eurobert-biases": Variant("eurobert", "EuroBertForMaskedLM", {
+        **EURO, "mlp_bias": True, "tie_word_embeddings": True
+    }),
+    "eurobert-late": Variant("eurobert", "EuroBertForSequenceClassification", {**EURO, "num_labels": 3}),
+    "eurobert-mean": Variant("eurobert", "EuroBertForSequenceClassification", {**EURO, "classifier_pooling": "mean"}),
+    "eurobert-tokens": Variant("eurobert", "EuroBertForTokenClassification", EURO),
+}  # fmt: skip
+WITH_TYPES = ("bert", "albert", "electra", "nomic_bert", "megatron-bert", "ernie", "roformer")
+"""Families that the tests give token types to."""
 
 
 def make_tiny(name: str, folder: Path, *, seed: int = 0) -> PreTrainedModel:
@@ -118,7 +155,7 @@ def load_peer(name: str, folder: Path, *, unused: tuple[str, ...] = ()) -> PreTr
 @torch.no_grad()
 def peer_scores(model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
     """What `Transformer.forward` returns, by the peer: logits, start and end side by side, or the hidden states."""
-    given = {"token_type_ids": types} if model.config.model_type in ("bert", "albert", "electra", "nomic_bert") else {}
+    given = {"token_type_ids": types} if model.config.model_type in WITH_TYPES else {}
     output = model(tokens, attention_mask=mask, **given)
     if hasattr(output, "start_logits"):
         return torch.stack((output.start_logits, output.end_logits), dim=-1)

@@ -134,7 +134,9 @@ def checkpoint_of(
     config = read_config(family, hub, str(source), ignore)
     entries = _with_prefix(join_int8(join_mxfp4(entries, str(folder)), str(folder)), family)
     score = _score_head(entries, hub) if config.encoder is None else None
-    config = replace(config, tie_embeddings=True) if score else _checked_tie(config, entries, family.rules)
+    if score:
+        config = replace(config, tie_embeddings=True, head_bias=False)
+    config = _checked_head(_checked_tie(config, entries, family.rules), entries, family.rules)
     _check_constants(family, config, entries, str(folder))
     harmless = (*_harmless(family, config), *_guessing(hub, rf"model\.layers\.{config.num_layers}\..*"))
     tensors = to_canonical(entries, family.rules, config, harmless=harmless, source=str(folder))
@@ -215,6 +217,16 @@ def _checked_tie(
     if same and np.array_equal(head.read().data, embedding.read().data):
         return config
     return replace(config, tie_embeddings=False)
+
+
+def _checked_head(
+    config: TransformerConfig, entries: Mapping[str, TensorEntry], rules: tuple[KeyRule, ...]
+) -> TransformerConfig:
+    """A config whose architecture names a head that the file has nothing of: it is a bare body, as many are saved."""
+    heads = {rule.stored for rule in expand(rules, config) if rule.canonical[0].startswith(("head.", "lm_head."))}
+    if config.encoder is None or not heads or heads & entries.keys():
+        return config
+    return replace(config, encoder=replace(config.encoder, head=None))
 
 
 def _guessing(hub: Mapping[str, Any], block: str) -> tuple[str, ...]:

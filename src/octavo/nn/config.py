@@ -143,13 +143,14 @@ class AttentionConfig:
 class MlpConfig:
     """gated: down(act(gate(x)) * up(x)); plain: down(act(up(x))). xielu (arXiv 2411.13010) has two learned numbers.
 
-    limit: of a gated one, gate(x) is cut above it, up(x) outside -limit .. limit, and 1 is added to up(x).
+    bias: of all its layers, of the last alone (down), or of none. limit: of a gated one, gate(x) is cut above it, up(x)
+    outside -limit .. limit, and 1 is added to up(x).
     """
 
     intermediate_size: int
     activation: Activation
     gated: bool
-    bias: bool = False
+    bias: bool | Literal["down"] = False
     limit: float | None = None
 
 
@@ -193,7 +194,7 @@ class HeadConfig:
     the second of two texts follows the first, and that it does not; tokens, of each token;
     span, that an answer starts and that it ends there. labels: how many scores. activation: of the dense layer; None:
     there is none. dense_bias, norm: whether it has a bias, and a norm after it. pooling: what a sequence is scored by,
-    its first token or the mean of all.
+    its first token, the mean of all, or (late) the mean of what the dense layer makes of them.
     """
 
     task: Task
@@ -201,7 +202,7 @@ class HeadConfig:
     activation: HeadActivation | None = None
     dense_bias: bool = True
     norm: bool = False
-    pooling: Literal["first", "mean"] = "first"
+    pooling: Literal["first", "mean", "late"] = "first"
 
 
 @dataclass(frozen=True)

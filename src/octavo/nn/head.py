@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +37,11 @@ class Head(nn.Module):
         Returns (batch, labels) for a sequence, (batch, tokens, labels) for tokens and spans, and what the lm_head reads
         for a masked_lm.
         """
-        x = hidden if self.pooling is None else pooled(hidden, mask, mean=self.pooling == "mean")
+        pool = partial(pooled, mask=mask, mean=self.pooling != "first")
+        x = pool(hidden) if self.pooling in ("first", "mean") else hidden
         if self.dense is not None:
             x = self.activation(self.dense(x))
+        x = pool(x) if self.pooling == "late" else x
         x = x if self.norm is None else self.norm(x)
         return x if self.output is None else self.output(x)
 

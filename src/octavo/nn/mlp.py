@@ -52,9 +52,9 @@ class Mlp(nn.Module):
         for name in ("alpha_p", "alpha_n"):
             self.register_parameter(name, nn.Parameter(torch.empty(1)) if learned else None)
         self.activation = self._xielu if learned else ACTIVATIONS[config.activation]
-        self.gate = Linear(hidden_size, config.intermediate_size, bias=config.bias) if config.gated else None
-        self.up = Linear(hidden_size, config.intermediate_size, bias=config.bias)
-        self.down = Linear(config.intermediate_size, hidden_size, bias=config.bias)
+        self.gate = Linear(hidden_size, config.intermediate_size, bias=config.bias is True) if config.gated else None
+        self.up = Linear(hidden_size, config.intermediate_size, bias=config.bias is True)
+        self.down = Linear(config.intermediate_size, hidden_size, bias=bool(config.bias))
         self._joint: JointLinear | None = None
 
     def join(self) -> None:

@@ -189,10 +189,10 @@ def _latent_shapes(config: TransformerConfig, latent: LatentConfig) -> Shapes:
 def _mlp_shapes(name: str, config: TransformerConfig, intermediate_size: int) -> Shapes:
     mlp, width = config.mlp, config.hidden_size
     return {
-        **(_linear_shapes(f"{name}.gate", intermediate_size, width, mlp.bias) if mlp.gated else {}),
-        **_linear_shapes(f"{name}.up", intermediate_size, width, mlp.bias),
+        **(_linear_shapes(f"{name}.gate", intermediate_size, width, mlp.bias is True) if mlp.gated else {}),
+        **_linear_shapes(f"{name}.up", intermediate_size, width, mlp.bias is True),
         **({f"{name}.alpha_p": (1,), f"{name}.alpha_n": (1,)} if mlp.activation == "xielu" else {}),
-        **_linear_shapes(f"{name}.down", width, intermediate_size, mlp.bias),
+        **_linear_shapes(f"{name}.down", width, intermediate_size, bool(mlp.bias)),
     }
 
 

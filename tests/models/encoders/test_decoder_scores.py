@@ -39,7 +39,12 @@ def make(folder: Path, architecture: str, labels: int) -> Any:
 @pytest.mark.parametrize("runner", ["kernels", "torch"])
 @pytest.mark.parametrize(
     ("architecture", "labels"),
-    [("LlamaForSequenceClassification", 1), ("Qwen2ForSequenceClassification", 3), ("LlamaForTokenClassification", 2)],
+    [
+        ("LlamaForSequenceClassification", 1),
+        ("Qwen2ForSequenceClassification", 3),
+        ("LlamaForTokenClassification", 2),
+        ("PhiForSequenceClassification", 2),
+    ],
 )
 def test_scores_are_those_of_the_peer(architecture: str, labels: int, runner: Any, tmp_path: Path) -> None:
     peer = make(tmp_path, architecture, labels)

@@ -79,14 +79,12 @@ class EncoderHead:
 
         (texts, labels) where whole texts are scored, else (tokens, labels).
         """
-        x = hidden
-        if self.config.task in ("sequence", "next_sentence"):
-            starts = np.cumsum(lengths) - lengths
-            x = hidden[starts]
-            if self.config.pooling == "mean":
-                x = (np.add.reduceat(hidden, starts, axis=0) / lengths[:, None]).astype(np.float32)
+        pooling = self.config.pooling if self.config.task in ("sequence", "next_sentence") else None
+        x = hidden[np.cumsum(lengths) - lengths] if pooling == "first" else hidden
+        x = _mean(x, lengths) if pooling == "mean" else x
         if self.config.activation is not None:
             x = ACTIVATIONS[self.config.activation](self._linear("dense", x))
+        x = _mean(x, lengths) if pooling == "late" else x
         if self.config.norm:
             x = self._normalized(x)
         return self._linear("output", x).astype(np.float32)
@@ -100,3 +98,9 @@ class EncoderHead:
         spread = np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + self._eps)
         y: Floats = centred / spread * self._parts["norm.weight"]
         return y if "norm.bias" not in self._parts else y + self._parts["norm.bias"]
+
+
+def _mean(x: Floats, lengths: NDArray[np.intp]) -> Floats:
+    """The means over texts that lie one after another."""
+    sums = np.add.reduceat(x, np.cumsum(lengths) - lengths, axis=0)
+    return (sums / lengths[:, None]).astype(np.float32)

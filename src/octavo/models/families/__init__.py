@@ -13,7 +13,7 @@ from octavo.models.families.arcee import ARCEE
 from octavo.models.families.aria_text import ARIA_TEXT
 from octavo.models.families.baichuan import BAICHUAN
 from octavo.models.families.bart import BART
-from octavo.models.families.bert import BERT
+from octavo.models.families.bert import BERT, ERNIE
 from octavo.models.families.biogpt import BIOGPT
 from octavo.models.families.bloom import BLOOM
 from octavo.models.families.clip_vision import CLIP_VISION
@@ -31,6 +31,7 @@ from octavo.models.families.dots1 import DOTS1
 from octavo.models.families.electra import ELECTRA
 from octavo.models.families.ernie4_5 import ERNIE4_5
 from octavo.models.families.ernie4_5_moe import ERNIE4_5_MOE
+from octavo.models.families.eurobert import EUROBERT
 from octavo.models.families.exaone import EXAONE
 from octavo.models.families.exaone4 import EXAONE4
 from octavo.models.families.exaone_moe import EXAONE_MOE
@@ -55,6 +56,7 @@ from octavo.models.families.granite import GRANITE
 from octavo.models.families.granite_swa import GRANITE_MOE_SWA, GRANITE_SWA
 from octavo.models.families.granitemoe import GRANITE_MOE, GRANITE_MOE_SHARED
 from octavo.models.families.granitemoehybrid import GRANITE_MOE_HYBRID
+from octavo.models.families.gte import GTE, NEW
 from octavo.models.families.helium import HELIUM
 from octavo.models.families.hunyuan import HUNYUAN
 from octavo.models.families.hunyuan_moe import HUNYUAN_MOE
@@ -63,10 +65,12 @@ from octavo.models.families.hyperclovax import HYPERCLOVAX
 from octavo.models.families.internlm2 import INTERNLM2
 from octavo.models.families.internlm3 import INTERNLM3
 from octavo.models.families.jais2 import JAIS2
+from octavo.models.families.jina_embeddings_v3 import JINA_EMBEDDINGS_V3
 from octavo.models.families.llama import IQUESTCODER, LLAMA
 from octavo.models.families.llama4 import LLAMA4
 from octavo.models.families.marian import MARIAN
 from octavo.models.families.mbart import BLENDERBOT, M2M_100, MBART, PEGASUS, PLBART
+from octavo.models.families.megatron_bert import MEGATRON_BERT
 from octavo.models.families.mellum import MELLUM
 from octavo.models.families.minicpm import MINICPM
 from octavo.models.families.minicpm3 import MINICPM3
@@ -95,7 +99,9 @@ from octavo.models.families.qwen2 import QWEN2
 from octavo.models.families.qwen2_moe import QWEN2_MOE
 from octavo.models.families.qwen3 import QWEN3
 from octavo.models.families.qwen3_moe import QWEN3_MOE
-from octavo.models.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
+from octavo.models.families.roberta import CAMEMBERT, DATA2VEC, ROBERTA, XLM_ROBERTA
+from octavo.models.families.roberta_prelayernorm import ROBERTA_PRELAYERNORM, XLM_ROBERTA_XL
+from octavo.models.families.roformer import ROFORMER
 from octavo.models.families.seed_oss import SEED_OSS
 from octavo.models.families.siglip_vision import SIGLIP_VISION
 from octavo.models.families.smollm3 import SMOLLM3
@@ -123,8 +129,9 @@ ROWS = (
     MINICPM3, MINIMAX_M2, PERSIMMON, SOLAR_OPEN, VAULTGEMMA, IQUESTCODER, GPT_SW3,
     LLAMA4, PHIMOE, APERTUS, AFMOE, NANOCHAT, XGLM, DBRX,
     BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, ALBERT, MODERNBERT, DISTILBERT, ELECTRA, MPNET, NOMIC_BERT,
-    DEBERTA_V2, T5, MT5, MARIAN, BART, MBART, PLBART, PEGASUS, BLENDERBOT, M2M_100, CODET5P_BIMODAL, CODET5P_EMBEDDING,
-    VIT, CLIP_VISION, SIGLIP_VISION,
+    ERNIE, EUROBERT, GTE, NEW, JINA_EMBEDDINGS_V3, MEGATRON_BERT, DATA2VEC, ROBERTA_PRELAYERNORM, XLM_ROBERTA_XL,
+    ROFORMER, DEBERTA_V2, T5, MT5, MARIAN, BART, MBART, PLBART, PEGASUS, BLENDERBOT, M2M_100, CODET5P_BIMODAL,
+    CODET5P_EMBEDDING, VIT, CLIP_VISION, SIGLIP_VISION,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
 

@@ -23,13 +23,13 @@ from octavo.models.mapping.keys import KeyRule, layer_rules, linear_rules
 from octavo.models.mapping.tables.config_keys import ENCODER_HARMLESS, ENCODER_NEUTRAL
 from octavo.nn.config import RelativeConfig, TransformerConfig
 
-MAX_DISTANCE = 128
-"""No config says it."""
+MAX_DISTANCE, OFFSET = 128, 2
+"""No config says how far distances go, nor where positions begin, whatever padding is."""
 
 
 def read_config(reader: ConfigReader) -> TransformerConfig:
-    """A hub config to switches; positions count from pad_token_id + 1."""
-    config = read_encoder(reader, position_offset=reader.integer("pad_token_id", default=1, low=0) + 1)
+    """A hub config to switches."""
+    config = read_encoder(reader, position_offset=OFFSET)
     buckets = reader.integer("relative_attention_num_buckets", default=32)
     config = with_attention(config, relative=RelativeConfig(buckets, MAX_DISTANCE, positions=True))
     assert config.encoder is not None
@@ -38,11 +38,11 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
-    relative, encoder = config.attention.relative, config.encoder
-    assert relative is not None and encoder is not None, "an MPNet has both"
+    relative = config.attention.relative
+    assert relative is not None, "scores depend on distance"
     written = write_encoder(config)
     del written["type_vocab_size"]
-    own = {"relative_attention_num_buckets": relative.buckets, "pad_token_id": encoder.position_offset - 1}
+    own = {"relative_attention_num_buckets": relative.buckets, "pad_token_id": OFFSET - 1}
     return {**written, **write_head(config.head, "MPNet"), **own}
 
 
@@ -74,8 +74,7 @@ MPNET = Family(
     neutral_values=ENCODER_NEUTRAL,
     harmless_tensors=(
         r"mpnet\.embeddings\.position_ids",
-        r"mpnet\.pooler\..*",
+        r"mpnet\.pooler\.dense\.(weight|bias)",
         r"lm_head\.(decoder\.)?bias",
-        r"lm_head\..*",
     ),
 )

@@ -1,7 +1,7 @@
-"""RoBERTa, XLM-RoBERTa and CamemBERT: BERT's body, positions from after the padding token's id, one token type.
+"""RoBERTa, XLM-RoBERTa, CamemBERT and data2vec: BERT's body, positions from after the padding token's id.
 
 BGE-M3 and the BGE rerankers are of this shape. Source: Liu et al. 2019 (arXiv 1907.11692), Conneau et al. 2019
-(arXiv 1911.02116), and the hub's `roberta` and `xlm-roberta` configs.
+(arXiv 1911.02116), Baevski et al. 2022 (arXiv 2202.03555), and the hub's configs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
     return with_head(reader, config, masked="gelu")
 
 
-def _writer(name: str) -> Callable[[TransformerConfig], dict[str, Any]]:
+def writer(name: str) -> Callable[[TransformerConfig], dict[str, Any]]:
+    """`write_config` of a family whose architectures begin with `name`."""
+
     def write_config(config: TransformerConfig) -> dict[str, Any]:
         """Switches to a hub config that `read_config` reads to the same switches."""
         assert config.encoder is not None
@@ -41,8 +43,7 @@ def _writer(name: str) -> Callable[[TransformerConfig], dict[str, Any]]:
     return write_config
 
 
-RULES = (
-    *bert_rules("roberta."),
+HEADS = (
     *when(linear_rules("lm_head.dense", "head.dense"), "masked_lm"),
     *when(linear_rules("lm_head.layer_norm", "head.norm"), "masked_lm"),
     *output_rules("lm_head."),
@@ -51,24 +52,26 @@ RULES = (
     *when(linear_rules("classifier", "head.output"), "tokens"),
     *when(linear_rules("qa_outputs", "head.output"), "span"),
 )
+HARMLESS_TENSORS = (r"embeddings\.position_ids", r"pooler\.dense\.(weight|bias)")
+"""Of the body."""
 
 
-def _row(name: str, classes: str) -> Family:
+def row(name: str, classes: str, prefix: str = "roberta.") -> Family:
+    """classes: what its architectures begin with. prefix: what names of the body do."""
     return Family(
         name=name,
         architecture=f"{classes}Model",
         read_config=read_config,
-        write_config=_writer(classes),
-        rules=RULES,
-        prefix="roberta.",
+        write_config=writer(classes),
+        rules=(*bert_rules(prefix), *HEADS),
+        prefix=prefix,
         harmless_keys=ENCODER_HARMLESS,
         neutral_values=ENCODER_NEUTRAL,
-        harmless_tensors=(
-            r"roberta\.embeddings\.position_ids", r"roberta\.pooler\.dense\.(weight|bias)", r"lm_head\.(decoder\.)?bias"
-        ),
-    )  # fmt: skip
+        harmless_tensors=(*(prefix + name for name in HARMLESS_TENSORS), r"lm_head\.(decoder\.)?bias"),
+    )
 
 
-ROBERTA = _row("roberta", "Roberta")
-XLM_ROBERTA = _row("xlm-roberta", "XLMRoberta")
-CAMEMBERT = _row("camembert", "Camembert")
+ROBERTA = row("roberta", "Roberta")
+XLM_ROBERTA = row("xlm-roberta", "XLMRoberta")
+CAMEMBERT = row("camembert", "Camembert")
+DATA2VEC = row("data2vec-text", "Data2VecText", "data2vec_text.")

@@ -60,7 +60,7 @@ def read_encoder(
         head_bias=True,
         embedding_norm=True,
         encoder=EncoderConfig(
-            position_offset, reader.integer("type_vocab_size", default=2), embedding_size=embedding_size
+            position_offset, reader.integer("type_vocab_size", default=2, low=0), embedding_size=embedding_size
         ),
         **read_body(reader, eps=1e-12),
     )
