@@ -61,6 +61,21 @@ def test_answers_equal_a_search_over_the_logits_of_transformers(runner: str, mod
     assert other.passage == int(np.argsort(sure)[1]) and other.answered == (sorted(sure)[1] + 1.5 <= 0.5)
 
 
+def test_what_was_read_is_not_read_again(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Reader.load(model, runner="kernels", weights="f32") as reader:
+        first = reader.read(QUESTION, PASSAGES)
+        encoded: list[int] = []
+        encode = reader._runner.encode
+        monkeypatch.setattr(reader._runner, "encode", lambda rows: (encoded.append(len(rows)), encode(rows))[1])
+        again = reader.read(QUESTION, [PASSAGES[2], PASSAGES[0], PASSAGES[2]])
+        assert again == [first[2], first[0], first[2]] and encoded == []
+        other = reader.read(QUESTION, [PASSAGES[1], "The Rhine."], [[(5, 16)], []])
+        assert sum(encoded) == 2 and other[0] != first[1], "without its answer a passage is read anew"
+        monkeypatch.setattr("octavo.generate.tasks.reading.KEPT", 1)
+        reader.read(QUESTION, ["The Elbe."])
+        assert reader.read(QUESTION, PASSAGES) == first and len(reader._kept) == 1
+
+
 @torch.no_grad()
 def expected(model: Path, passage: str) -> tuple[int, int, float, float]:
     """Every span of up to four tokens of every window, by the peer."""

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from octavo.cli import arguments as given
 if TYPE_CHECKING:
     from octavo.evaluate.collections import Collection
     from octavo.evaluate.rag import Answers, Rank, Ranking, Said
+    from octavo.retrieve.reader import Reader
     from octavo.retrieve.search import Search
     from octavo.retrieve.stores.store import Hit
 
@@ -67,16 +69,18 @@ def rag(
     """
     from octavo.evaluate.collections import read_collection
     from octavo.evaluate.rag import fill
+    from octavo.retrieve.reader import Reader
     from octavo.retrieve.search import Search
 
     whole = read_collection(collection)
     asked = whole.first(limit)
     loaded = _encoder(encoder)
     search = Search(fill(whole, loaded), loaded)
+    reads = Reader.load() if reader else None
     try:
-        ranks = _ranks(search, reranker, hyde, reader)
+        ranks = _ranks(search, reranker, hyde, reads)
         rankings = [_ranking(asked, name, rank) for name, rank in ranks.items()]
-        answers = _answers(asked, ranks, reader, model, passages)
+        answers = _answers(asked, ranks, reads, model, passages)
     finally:
         search.store.close()
     if as_json:
@@ -95,17 +99,18 @@ def _encoder(name: str) -> Any:
     return None if name == NO_ENCODER else given.load_encoder(name or DEFAULT_ENCODER)
 
 
-def _ranks(search: Search, reranker: str | None, hyde: str | None, reader: bool) -> dict[str, Rank]:
+def _ranks(search: Search, reranker: str | None, hyde: str | None, reader: Reader | None) -> dict[str, Rank]:
     """The ways of finding that were asked for."""
     from octavo.errors import OctavoError
     from octavo.evaluate.rag import hypothetical, reranked, retrievers
+    from octavo.retrieve.reader import rerank
 
     ranks = retrievers(search)
     best = ranks.get("hybrid", ranks["words"])
     if reranker is not None:
         ranks["reranked"] = reranked(best, _cross_encoder(reranker))
-    if reader:
-        ranks["reader"] = reranked(best, _reader_relevance())
+    if reader is not None:
+        ranks["reader"] = reranked(best, partial(rerank, reader))
     if hyde is not None:
         if search.encoder is None:
             raise OctavoError("--hyde searches by meaning; give it an --encoder")
@@ -130,13 +135,6 @@ def _cross_encoder(reference: str) -> Callable[[str, Sequence[Hit]], list[Hit]]:
     return relevance
 
 
-def _reader_relevance() -> Callable[[str, Sequence[Hit]], list[Hit]]:
-    from octavo.retrieve.reader import Reader, rerank
-
-    loaded = Reader.load()
-    return lambda question, hits: rerank(loaded, question, hits)
-
-
 def _ranking(collection: Collection, name: str, rank: Rank) -> Ranking:
     from octavo.evaluate.rag import measure_ranking
     from octavo.progress import track
@@ -146,7 +144,7 @@ def _ranking(collection: Collection, name: str, rank: Rank) -> Ranking:
 
 
 def _answers(
-    collection: Collection, ranks: dict[str, Rank], reader: bool, model: str | None, passages: int
+    collection: Collection, ranks: dict[str, Rank], reader: Reader | None, model: str | None, passages: int
 ) -> list[Answers]:
     """Answers by each answerer, from words alone, from both ways fused, and as the reader ranks passages."""
     from octavo.errors import OctavoError
@@ -157,7 +155,7 @@ def _answers(
         if model:
             raise OctavoError(f"{collection.name} has no gold answers, so answers cannot be scored; leave out --model")
         return []
-    answerers = {**({"reader": _by_reader()} if reader else {}), **({model: _by_model(model)} if model else {})}
+    answerers = {**({"reader": _by_reader(reader)} if reader else {}), **({model: _by_model(model)} if model else {})}
     rows = []
     for answerer, answer in answerers.items():
         for name in [name for name in ("words", "hybrid", "reader") if name in ranks]:
@@ -166,16 +164,14 @@ def _answers(
     return rows
 
 
-def _by_reader() -> Callable[[str, Sequence[Hit]], Said]:
+def _by_reader(reader: Reader) -> Callable[[str, Sequence[Hit]], Said]:
     from octavo.evaluate.rag import Said
-    from octavo.retrieve.reader import Reader, read
-
-    loaded = Reader.load()
+    from octavo.retrieve.reader import read
 
     def answer(question: str, hits: Sequence[Hit]) -> Said:
         if not hits:
             return Said("", "", math.inf, (), 1.0)
-        found = read(loaded, question, hits)
+        found = read(reader, question, hits)
         cited = ((hits[found.passage].passage.document, found.text),) if found.answered else ()
         return Said(found.text if found.answered else "", found.text, found.no_answer_score, cited, 1.0)
 

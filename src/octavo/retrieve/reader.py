@@ -31,7 +31,7 @@ SURE, STEP = -2.0, 2.0
 no part of the way from a question's least passage to its best: where the reader sees no answer, it has no say."""
 DEPTH = 10
 """Passages that are ranked anew."""
-BEHIND = 16.0
+BEHIND = 8.0
 """What stands against an answer from a passage whose score is a share of the best one's: so many log-odds times what
 is missing. Each passage more tempts to an answer where there is none, and most questions are answered by the first."""
 

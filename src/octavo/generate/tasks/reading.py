@@ -6,10 +6,12 @@ their difference is comparable across passages (Devlin et al. 2018, arXiv 1810.0
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +39,8 @@ MOST_UNKNOWN = 0.25
 """A question with a greater share of tokens that the reader does not know is not for it."""
 READ_AT_ONCE = 32
 """Longest windows that go through the encoder together; as many tokens of shorter ones."""
+KEPT = 1 << 16
+"""Readings that are kept, some 15 MB: what ranked passages is asked for again to answer from them."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ class Reader:
         tokenizer = checkpoint.tokenizer()
         self._pairs, self._unknown = PairReader(tokenizer, matches=matches(checkpoint.config)), tokenizer.unk_id
         self._lock = threading.Lock()
+        self._kept: OrderedDict[bytes, Reading] = OrderedDict()
 
     @staticmethod
     def load(
@@ -171,14 +176,26 @@ class Reader:
 
         unsaid: ranges of each passage, in order, that are read and hold no answer, such as a heading above it.
         """
+        passed = unsaid or [()] * len(passages)
+        keys = [_key(question, *pair) for pair in zip(passages, passed, strict=True)]
+        found = {key: kept for key in keys if (kept := self._kept.get(key)) is not None}
+        fresh = [at for at, key in enumerate(keys) if key not in found]
+        made = self._read(question, [passages[at] for at in fresh], [passed[at] for at in fresh]) if fresh else []
+        found.update((keys[at], reading) for at, reading in zip(fresh, made, strict=True))
+        with self._lock:
+            self._kept.update(found)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return [found[key] for key in keys]
+
+    def _read(self, question: str, passages: Sequence[str], unsaid: Sequence[Sequence[Range]]) -> list[Reading]:
         settings, asked = self.settings, self._pairs.pieces(question).ids
         windows: list[tuple[int, Window]] = []
         for number, passage in enumerate(passages):
             text = self._pairs.pieces(passage)
             made = self._pairs.windows(asked, text, settings.max_tokens, settings.overlap)
             windows += [(number, window) for window in made]
-        passed = unsaid or [()] * len(passages)
-        edges = [edges_of(passage, within) for passage, within in zip(passages, passed, strict=True)]
+        edges = [edges_of(passage, within) for passage, within in zip(passages, unsaid, strict=True)]
         best: list[Reading | None] = [None] * len(passages)
         lengths = np.array([len(window.ids) for _, window in windows], np.intp)
         for chosen in batches(lengths, READ_AT_ONCE * settings.max_tokens):
@@ -188,7 +205,7 @@ class Reader:
             ends = np.cumsum(lengths[chosen])
             for index, end in zip(chosen, ends, strict=True):
                 number, window = windows[index]
-                parts = parts_of([start for start, _ in window.ranges], edges[number], passed[number])
+                parts = parts_of([start for start, _ in window.ranges], edges[number], unsaid[number])
                 found = best_span(scores[end - lengths[index] : end], window, settings.longest_answer, parts)
                 best[number] = joined(best[number], found)
         read = [whole_marks(passage, one or NOTHING) for passage, one in zip(passages, best, strict=True)]
@@ -212,6 +229,11 @@ class Reader:
         """Free the encoder's memory. Idempotent."""
         with self._lock:
             self._runner.close()
+
+
+def _key(question: str, passage: str, unsaid: Sequence[Range]) -> bytes:
+    """What a reading is kept by."""
+    return hashlib.blake2b(repr((question, passage, tuple(unsaid))).encode("utf-8", "replace"), digest_size=16).digest()
 
 
 def matches(config: TransformerConfig) -> bool:
