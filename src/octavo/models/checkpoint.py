@@ -30,6 +30,7 @@ from octavo.models.mapping.generation import GenerationDefaults, gguf_ends, read
 from octavo.models.mapping.gguf import hub_config
 from octavo.models.mapping.keys import KeyRule, expand, to_canonical
 from octavo.models.mapping.tables import author_names
+from octavo.models.mapping.tables.class_defaults import CLASS_DEFAULTS
 from octavo.models.mapping.tables.config_keys import HARMLESS, NEUTRAL
 from octavo.models.mapping.wrapped import split, text_config
 from octavo.models.tensors import StoredTensor
@@ -178,7 +179,13 @@ def _generation(folder: Path, hub: Mapping[str, Any], ignore: Collection[str]) -
 
 def read_config(family: Family, raw: Mapping[str, Any], source: str, ignore: Collection[str] = ()) -> TransformerConfig:
     """A config in the family's hub spelling to switches; every key is read, known to be harmless, or refused."""
-    reader = ConfigReader(without_unpacked(raw), source, ignore=ignore)
+    turns = any(key.startswith("rope_") and value is not None for key, value in raw.items())
+    left_out = {
+        key: value
+        for key, value in CLASS_DEFAULTS.get(family.name, {}).items()
+        if (not turns if key == "rope_parameters" else key not in raw)
+    }
+    reader = ConfigReader({**without_unpacked(raw), **left_out}, source, ignore=ignore)
     reader.neutral({**NEUTRAL, **family.neutral_values})
     config = family.read_config(reader)
     reader.finish({**HARMLESS, **family.harmless_keys})

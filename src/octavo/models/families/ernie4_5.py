@@ -21,7 +21,7 @@ from octavo.nn.config import TransformerConfig
 def read_config(reader: ConfigReader) -> TransformerConfig:
     """A hub config to switches."""
     bias = reader.flag("use_bias", default=False)
-    config = read_decoder(reader, rms(reader), tie=True, head_dim=128, rope=RopeSpelling(theta=5e5))
+    config = read_decoder(reader, rms(reader), tie=True, rope=RopeSpelling(theta=5e5))
     return with_biases(config, qkv=bias, output=bias, mlp=bias)
 
 

@@ -18,7 +18,7 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
     """A hub config to switches."""
     bias = reader.flag("qkv_bias", "attention_bias", default=False)
     mlp = reader.flag("bias", "mlp_bias", default=False)
-    return with_biases(read_decoder(reader, rms(reader), head_dim=128), qkv=bias, output=bias, mlp=mlp)
+    return with_biases(read_decoder(reader, rms(reader)), qkv=bias, output=bias, mlp=mlp)
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from octavo.nn.config import TransformerConfig
 
 def read_config(reader: ConfigReader) -> TransformerConfig:
     """A hub config to switches."""
-    config = read_decoder(reader, rms(reader), head_dim=128)
+    config = read_decoder(reader, rms(reader))
     qkv, output = reader.flag("attention_bias", default=True), reader.flag("attention_out_bias", default=False)
     return with_biases(config, qkv=qkv, output=output, mlp=reader.flag("mlp_bias", default=False))
 
