@@ -7,11 +7,12 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from octavo.errors import FormatError, OctavoError, UnknownNameError
-from octavo.train.recipe import Recipe, load_recipe
+from octavo.train.recipe import AdapterSettings, Recipe, load_recipe
 from octavo.train.recipe_errors import known_keys
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -59,6 +60,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path: Path, te
         ("training.accumulation=17", ["accumulation 17 is more than batch_size 16"]),
         ("tokenizer={kind='characters', vocab_size=300}", ["section.key"]),
         ("data.validation_fraction=1.0", ["data.validation_fraction is 1.0", "less than 1"]),
+        ("adapter.rank=4", ["[adapter] needs a model to adapt: give model.init"]),
+        ("adapter.rnk=4", ["unknown key 'adapter.rnk', did you mean 'rank'?"]),
         ("steps=3", ["section.key=value"]),
         ("training.steps", ["section.key=value"]),
     ],
@@ -77,6 +80,17 @@ def test_a_size_for_a_character_tokenizer_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "[data]\npath = 'x'\n[tokenizer]\nkind = 'characters'\nvocab_size = 300")
     with pytest.raises(OctavoError, match=r"\[tokenizer\] vocab_size is for kind = 'bpe'"):
         load_recipe(path)
+
+
+def test_what_a_model_brings_along_is_not_asked_for_again(tmp_path: Path) -> None:
+    begun = "[data]\npath = 'x'\n[model]\ninit = 'smollm2'\ncontext_length = 64\n"
+    assert load_recipe(write(tmp_path, begun + "[adapter]\ntargets = ['q_proj']")).adapter == AdapterSettings(
+        targets=("q_proj",)
+    )
+    with pytest.raises(OctavoError, match=r"\[model\] num_layers is that of init, smollm2: remove it"):
+        load_recipe(write(tmp_path, begun + "num_layers = 4"))
+    with pytest.raises(OctavoError, match=r"\[tokenizer\] is that of model.init, smollm2: remove the section"):
+        load_recipe(write(tmp_path, begun + "[tokenizer]\nkind = 'bpe'"))
 
 
 def test_a_missing_path_a_section_of_the_wrong_kind_and_broken_toml_are_each_told(tmp_path: Path) -> None:
@@ -98,13 +112,17 @@ def test_overrides_are_toml_or_bare_words_and_stand_above_the_file(tmp_path: Pat
     assert (recipe.training.steps, recipe.data.path, recipe.optimizer.betas) == (9, "some/file.txt", (0.5, 0.6))
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("shakespeare*.toml")), ids=lambda path: path.stem)
+DOCUMENTED = [RECIPES / "shakespeare.toml", RECIPES / "lora.toml"]
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTED, RECIPES / "shakespeare-chars.toml"], ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path: Path) -> None:
     load_recipe(path)
 
 
-def test_the_documented_recipe_shows_every_key_with_its_true_default() -> None:
-    lines = (RECIPES / "shakespeare.toml").read_text(encoding="utf-8").splitlines()
+def test_the_documented_recipes_show_every_key_with_its_true_default() -> None:
+    lines = [line for path in DOCUMENTED for line in path.read_text(encoding="utf-8").splitlines()]
+    sections = {"adapter": AdapterSettings}
     shown: dict[str, set[str]] = {}
     for line in lines:
         plain = line.removeprefix("# ")
@@ -115,7 +133,8 @@ def test_the_documented_recipe_shows_every_key_with_its_true_default() -> None:
             if "default " in plain:
                 name = plain.split(" =")[0]
                 default = tomllib.loads(f"v = {plain.split('default ')[1].split(';')[0]}")["v"]
-                field = Recipe.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
+                kind: Any = sections.get(section, Recipe.model_fields[section].annotation)
+                field = kind.model_fields[name]
                 assert json.loads(json.dumps(field.default)) == default, name
     assert shown == {section: set(keys) for section, keys in known_keys(Recipe).items()}
 

@@ -53,7 +53,7 @@ def train(
 
       octavo run runs/shakespeare/model "ROMEO:"
     """
-    from octavo.cli.systems.objectives import data_of, load, recipes, trained_by
+    from octavo.cli.systems.objectives import data_of, load, recipes, trained_by, trial_of
     from octavo.train.recipe import load_any
     from octavo.train.report import Report
 
@@ -63,7 +63,7 @@ def train(
     run = load(trained_by(checked).run)  # imports torch, so only once everything else is right
     with Report(checked.training.steps) as report:
         result = run(checked, found, out or Path("runs") / recipe.stem, restart=restart, on_event=report)
-    _tell(result, trial=trained_by(checked).trial, as_json=as_json)
+    _tell(result, trial=trial_of(checked), as_json=as_json)
     if result.stopped_by:
         raise typer.Exit(128 + result.stopped_by)
 

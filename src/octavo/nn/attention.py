@@ -80,9 +80,10 @@ class Attention(nn.Module):
         if self._joint is not None and (self.q_norm is None or self.norm_after_rope):  # q and k turn together
             heads = self._heads(self._clipped(self._joint.whole(x)))
             queries, keys = len(self.q.weight) // self.head_dim, len(self.k.weight) // self.head_dim
-            turned = heads[:, : queries + keys]
+            turned, v = torch.split(heads, [queries + keys, keys], 1)
             turned = turned if rotary is None else rotate(turned, *rotary)
-            return turned[:, :queries], turned[:, queries:], heads[:, queries + keys :]
+            q, k = torch.split(turned, [queries, keys], 1)
+            return q, k, v
         q, k, v = (self.q(x), self.k(x), self.v(x)) if self._joint is None else self._joint(x)
         q, (k, v) = self._queries(q), self._kept(k, v)
         return (q, k, v) if rotary is None else (rotate(q, *rotary), rotate(k, *rotary), v)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
+from octavo.nn.fused import gated_mlp
+
 
 class Linear(nn.Module):
     """Dense storage: weight (out, in) and, where `bias` says so, bias (out,). Values are the owner's to set."""
@@ -26,6 +28,10 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         return functional.linear(x, self.weight, self.bias)
+
+    def of_gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        """self(silu(gate) * up) as one operation, where `gated_mlp.usable` and without a bias."""
+        return gated_mlp.gated_product(gate, up, self.weight)
 
     @property
     def nbytes(self) -> int:

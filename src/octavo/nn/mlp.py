@@ -68,7 +68,7 @@ class Mlp(nn.Module):
             return self.down(self.activation(self.up(x)))  # type: ignore[no-any-return]
         gate, up = (self.gate(x), self.up(x)) if self._joint is None else self._joint(x)
         if self._is_fused(gate, up):
-            return gated_mlp.gated_product(gate, up, self.down.weight)
+            return self.down.of_gated(gate, up)
         if self.limit is not None:
             gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit) + 1
         wide = self.activation(gate) * up
@@ -80,6 +80,6 @@ class Mlp(nn.Module):
 
     def _is_fused(self, gate: Tensor, up: Tensor) -> bool:
         """Whether one operation does the rest: in training, of the usual kind, and nothing is added to the product."""
-        plain = type(self.down) is Linear and self.down.bias is None and not self.down._forward_hooks
+        plain = self.down.bias is None and not self.down._forward_hooks
         usual = self.limit is None and self.activation is ACTIVATIONS["silu"]
         return self.training and plain and usual and gated_mlp.usable(gate, up, self.down.weight)

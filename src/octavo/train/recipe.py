@@ -60,8 +60,10 @@ class TokenizerSettings(Section):
 
 
 class ModelSettings(Section):
-    """`[model]`: a LLaMA-shaped decoder (RMSNorm, rotary, gated SiLU, no biases)."""
+    """`[model]`: a LLaMA-shaped decoder (RMSNorm, rotary, gated SiLU, no biases), or one to begin with."""
 
+    init: str | None = None
+    """A decoder to train on: a path, name or reference. Beside it only context_length may stand."""
     num_layers: Annotated[int, Field(ge=1, le=4096)] = 4
     hidden_size: Count = 128
     num_heads: Count = 4
@@ -74,6 +76,13 @@ class ModelSettings(Section):
     norm_eps: Annotated[float, Field(gt=0)] = 1e-5
     tie_embeddings: bool = True
     """One matrix for embedding and head."""
+
+    @model_validator(mode="after")
+    def _init_has_its_sizes(self) -> Self:
+        given = sorted(self.model_fields_set - {"init", "context_length"})
+        if self.init is not None and given:
+            raise ValueError(f"{given[0]} is that of init, {self.init}: remove it")
+        return self
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
@@ -99,6 +108,21 @@ class ModelSettings(Section):
             rope=RopeConfig(self.rope_theta, head_dim),
             tie_embeddings=self.tie_embeddings,
         )
+
+
+class AdapterSettings(Section):
+    """`[adapter]`: low-rank pairs (LoRA, Hu et al. 2021) beside the frozen matrices of `model.init`."""
+
+    rank: Count = 8
+    """Rows of A, columns of B."""
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    """B A is multiplied by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of what A reads that is left out in training."""
+    targets: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()
+    """Matrices by their Hugging Face names, whole or how these end. None: all that may be adapted."""
+    rank_stabilized: bool = False
+    """Multiply by alpha / sqrt(rank) instead (rsLoRA, Kalajdzievski 2023)."""
 
 
 class OptimizerSettings(Section):
@@ -160,6 +184,16 @@ class Recipe(AnyRecipe):
     data: DataSettings
     tokenizer: TokenizerSettings = TokenizerSettings()
     model: ModelSettings = ModelSettings()
+    adapter: AdapterSettings | None = None
+    """None: the model's own weights are trained."""
+
+    @model_validator(mode="after")
+    def _begins_with_one_thing(self) -> Self:
+        if self.model.init is None and self.adapter is not None:
+            raise ValueError("[adapter] needs a model to adapt: give model.init")
+        if self.model.init is not None and "tokenizer" in self.model_fields_set:
+            raise ValueError(f"[tokenizer] is that of model.init, {self.model.init}: remove the section")
+        return self
 
 
 Kind = TypeVar("Kind", bound=Section)

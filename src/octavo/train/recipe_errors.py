@@ -6,6 +6,8 @@ An unknown key is answered with the nearest known one, of its own section first,
 from __future__ import annotations
 
 import difflib
+from types import NoneType
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -27,7 +29,7 @@ def known_keys(recipe: type[BaseModel]) -> dict[str, list[str]]:
     """Section names of a recipe's class with the keys of each."""
     sections: dict[str, list[str]] = {}
     for name, field in recipe.model_fields.items():
-        section = field.annotation
+        (section,) = (kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not NoneType)
         assert isinstance(section, type) and issubclass(section, BaseModel)
         sections[name] = list(section.model_fields)
     return sections

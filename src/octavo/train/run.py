@@ -43,7 +43,7 @@ DEFAULT_BPE_SIZE = 4096
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run stands. model: the exported folder, None when it was stopped before the end.
+    """How a run stands. model: the exported folder, of a model or an adapter; None when it was stopped before the end.
 
     validation_loss: nats a token at best_step, the step whose weights are exported (None: without validation data, the
     last step's weights). stopped_by: number of the signal that asked to stop. seconds: of this process.
@@ -76,6 +76,10 @@ def train_recipe(
     corpus = read_corpus(text, recipe.data)
 
     def prepare(run: RunFolder) -> Prepared[Tokens]:
+        if recipe.model.init is not None:
+            from octavo.train.tuning.run import prepare_tuning  # which needs this module
+
+            return prepare_tuning(recipe, recipe.model.init, corpus, run)
         tokenizer = _tokenizer(recipe, corpus, run, on_event)
         config, stops = recipe.model.transformer(tokenizer.vocab_size), recipe.data.document_separator is not None
         _check_memory(config)
@@ -93,7 +97,8 @@ def train_recipe(
 
 @dataclass(frozen=True)
 class Prepared(Generic[Example]):
-    """What a run trains, as `Trainer` takes it; export: writes the run's model once it has finished."""
+    """What a run trains, as `Trainer` takes it; export: writes the run's model once it has finished, to `result` (None:
+    the run's `model`)."""
 
     model: nn.Module
     objective: Objective[Example]
@@ -101,6 +106,7 @@ class Prepared(Generic[Example]):
     validation: Sequence[Example]
     export: Callable[[Trainer[Example]], None]
     rate_scale: Callable[[str], float] = lambda name: 1.0
+    result: Path | None = None
 
 
 def run_training(
@@ -137,11 +143,12 @@ def run_training(
         resumed_from = trainer.step or None
         _announce(trainer, resumed_from, on_event)
         outcome = trainer.fit(stop)
-        if outcome.finished and not (resumed_from == outcome.step and run.model.is_dir()):
+        result = prepared.result or run.model
+        if outcome.finished and not (resumed_from == outcome.step and result.is_dir()):
             prepared.export(trainer)
         return RunResult(
             run=folder,
-            model=run.model if outcome.finished else None,
+            model=result if outcome.finished else None,
             parameters=sum(parameter.numel() for parameter in trainer.parameters.values()),
             step=outcome.step,
             steps=recipe.training.steps,

@@ -54,6 +54,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def adapter(self) -> Path:
+        """The finished adapter, a PEFT folder, where one was trained."""
+        return self.path / "adapter"
+
+    @property
     def lock(self) -> Path:
         """Held by the process that trains here."""
         return self.path / ".lock"
@@ -85,7 +90,7 @@ class RunFolder:
             yield
 
     def _clear(self) -> None:
-        for folder in (self.checkpoints, self.tokenizer, self.model):
+        for folder in (self.checkpoints, self.tokenizer, self.model, self.adapter):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.metrics, self.recipe):
             file.unlink(missing_ok=True)

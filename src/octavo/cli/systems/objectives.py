@@ -59,6 +59,13 @@ def trained_by(recipe: Any) -> Trained:
     return row
 
 
+def trial_of(recipe: Any) -> str:
+    """The command that tries what a recipe made, `{model}` standing for that."""
+    if getattr(recipe, "adapter", None) is not None:
+        return f"run {recipe.model.init} PROMPT --lora {{model}}"
+    return trained_by(recipe).trial
+
+
 def load(place: str) -> Any:
     """What a row names. Raises MissingDependencyError without torch, where it needs that."""
     from octavo.errors import MissingDependencyError

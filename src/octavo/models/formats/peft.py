@@ -24,6 +24,7 @@ from octavo.models.formats.mapped import TensorEntry
 from octavo.models.formats.safetensors import read_safetensors
 from octavo.models.formats.tables.adapter_fields import HARMLESS, NEUTRAL, NOTHING, READ
 from octavo.models.mapping.keys import KeyRule, expand, rows_of
+from octavo.nn.config import TransformerConfig
 from octavo.nn.shapes import parameter_shapes
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def read_adapter(name: str, folder: Path, checkpoint: Checkpoint) -> Adapter:
         raise ModelNotFoundError(f"{folder} has no {WEIGHTS_NAME}; fetch the adapter again")
     pairs = _pairs(read_safetensors(folder / WEIGHTS_NAME), str(folder / WEIGHTS_NAME))
     factors: dict[str, LowRank] = {}
-    rules = _rules(checkpoint)
+    rules = matrix_rules(checkpoint.family, checkpoint.config)
     for module, (down, up) in pairs.items():
         rule = _rule_of(module, rules, checkpoint, str(folder))
         rank = down.shape[0]
@@ -115,12 +116,17 @@ def _pairs(
     return {module: (parts["A"], parts["B"]) for module, parts in found.items()}
 
 
-def _rules(checkpoint: Checkpoint) -> dict[str, KeyRule]:
-    """The rules of the family's matrices, by the name of the module that holds each."""
+def matrix_rules(family: str, config: TransformerConfig) -> dict[str, KeyRule]:
+    """The rules of the family's tensors, by the name of the module that holds each matrix."""
     rules: dict[str, KeyRule] = {}
-    for rule in expand(FAMILIES[checkpoint.family].rules, checkpoint.config):
+    for rule in expand(FAMILIES[family].rules, config):
         rules.setdefault(rule.stored.removesuffix(".weight"), rule)
     return rules
+
+
+def may_adapt(rule: KeyRule) -> bool:
+    """Whether it is of attention's projections or of a plain MLP's matrices, which may be adapted."""
+    return rule.layout in LAYOUTS and all(map(ADAPTED.fullmatch, rule.canonical))
 
 
 def _rule_of(module: str, rules: Mapping[str, KeyRule], checkpoint: Checkpoint, source: str) -> KeyRule:
@@ -129,7 +135,7 @@ def _rule_of(module: str, rules: Mapping[str, KeyRule], checkpoint: Checkpoint, 
         raise UnknownNameError(
             f"{source} adapts {module!r}, which {checkpoint.name} does not have{nearest(module, rules)}"
         )
-    if rule.layout not in LAYOUTS or not all(map(ADAPTED.fullmatch, rule.canonical)):
+    if not may_adapt(rule):
         raise UnsupportedError(
             f"{source} adapts {module!r}; only attention's projections and a plain MLP's matrices may be adapted here"
         )

@@ -20,8 +20,8 @@ BYTES = 1 << 26
 
 
 def usable(hidden: Tensor, weight: Tensor) -> bool:
-    """Whether `linear_cross_entropy` takes them: float32 weights on the CPU, in training, with kernels."""
-    return hidden.requires_grad and applies(hidden) and applies(weight, (torch.float32,))
+    """Whether `linear_cross_entropy` takes them: on the CPU, in training, with kernels."""
+    return hidden.requires_grad and applies(hidden) and applies(weight)
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:

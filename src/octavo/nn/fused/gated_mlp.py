@@ -17,13 +17,13 @@ from octavo.nn.fused.applying import applies, expect, kernels
 
 
 def usable(gate: Tensor, up: Tensor, weight: Tensor) -> bool:
-    """Whether `gated_product` takes them: one type, float32 weights, on the CPU, in training, with kernels."""
+    """Whether `gated_product` takes them: one type, on the CPU, in training, with kernels."""
     wanted = gate.requires_grad and up.requires_grad
-    return wanted and applies(gate) and applies(up, (gate.dtype,)) and applies(weight, (torch.float32,))
+    return wanted and applies(gate) and applies(up, (gate.dtype,)) and applies(weight)
 
 
 def gated_product(gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
-    """gate, up: (..., intermediate_size), fp32 or bf16; weight: (hidden_size, intermediate_size) fp32.
+    """gate, up: (..., intermediate_size), fp32 or bf16; weight: (hidden_size, intermediate_size), fp32 or bf16.
 
     Returns (..., hidden_size) of their type; the product is made in it.
     """
