@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ import pytest
 
 from octavo.errors import FormatError, OctavoError
 from octavo.evaluate.collections import Collection, read_collection
-from octavo.evaluate.rag import Said, fill, grounded_said, measure_answers, measure_ranking, retrievers
+from octavo.evaluate.rag import (
+    Said,
+    fill,
+    grounded_said,
+    measure_answers,
+    measure_ranking,
+    own_passages,
+    retrievers,
+)
 from octavo.generate.scripted import ScriptedModel
 from octavo.retrieve.grounded import answer
 from octavo.retrieve.search import Search
@@ -153,6 +162,25 @@ def test_answers_are_scored_end_to_end(squad: Collection) -> None:
     search.store.close()
 
 
+def test_a_questions_own_passage_needs_no_search(squad: Collection) -> None:
+    rank = own_passages(squad)
+    assert rank is not None
+    (hit,) = rank("What do herons drink?")
+    assert (hit.passage.document, hit.passage.text) == ("Water_birds/000", "Mallards eat weed and snails.")
+    assert own_passages(squad.first(2)) is not None
+    assert own_passages(replace(squad, own=None)) is None
+
+
+def test_chinese_is_scored_over_characters() -> None:
+    asked = {"1": "野鴨吃什麼？", "2": "哪一年？"}
+    golds = {"1": ["水草和蝸牛"], "2": ["1980年"]}
+    collection = Collection("z", {"a": ("鴨", "野鴨吃水草")}, asked, {"1": {"a": 1}, "2": {"a": 1}}, golds)
+    said = {"野鴨吃什麼？": "水草", "哪一年？": "1980 年"}
+    row = measure_answers(collection, "w", lambda _: [], "me", lambda q, _: Said(said[q], said[q], 0.0, (), 1.0), 1)
+    assert row.scores.exact == 50
+    assert row.scores.f1 == row.best_f1 == pytest.approx(100 * (2 * 1 * 0.4 / 1.4 + 1) / 2)
+
+
 def test_a_grounded_answer_is_scored_by_what_of_it_is_supported(squad: Collection) -> None:
     search = Search(fill(squad, None, show=False))
     hits = retrievers(search)["words"]("What do mallards eat?")
@@ -192,6 +220,7 @@ def test_the_reader_that_ships_answers_and_ranks(tmp_path: Path, capsys: pytest.
         main(["eval", "rag", str(path), "--encoder", "none", "--reader", "--json"])
     printed = json.loads(capsys.readouterr().out)
     assert ended.value.code == 0 and [row["retriever"] for row in printed["rankings"]] == ["words", "reader"]
-    (words, ranked) = printed["answers"]
+    (words, ranked, own) = printed["answers"]
     assert words["retriever"] == "words" and ranked["retriever"] == ranked["answerer"] == "reader"
+    assert own["retriever"] == "its own" and own["scores"]["has_answer_f1"] >= words["scores"]["has_answer_f1"]
     assert words["scores"]["count"] == 3 and words["scores"]["has_answer_f1"] > 0, "it reads what mallards eat"

@@ -57,13 +57,16 @@ def rag(
 
     Rankings are scored over the questions that have a relevant document. Answers
     (with --reader or --model, where the collection has gold answers) are scored end to end, and
-    questions without an answer apart.
+    questions without an answer apart; the last row reads each question's own passage, found by
+    no search. Chinese and Japanese are scored over characters.
 
     Examples:
 
       octavo eval rag cranfield/
 
       octavo eval rag squad2-dev.json.gz --reader --limit 1000
+
+      octavo eval rag drcd-dev.json.gz --reader --encoder none
 
       octavo eval rag cranfield/ --hyde smollm2-135m-instruct --limit 20 --json
     """
@@ -146,9 +149,9 @@ def _ranking(collection: Collection, name: str, rank: Rank) -> Ranking:
 def _answers(
     collection: Collection, ranks: dict[str, Rank], reader: Reader | None, model: str | None, passages: int
 ) -> list[Answers]:
-    """Answers by each answerer, from words alone, from both ways fused, and as the reader ranks passages."""
+    """Answers by each answerer from what words, both ways fused and the reader find, and from the right passage."""
     from octavo.errors import OctavoError
-    from octavo.evaluate.rag import measure_answers
+    from octavo.evaluate.rag import measure_answers, own_passages
     from octavo.progress import track
 
     if collection.answers is None:
@@ -156,11 +159,15 @@ def _answers(
             raise OctavoError(f"{collection.name} has no gold answers, so answers cannot be scored; leave out --model")
         return []
     answerers = {**({"reader": _by_reader(reader)} if reader else {}), **({model: _by_model(model)} if model else {})}
+    ways: dict[str, Rank] = {name: ranks[name] for name in ("words", "hybrid", "reader") if name in ranks}
+    own = own_passages(collection)
+    if own is not None:
+        ways["its own"] = own
     rows = []
     for answerer, answer in answerers.items():
-        for name in [name for name in ("words", "hybrid", "reader") if name in ranks]:
+        for name, rank in ways.items():
             with track(len(collection.queries), f"Answering by {answerer} from {name}", unit="questions") as work:
-                rows.append(measure_answers(collection, name, ranks[name], answerer, answer, passages, work))
+                rows.append(measure_answers(collection, name, rank, answerer, answer, passages, work))
     return rows
 
 

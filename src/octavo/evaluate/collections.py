@@ -24,6 +24,7 @@ QRELS = ("qrels.tsv", "qrels/test.tsv", "qrels/dev.tsv", "qrels/train.tsv")
 class Collection:
     """documents: name to (title, text). queries: name to text. judgements: query to its documents' grades, above 0
     where relevant. answers: query to its gold answers, none where the documents do not answer it; None: no golds.
+    own: query to the document it was asked of, where that is known.
     """
 
     name: str
@@ -31,12 +32,14 @@ class Collection:
     queries: Mapping[str, str]
     judgements: Mapping[str, Mapping[str, int]]
     answers: Mapping[str, Sequence[str]] | None = None
+    own: Mapping[str, str] | None = None
 
     def first(self, limit: int | None) -> Collection:
         """The same documents with the first `limit` questions; None: all."""
         queries = dict(islice(self.queries.items(), limit))
         answers = None if self.answers is None else {name: self.answers[name] for name in queries}
-        return replace(self, queries=queries, answers=answers)
+        own = None if self.own is None else {name: self.own[name] for name in queries}
+        return replace(self, queries=queries, answers=answers, own=own)
 
 
 def read_collection(path: Path) -> Collection:
@@ -59,6 +62,7 @@ def _squad(path: Path, data: Any) -> Collection:
     queries: dict[str, str] = {}
     judgements: dict[str, dict[str, int]] = {}
     answers: dict[str, list[str]] = {}
+    own: dict[str, str] = {}
     for article in data["data"]:
         title = str(article.get("title", "")).replace("_", " ")
         for number, paragraph in enumerate(article["paragraphs"]):
@@ -66,9 +70,9 @@ def _squad(path: Path, data: Any) -> Collection:
             documents[name] = (title, paragraph["context"])
             for asked in paragraph["qas"]:
                 golds = [] if asked.get("is_impossible") else [gold["text"] for gold in asked["answers"]]
-                queries[asked["id"]], answers[asked["id"]] = asked["question"], golds
+                queries[asked["id"]], answers[asked["id"]], own[asked["id"]] = asked["question"], golds, name
                 judgements[asked["id"]] = {name: 1} if golds else {}
-    return Collection(path.name.split(".")[0], documents, queries, judgements, answers)
+    return Collection(path.name.split(".")[0], documents, queries, judgements, answers, own)
 
 
 def _beir(folder: Path) -> Collection:

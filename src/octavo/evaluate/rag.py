@@ -16,13 +16,21 @@ from functools import partial
 
 from octavo.evaluate.collections import Collection
 from octavo.generate.lm import LanguageModel
-from octavo.metrics.answers import AnswerScores, best_threshold, normalised, score_answers, token_f1
+from octavo.metrics.answers import (
+    AnswerScores,
+    apart,
+    best_threshold,
+    normalised,
+    score_answers,
+    token_f1,
+    unspaced,
+)
 from octavo.metrics.ranking import average_precision, ndcg, recall, reciprocal_rank
 from octavo.progress import Track, track
 from octavo.retrieve.grounded import GroundedAnswer
 from octavo.retrieve.search import Mode, Search, TextEncoder
 from octavo.retrieve.stores.sqlite import SqliteStore
-from octavo.retrieve.stores.store import Hit, Place, Source, VectorSpace
+from octavo.retrieve.stores.store import Hit, Passage, Place, Source, VectorSpace
 
 DEPTH = 100
 BATCH = 256
@@ -106,6 +114,20 @@ def _found(search: Search, mode: Mode, question: str) -> list[Hit]:
     return search.find(question, DEPTH, mode=mode)
 
 
+def own_passages(collection: Collection) -> Rank | None:
+    """Each question's own passage and no other: what an answerer makes of a search that errs never. None: not known."""
+    if collection.own is None:
+        return None
+    documents = {collection.queries[name]: document for name, document in collection.own.items()}
+
+    def rank(question: str) -> list[Hit]:
+        name = documents[question]
+        title, text = collection.documents[name]
+        return [Hit(Passage(name, "", Place(0, len(text), context=title), text), 1.0)]
+
+    return rank
+
+
 def reranked(rank: Rank, relevance: Relevance) -> Rank:
     """A way of finding whose passages are ranked anew."""
     return lambda question: relevance(question, rank(question))
@@ -161,21 +183,23 @@ def measure_answers(
 ) -> Answers:
     """End to end: the answers from the first `passages` passages that a way of finding gives."""
     golds = collection.answers or {}
+    words = apart if unspaced(list(collection.queries.values())) else str
     said: dict[str, Said] = {}
     for name, question in collection.queries.items():
         said[name] = answer(question, rank(question)[:passages])
         if work is not None:
             work.advance(1)
     judged = list(_judged(collection, said))
+    wanted = {name: [words(gold) for gold in golds[name]] for name in said}
     unsure = {name: one.no_answer for name, one in said.items() if one.no_answer is not None}
     best = None
     if len(unsure) == len(said):
-        f1 = {name: token_f1(one.withheld, golds[name]) for name, one in said.items()}
+        f1 = {name: token_f1(words(one.withheld), wanted[name]) for name, one in said.items()}
         best = best_threshold(f1, unsure, golds)[0]
     return Answers(
         retriever,
         answerer,
-        score_answers({name: one.text for name, one in said.items()}, golds),
+        score_answers({name: words(one.text) for name, one in said.items()}, wanted),
         100 * statistics.fmean(not one.text for one in said.values()),
         100 * statistics.fmean(judged) if judged else None,
         100 * statistics.fmean(one.faithful for one in said.values()),

@@ -13,12 +13,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+_CHARACTER = re.compile("[\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalised(text: str) -> str:
     """Lower case, without ASCII punctuation, then without articles, white space squeezed."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def apart(text: str) -> str:
+    """Each character of Chinese and Japanese as a word, as DRCD and CMRC 2018 are scored; other words as they are."""
+    return _CHARACTER.sub(r" \g<0> ", text)
+
+
+def unspaced(texts: Sequence[str]) -> bool:
+    """Whether most of the letters of some texts are of scripts that put no spaces between words."""
+    letters = [letter for text in texts for letter in text if letter.isalpha()]
+    return 2 * sum(_CHARACTER.match(letter) is not None for letter in letters) > len(letters)
 
 
 def exact_match(answer: str, golds: Sequence[str]) -> float:
