@@ -88,7 +88,7 @@ def test_a_missing_field_is_named(field: str, folder: Path) -> None:
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps nan"),
         ({"rope_theta": float("inf")}, "rope_theta inf"),
         ({"num_attention_heads": 3, "num_key_value_heads": 2}, "3 attention heads, not a multiple of its 2"),
-        ({"num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": None}, "hidden_size 8, not a multiple of 3"),
+        ({"num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": None}, "3, which does not divide the width"),
         ({"hidden_act": "silux"}, "hidden_act 'silux', which is not one of .*did you mean 'silu'"),
         ({"hidden_act": 3}, "hidden_act 3; it must be a text"),
         ({"rope_scaling": {"rope_type": "dynamo", "factor": 4.0}}, "rope_scaling.rope_type 'dynamo'"),

@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from octavo.errors import MissingDependencyError
+from octavo.errors import MissingDependencyError, OctavoError
 from octavo.models.checkpoint import GenerationDefaults, open_checkpoint
 from octavo.models.compiled import CompiledRunner
 from octavo.models.families import FAMILIES
@@ -131,6 +131,25 @@ def test_a_saved_model_loads_in_the_peer_with_the_same_logits(name: str, tiny: T
     assert second.config == checkpoint.config
     for key, tensor in checkpoint.tensors.items():
         assert np.array_equal(second.tensors[key].data, tensor.data), key
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("phimoe", {"num_experts_per_tok": 3}),  # the peer goes on with two
+        ("aria_text", {"hidden_act": "gelu"}),  # the peer's experts keep silu
+        ("deepseek_v2", {"topk_group": 1}),  # fewer experts in the groups that are kept than are wanted
+    ],
+)
+def test_what_the_peer_does_otherwise_than_its_config_says_is_refused(
+    name: str, changed: dict[str, object], tiny: Tiny, tmp_path: Path
+) -> None:
+    folder, _ = tiny(name)
+    raw = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**raw, **changed}))
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    with pytest.raises(OctavoError, match=r"num_experts_per_tok|hidden_act"):
+        open_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["llama-llama3", "llama-linear", "llama-eps-and-theta", "mistral"])

@@ -174,6 +174,14 @@ def test_what_the_authors_advise_is_done(name: str, advice: str, num_beams: int,
         assert answer == backend.decode([token for token in expected if token > 2])
 
 
+def test_a_head_that_scores_is_refused_by_name(tiny: Tiny, tmp_path: Path) -> None:
+    shutil.copytree(tiny("bart")[0], tmp_path / "model")
+    path = tmp_path / "model/config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "architectures": ["BartForSequenceClassification"]}))
+    with pytest.raises(OctavoError, match="BartForSequenceClassification; encoder-decoders are done here where they"):
+        open_checkpoint(tmp_path / "model")
+
+
 def test_advice_in_an_older_config_is_heeded_and_written_again(tiny: Tiny, tmp_path: Path) -> None:
     shutil.copytree(tiny("bart")[0], tmp_path / "model")
     path = tmp_path / "model/config.json"

@@ -126,6 +126,27 @@ VARIANTS |= {
     "eurobert-mean": Variant("eurobert", "EuroBertForSequenceClassification", {**EURO, "classifier_pooling": "mean"}),
     "eurobert-tokens": Variant("eurobert", "EuroBertForTokenClassification", EURO),
 }  # fmt: skip
+XLM = {"emb_dim": 64, "n_layers": 3, "n_heads": 4, "vocab_size": 160, "max_position_embeddings": 64, "pad_token_id": 2}
+T5 = {
+    "vocab_size": 160, "d_model": 48, "d_kv": 10, "d_ff": 72, "num_layers": 3, "num_heads": 4, "pad_token_id": 0,
+    "relative_attention_num_buckets": 8, "relative_attention_max_distance": 20,
+}  # fmt: skip
+BIRD = {**SIZES, "attention_type": "original_full", "pad_token_id": 0}
+VARIANTS |= {
+    "deberta-v3-masked-lm": Variant("deberta-v2", "DebertaV2ForMaskedLM", DEBERTA),
+    "deberta-v3-masked-lm-new": Variant("deberta-v2", "DebertaV2ForMaskedLM", {**DEBERTA, "legacy": False}),
+    "big_bird-masked-lm": Variant("big_bird", "BigBirdForMaskedLM", {**BIRD, "rescale_embeddings": True}),
+    "big_bird-sequence": Variant("big_bird", "BigBirdForSequenceClassification", {**BIRD, "use_bias": False}),
+    "big_bird-tokens": Variant("big_bird", "BigBirdForTokenClassification", BIRD),
+    "xlm": Variant("xlm", "XLMModel", {**XLM, "gelu_activation": False, "n_langs": 2}),
+    "xlm-masked-lm": Variant("xlm", "XLMWithLMHeadModel", XLM),
+    "xlm-sequence": Variant("xlm", "XLMForSequenceClassification", {**XLM, "num_labels": 3}),
+    "xlm-span": Variant("xlm", "XLMForQuestionAnsweringSimple", XLM),
+    "flaubert-masked-lm": Variant("flaubert", "FlaubertWithLMHeadModel", XLM),
+    "flaubert-tokens": Variant("flaubert", "FlaubertForTokenClassification", {**XLM, "num_labels": 3}),
+    "t5-encoder": Variant("t5", "T5EncoderModel", T5),
+    "mt5-encoder": Variant("mt5", "MT5EncoderModel", {**T5, "feed_forward_proj": "gated-gelu"}),
+}
 WITH_TYPES = ("bert", "albert", "electra", "nomic_bert", "megatron-bert", "ernie", "roformer")
 """Families that the tests give token types to."""
 

@@ -38,6 +38,7 @@ VARIANTS = {
     ),
     "glm4_moe_lite": Variant("glm4_moe_lite", {**DEEPSEEK, "q_lora_rank": 24}),
     "sarvam_mla": Variant("sarvam_mla", {**DEEPSEEK, "q_lora_rank": None}),
+    "sarvam_moe": _like_llama("sarvam_moe", **GROUPED, head_dim=24, attention_bias=True, use_qk_norm=True),
     "minimax_m2": _like_llama(
         "minimax_m2", num_local_experts=6, num_experts_per_tok=3, head_dim=16, partial_rotary_factor=0.5
     ),

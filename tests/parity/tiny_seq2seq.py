@@ -38,6 +38,7 @@ VARIANTS: dict[str, Callable[[], transformers.PreTrainedModel]] = {
     "mt5": lambda: transformers.MT5ForConditionalGeneration(
         transformers.MT5Config(**T5_SHAPE, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
     ),
+    "mvp": lambda: transformers.MvpForConditionalGeneration(transformers.MvpConfig(**BART_SHAPE)),
     "mbart": lambda: transformers.MBartForConditionalGeneration(transformers.MBartConfig(**BART_SHAPE)),
     "plbart": lambda: transformers.PLBartForConditionalGeneration(transformers.PLBartConfig(**BART_SHAPE)),
     "pegasus": lambda: transformers.PegasusForConditionalGeneration(

@@ -21,7 +21,8 @@ from octavo.generate.tasks.instructions import read_instructions
 from octavo.models.checkpoint import open_checkpoint
 from octavo.models.encoders.decoder import MAX_TOKENS
 from octavo.models.encoders.runner import EncoderRow, EncoderRunner, Floats, Weights
-from octavo.models.formats.sentence_transformers import Pooling, SentenceLayout, is_layout, read_layout
+from octavo.models.formats.sentence_transformers import SentenceLayout, is_layout, read_layout
+from octavo.models.formats.tables.sentence_keys import Pooling
 from octavo.models.loading import make_encoder
 from octavo.text.tokenizer import Encoded, Tokenizer
 

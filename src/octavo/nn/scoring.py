@@ -145,8 +145,7 @@ def visible(tokens: int, keys: int, offset: int, scoring: Scoring, mask: Tensor 
     key = torch.arange(keys, device=device)
     seen = key <= (query if scoring.causal else keys)
     if scoring.window is not None and not scoring.chunked:
-        seen = seen & (key > query - scoring.window)
-        seen = seen & (key < query + scoring.window)
+        seen = seen & ((key - query).abs() < scoring.window)
     seen = seen.expand(tokens, keys)
     if mask is not None:
         seen = (seen & mask[:, None, None, :]) | (key == query)

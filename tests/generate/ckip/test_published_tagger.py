@@ -21,7 +21,8 @@ from octavo.generate.ckip.labels import normalized
 from octavo.generate.ckip.pipeline import Options, entities_of, open_ckip
 from octavo.generate.ckip.recurrent import DELIMITERS, CkipTagger
 from octavo.models.formats.tensor_bundle import read_bundle
-from octavo.models.recurrent.tagger_files import PUBLISHED, open_tagger, save_tagger
+from octavo.models.recurrent.tagger_files import open_tagger, save_tagger
+from octavo.models.tables.tagger_keys import PUBLISHED
 
 FOLDER = Path(__file__).parent / "published"
 ANSWERS: dict[str, Any] = json.loads((FOLDER / "answers.json").read_text(encoding="utf-8"))

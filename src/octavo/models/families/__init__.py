@@ -12,8 +12,9 @@ from octavo.models.families.apertus import APERTUS
 from octavo.models.families.arcee import ARCEE
 from octavo.models.families.aria_text import ARIA_TEXT
 from octavo.models.families.baichuan import BAICHUAN
-from octavo.models.families.bart import BART
+from octavo.models.families.bart import BART, MVP
 from octavo.models.families.bert import BERT, ERNIE
+from octavo.models.families.big_bird import BIG_BIRD
 from octavo.models.families.biogpt import BIOGPT
 from octavo.models.families.bloom import BLOOM
 from octavo.models.families.clip_vision import CLIP_VISION
@@ -102,6 +103,7 @@ from octavo.models.families.qwen3_moe import QWEN3_MOE
 from octavo.models.families.roberta import CAMEMBERT, DATA2VEC, ROBERTA, XLM_ROBERTA
 from octavo.models.families.roberta_prelayernorm import ROBERTA_PRELAYERNORM, XLM_ROBERTA_XL
 from octavo.models.families.roformer import ROFORMER
+from octavo.models.families.sarvam_moe import SARVAM_MOE
 from octavo.models.families.seed_oss import SEED_OSS
 from octavo.models.families.siglip_vision import SIGLIP_VISION
 from octavo.models.families.smollm3 import SMOLLM3
@@ -112,6 +114,7 @@ from octavo.models.families.t5 import MT5, T5
 from octavo.models.families.vaultgemma import VAULTGEMMA
 from octavo.models.families.vit import VIT
 from octavo.models.families.xglm import XGLM
+from octavo.models.families.xlm import FLAUBERT, XLM
 from octavo.models.families.youtu import YOUTU
 from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.tables.refused import REFUSED
@@ -127,11 +130,11 @@ ROWS = (
     ARIA_TEXT, BIOGPT, CODEGEN, EXAONE_MOE, FLEX_OLMO, FLINT, GLM4_MOE_LITE,
     SARVAM_MLA, GRANITE_MOE_SWA, GRANITE_SWA, GRANITE_MOE_HYBRID, HUNYUAN_MOE, HY_V3, MELLUM,
     MINICPM3, MINIMAX_M2, PERSIMMON, SOLAR_OPEN, VAULTGEMMA, IQUESTCODER, GPT_SW3,
-    LLAMA4, PHIMOE, APERTUS, AFMOE, NANOCHAT, XGLM, DBRX,
+    SARVAM_MOE, LLAMA4, PHIMOE, APERTUS, AFMOE, NANOCHAT, XGLM, DBRX,
     BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, ALBERT, MODERNBERT, DISTILBERT, ELECTRA, MPNET, NOMIC_BERT,
     ERNIE, EUROBERT, GTE, NEW, JINA_EMBEDDINGS_V3, MEGATRON_BERT, DATA2VEC, ROBERTA_PRELAYERNORM, XLM_ROBERTA_XL,
-    ROFORMER, DEBERTA_V2, T5, MT5, MARIAN, BART, MBART, PLBART, PEGASUS, BLENDERBOT, M2M_100, CODET5P_BIMODAL,
-    CODET5P_EMBEDDING, VIT, CLIP_VISION, SIGLIP_VISION,
+    ROFORMER, BIG_BIRD, XLM, FLAUBERT, DEBERTA_V2, T5, MT5, MARIAN, BART, MVP, MBART, PLBART, PEGASUS, BLENDERBOT,
+    M2M_100, CODET5P_BIMODAL, CODET5P_EMBEDDING, VIT, CLIP_VISION, SIGLIP_VISION,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
 

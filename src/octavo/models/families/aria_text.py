@@ -56,4 +56,5 @@ ARIA_TEXT = Family(
         *SHARED_EXPERTS,
     ),
     harmless_keys={"moe_z_loss_coeff": "training only", "moe_aux_loss_coeff": "training only"},
+    neutral_values={"hidden_act": ("silu",)},
 )

@@ -51,3 +51,14 @@ BART = Family(
     },
     harmless_tensors=(r"model\.(encoder|decoder)\.embed_tokens\.weight", r"classification_head\..*"),
 )  # fmt: skip
+MVP = replace(
+    BART,
+    name="mvp",
+    architecture="MvpForConditionalGeneration",
+    write_config=lambda config: {**write_config(config), "architectures": ["MvpForConditionalGeneration"]},
+    harmless_keys={
+        **BART.harmless_keys, **dict.fromkeys(("prompt_length", "prompt_mid_dim"), "of prompts that use_prompt has")
+    },
+    neutral_values={**BART.neutral_values, "use_prompt": (False,)},
+)  # fmt: skip
+"""MVP without prompts (Tang et al. 2022, arXiv 2206.12131), which is a BART."""

@@ -50,12 +50,9 @@ COHERE2 = Family(
     rules=cohere.RULES,
     gguf=GgufLayout("cohere2", gguf_hub_config, cohere.GGUF_RULES, metadata=cohere.gguf_metadata),
     harmless_keys={
-        "rotary_pct": "peers do not read it",
+        **dict.fromkeys(("rotary_pct", "position_embedding_type", "use_gated_activation"), "peers do not read it"),
+        **dict.fromkeys(("use_parallel_block", "use_parallel_embedding"), "peers do not read it"),
         "order_of_interleaved_layers": "layer_types says it",
-        "position_embedding_type": "peers do not read it",
         "use_embedding_sharing": "tie_word_embeddings says it",
-        "use_gated_activation": "peers do not read it",
-        "use_parallel_block": "peers do not read it",
-        "use_parallel_embedding": "peers do not read it",
     },
 )

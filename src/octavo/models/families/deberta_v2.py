@@ -11,16 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from octavo.errors import UnsupportedError
+from octavo.models.families import bert
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import with_attention
-from octavo.models.mapping.encoder import (
-    HeadForm,
-    read_encoder,
-    read_head,
-    when,
-    write_encoder,
-    write_head,
-)
+from octavo.models.mapping.encoder import HeadForm, read_encoder, read_head, when, write_encoder, write_head
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import KeyRule, layer_rules, linear_rules
 from octavo.models.mapping.tables.config_keys import ENCODER_HARMLESS, ENCODER_NEUTRAL
@@ -55,7 +49,7 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
     apart = DisentangledConfig(reader.integer("position_buckets", low=2), furthest)
     config = with_attention(config, disentangled=apart, scale=(3 * config.attention.head_dim) ** -0.5)
     assert config.encoder is not None, "an encoder"
-    head = read_head(reader, FORMS, config.vocab_size)
+    head = read_head(reader, {**FORMS, "masked_lm": HeadForm(config.mlp.activation, norm=True)}, config.vocab_size)
     return replace(config, encoder=replace(config.encoder, head=head, token_types=0))
 
 
@@ -85,8 +79,10 @@ DEBERTA_V2 = Family(
         *linear_rules("deberta.encoder.LayerNorm", "distances.norm"),
         *layer_rules("deberta.encoder.layer.{i}.", BLOCK, LAYERS),
         *when(linear_rules("pooler.dense", "head.dense"), "sequence"),
-        *when(linear_rules("classifier", "head.output"), "sequence", "tokens"),
-        *when(linear_rules("qa_outputs", "head.output"), "span"),
+        *(rule for rule in bert.HEADS if not rule.stored.startswith("cls.seq")),
+        *when(linear_rules("lm_predictions.lm_head.dense", "head.dense"), "masked_lm"),
+        *when(linear_rules("lm_predictions.lm_head.LayerNorm", "head.norm"), "masked_lm"),
+        KeyRule("lm_predictions.lm_head.bias", ("lm_head.bias",)),
     ),
     prefix="deberta.",
     harmless_keys={
@@ -101,6 +97,8 @@ DEBERTA_V2 = Family(
         "conv_kernel_size": (0,), "embedding_size": (), "pooler_hidden_act": ("gelu",),
     },
     harmless_tensors=(
-        r"deberta\.embeddings\.position_ids", r"(cls|lm_predictions|mask_predictions)\..*", r"pooler\.dense\..*",
+        r"deberta\.embeddings\.position_ids", r"cls\.predictions\.(decoder\.)?bias",
+        r"cls\.predictions\.transform\.(dense|LayerNorm)\.(weight|bias)", r"(lm|mask)_predictions\..*",
+        r"pooler\.dense\..*",
     ),
 )  # fmt: skip

@@ -91,7 +91,7 @@ def read_grouped(
         layers = reader.entries("mlp_layer_types", num_layers, table={"dense": False, "sparse": True})
     return MoeConfig(
         num_experts=num_experts,
-        experts_per_token=reader.integer("num_experts_per_tok", high=num_experts),
+        experts_per_token=reader.integer("num_experts_per_tok", high=num_experts // groups * kept),
         intermediate_size=size,
         normalise=reader.flag("norm_topk_prob", default=normalise),
         shared_size=size * shared if shared else None,

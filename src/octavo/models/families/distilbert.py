@@ -9,14 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.encoder import (
-    HeadForm,
-    read_encoder,
-    read_head,
-    when,
-    write_encoder,
-    write_head,
-)
+from octavo.models.mapping.encoder import HeadForm, read_encoder, read_head, when, write_encoder, write_head
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import layer_rules, linear_rules
 from octavo.models.mapping.tables.config_keys import ENCODER_HARMLESS, ENCODER_NEUTRAL

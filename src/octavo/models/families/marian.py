@@ -10,6 +10,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from octavo.errors import UnsupportedError
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import KeyRule, linear_rules
@@ -23,6 +24,13 @@ EPS = 1e-5
 
 def read_config(reader: ConfigReader) -> TransformerConfig:
     """A hub config to switches; both sides have one width, and vocabularies are shared."""
+    name = str(reader.raw.get("architectures")).strip("[]'")
+    if name.endswith(("ForSequenceClassification", "ForQuestionAnswering")):
+        raise UnsupportedError(
+            f"{reader.source} has the architecture {name}; encoder-decoders are done here where they write, not where "
+            "a head scores",
+            param="architectures",
+        )
     width = reader.integer("d_model")
     activation = reader.choice("activation_function", table={**ACTIVATIONS, "swish": "silu"}, default="gelu")
 

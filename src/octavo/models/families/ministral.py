@@ -8,14 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.decoder import (
-    read_decoder,
-    read_layer_types,
-    rms,
-    window_keys,
-    with_windows,
-    write_decoder,
-)
+from octavo.models.mapping.decoder import read_decoder, read_layer_types, rms, window_keys, with_windows, write_decoder
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.tables.hub_names import LLAMA_RULES
 from octavo.nn.config import TransformerConfig

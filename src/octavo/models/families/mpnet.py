@@ -10,39 +10,29 @@ from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import with_attention
-from octavo.models.mapping.encoder import (
-    output_rules,
-    read_encoder,
-    when,
-    with_head,
-    write_encoder,
-    write_head,
-)
+from octavo.models.mapping.encoder import output_rules, read_encoder, when, with_head, write_encoder, write_head
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import KeyRule, layer_rules, linear_rules
 from octavo.models.mapping.tables.config_keys import ENCODER_HARMLESS, ENCODER_NEUTRAL
 from octavo.nn.config import RelativeConfig, TransformerConfig
 
-MAX_DISTANCE, OFFSET = 128, 2
-"""No config says how far distances go, nor where positions begin, whatever padding is."""
+BUCKETS, MAX_DISTANCE, OFFSET = 32, 128, 2
+"""The peer has these whatever a config says: positions begin at row 2 with any padding."""
 
 
 def read_config(reader: ConfigReader) -> TransformerConfig:
     """A hub config to switches."""
     config = read_encoder(reader, position_offset=OFFSET)
-    buckets = reader.integer("relative_attention_num_buckets", default=32)
-    config = with_attention(config, relative=RelativeConfig(buckets, MAX_DISTANCE, positions=True))
+    config = with_attention(config, relative=RelativeConfig(BUCKETS, MAX_DISTANCE, positions=True))
     assert config.encoder is not None
     return with_head(reader, replace(config, encoder=replace(config.encoder, token_types=0)), masked="gelu")
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
-    relative = config.attention.relative
-    assert relative is not None, "scores depend on distance"
     written = write_encoder(config)
     del written["type_vocab_size"]
-    own = {"relative_attention_num_buckets": relative.buckets, "pad_token_id": OFFSET - 1}
+    own = {"relative_attention_num_buckets": BUCKETS, "pad_token_id": OFFSET - 1}
     return {**written, **write_head(config.head, "MPNet"), **own}
 
 
@@ -71,7 +61,7 @@ MPNET = Family(
     ),
     prefix="mpnet.",
     harmless_keys=ENCODER_HARMLESS,
-    neutral_values=ENCODER_NEUTRAL,
+    neutral_values={**ENCODER_NEUTRAL, "relative_attention_num_buckets": (BUCKETS,)},
     harmless_tensors=(
         r"mpnet\.embeddings\.position_ids",
         r"mpnet\.pooler\.dense\.(weight|bias)",

@@ -10,14 +10,7 @@ from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import with_biases
-from octavo.models.mapping.encoder import (
-    output_rules,
-    read_encoder,
-    when,
-    with_head,
-    write_encoder,
-    write_head,
-)
+from octavo.models.mapping.encoder import output_rules, read_encoder, when, with_head, write_encoder, write_head
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import layer_rules, linear_rules
 from octavo.models.mapping.rope import RopeSpelling, read_rope, write_rope

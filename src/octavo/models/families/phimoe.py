@@ -90,4 +90,5 @@ PHIMOE = Family(
         **{key: why for key, why in TRAINING_OF_EXPERTS.items() if key != "router_jitter_noise"},
         **dict.fromkeys(("input_jitter_noise", "hidden_dropout"), "training only"),
     },
+    neutral_values={"num_experts_per_tok": (2,)},  # the mixer is of two
 )

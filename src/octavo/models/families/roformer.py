@@ -10,21 +10,11 @@ from typing import Any
 
 from octavo.models.families import bert
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.encoder import (
-    HeadForm,
-    read_encoder,
-    read_head,
-    when,
-    write_encoder,
-    write_head,
-)
+from octavo.models.mapping.encoder import HeadForm, read_encoder, read_head, when, write_encoder, write_head
 from octavo.models.mapping.keys import layer_rules, linear_rules
 from octavo.models.mapping.tables.config_keys import ENCODER_NEUTRAL
 from octavo.models.mapping.tables.encoder_names import BERT_BLOCK, BERT_EMBEDDINGS, BLOCK
 from octavo.nn.config import RopeConfig, Task, TransformerConfig
-
-THETA = 10000.0
-"""No config says it."""
 
 
 def read_config(reader: ConfigReader) -> TransformerConfig:
@@ -39,7 +29,8 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
         "span": HeadForm(),
     }  # fmt: skip
     encoder = replace(config.encoder, head=read_head(reader, forms, config.vocab_size))
-    return replace(config, rope=RopeConfig(THETA, config.attention.head_dim), encoder=encoder)
+    rope = RopeConfig(10000.0, config.attention.head_dim)  # no config says the base
+    return replace(config, rope=rope, encoder=encoder)
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""T5, T5 v1.1 (Flan) and CodeT5+: encoder-decoder with a relative bias; scores are not divided by a root.
+"""T5, T5 v1.1 (Flan) and CodeT5+: encoder-decoder with a relative bias; scores are not divided by a root. An encoder
+alone is read as one.
 
 Unusual: where the output is tied, logits are, by the root of the width; files say so in two generations of keys.
 Source: Raffel et al. 2019 (arXiv 1910.10683), Shazeer 2020 (arXiv 2002.05202), and the hub's `t5` config.
@@ -7,6 +8,7 @@ Source: Raffel et al. 2019 (arXiv 1910.10683), Shazeer 2020 (arXiv 2002.05202), 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from octavo.models.mapping.config_reader import ConfigReader
@@ -60,7 +62,9 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
         logit_scale=width**-0.5 if reader.flag("scale_decoder_outputs", default=tied) else 1.0,
     )
     encoder = replace(config, num_layers=layers, logit_scale=1.0, encoder=EncoderConfig())
-    return replace(config, memory=encoder)
+    alone = str(reader.raw.get("architectures")).endswith("EncoderModel']")
+    reader.neutral({"is_encoder_decoder": (False, True) if alone else (True,)})
+    return encoder if alone else replace(config, memory=encoder)
 
 
 def _gated() -> dict[str, str]:
@@ -69,11 +73,11 @@ def _gated() -> dict[str, str]:
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
-    attention, relative, memory = config.attention, config.attention.relative, config.memory
-    assert relative is not None and memory is not None, "T5 has both"
+    attention, relative, memory = config.attention, config.attention.relative, config.memory or config
+    assert relative is not None, "T5 counts distances"
     activation = {"gelu_tanh": "gelu"}.get(config.mlp.activation, config.mlp.activation)
     return {
-        "architectures": ["T5ForConditionalGeneration"],
+        "architectures": ["T5EncoderModel" if config.memory is None else "T5ForConditionalGeneration"],
         "vocab_size": config.vocab_size,
         "d_model": config.hidden_size,
         "d_kv": attention.head_dim,
@@ -87,7 +91,7 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
         "feed_forward_proj": f"{'gated-' if config.mlp.gated else ''}{activation}",
         "tie_word_embeddings": config.tie_embeddings,
         "scale_decoder_outputs": config.logit_scale != 1,
-        "is_encoder_decoder": True,
+        "is_encoder_decoder": config.memory is not None,
     }
 
 
@@ -113,6 +117,15 @@ def stack(hub: str, ours: str, *, cross: bool) -> tuple[KeyRule, ...]:
     )
 
 
+def _of(rules: tuple[KeyRule, ...], *, alone: bool) -> tuple[KeyRule, ...]:
+    """The rules, for encoders without a decoder or for both sides."""
+
+    def holds(rule: KeyRule, config: TransformerConfig) -> bool:
+        return (config.memory is None) == alone and rule.when(config)
+
+    return tuple(replace(rule, when=partial(holds, rule)) for rule in rules)
+
+
 T5 = Family(
     name="t5",
     architecture="T5ForConditionalGeneration",
@@ -120,8 +133,10 @@ T5 = Family(
     write_config=write_config,
     rules=(
         KeyRule("shared.weight", ("embed_tokens.weight",)),
+        KeyRule("encoder.embed_tokens.weight", ("embed_tokens.weight",)),
         *stack("encoder", "memory.", cross=False),
-        *stack("decoder", "", cross=True),
+        *_of(stack("encoder", "", cross=False), alone=True),
+        *_of(stack("decoder", "", cross=True), alone=False),
         KeyRule("lm_head.weight", ("lm_head.weight",)),
     ),
     prefix="",
@@ -133,7 +148,7 @@ T5 = Family(
         **SEARCHED,
         **dict.fromkeys(("output_past", "gradient_checkpointing", "tokenizer_class"), "how peers are called"),
     },
-    neutral_values={"is_encoder_decoder": (True,), "is_decoder": (False,)},
+    neutral_values={"is_encoder_decoder": (True, False), "is_decoder": (False,)},
     harmless_tensors=(
         r"(encoder|decoder)\.embed_tokens\.weight",
         r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative.*",
@@ -144,6 +159,8 @@ MT5 = replace(
     name="mt5",
     architecture="MT5ForConditionalGeneration",
     read_config=lambda reader: replace(read_config(reader), logit_scale=1.0),
-    write_config=lambda config: {**write_config(config), "architectures": ["MT5ForConditionalGeneration"]},
-)
+    write_config=lambda config: {
+        **write_config(config), "architectures": [f"M{write_config(config)['architectures'][0]}"]
+    },
+)  # fmt: skip
 """Multilingual T5, a T5 v1.1 whose logits are never scaled (Xue et al. 2020, arXiv 2010.11934)."""

@@ -9,24 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from octavo.errors import FormatError, UnsupportedError, nearest
 from octavo.models.formats.folder import read_json, read_json_if_there
-
-Pooling = Literal["cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
-POOLING_KEYS: Mapping[str, Pooling] = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
-KINDS = (
-    ["Transformer"], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"], ["Transformer", "LogitScore"]
-)  # fmt: skip
-HARMLESS_POOLING_KEYS = ("word_embedding_dimension", "embedding_dimension")
+from octavo.models.formats.tables.sentence_keys import HARMLESS_POOLING_KEYS, KINDS, POOLING_KEYS, Pooling
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,7 @@ from typing import Any
 
 from octavo.errors import FormatError
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.rope import (
-    PLAIN_ROPE,
-    RopeSpelling,
-    extended_length,
-    read_rope,
-    trained_length,
-    write_rope,
-)
+from octavo.models.mapping.rope import PLAIN_ROPE, RopeSpelling, extended_length, read_rope, trained_length, write_rope
 from octavo.models.mapping.tables.spellings import ACTIVATIONS, FULL, HUB_ACTIVATIONS, SLIDING
 from octavo.nn.config import AttentionConfig, MlpConfig, MoeConfig, NormConfig, TransformerConfig
 
@@ -70,13 +63,9 @@ def read_attention(reader: ConfigReader, hidden_size: int, head_dim: int | None)
             f"{reader.source} has {num_heads} attention heads, not a multiple of its {num_kv_heads} key-value heads",
             param="num_key_value_heads",
         )
-    if not reader.has("head_dim") and head_dim is None and hidden_size % num_heads:
-        raise FormatError(
-            f"{reader.source} has hidden_size {hidden_size}, not a multiple of {num_heads} heads, and no head_dim",
-            param="hidden_size",
-        )
-    head_dim = reader.integer("head_dim", default=head_dim or max(1, hidden_size // num_heads), high=65536)
-    return AttentionConfig(num_heads, num_kv_heads, head_dim)
+    if head_dim is None and not reader.has("head_dim"):
+        head_dim = reader.shared_out(hidden_size, num_heads, "num_attention_heads")
+    return AttentionConfig(num_heads, num_kv_heads, reader.integer("head_dim", default=head_dim or 1, high=65536))
 
 
 def with_attention(config: TransformerConfig, **switches: Any) -> TransformerConfig:

@@ -14,10 +14,8 @@ from octavo.errors import FormatError
 from octavo.models.formats.mapped import TensorEntry
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.tables.author_names import EMBEDDING
+from octavo.models.mapping.tables.class_defaults import LLAMA3_SCALING
 
-ROPE_SCALING = {
-    "rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192
-}  # fmt: skip
 MISTRAL_CONTEXT, LLAMA3_THETA = 32768, 500000.0
 
 
@@ -58,7 +56,7 @@ def hub_config(
             config["num_experts_per_tok"] = experts.integer("num_experts_per_tok")
     elif reader.flag("use_scaled_rope", default=False):  # LLaMA 3.1 scales by 8; 3.2, whose small ones are tied, by 32
         factor = reader.number("rope_scaling_factor", default=32.0 if tied else 8.0)
-        config["rope_scaling"] = {**ROPE_SCALING, "factor": factor}
+        config["rope_scaling"] = {**LLAMA3_SCALING, "factor": factor}
     config["eos_token_id"] = _ends(config)
     trained = MISTRAL_CONTEXT if is_mistral else _context(config)
     config["max_position_embeddings"] = reader.integer("max_seq_len", "max_position_embeddings", default=trained)

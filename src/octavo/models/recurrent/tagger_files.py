@@ -22,21 +22,12 @@ from octavo.models.formats.safetensors import read_safetensors, write_safetensor
 from octavo.models.formats.tensor_bundle import read_bundle
 from octavo.models.recurrent.bilstm import Floats
 from octavo.models.saving import complete_folder
+from octavo.models.tables.tagger_keys import KINDS, PUBLISHED
 from octavo.models.tensors import StoredTensor
 from octavo.nn.recurrent.tagger_config import CHARACTER_FEATURES, TaggerConfig, TaggerTask
 
 MODEL_TYPE = "ckip_tagger"
 VOCABULARY_NAME = "vocabulary.json"
-PUBLISHED: dict[TaggerTask, str] = {
-    "ws": "model_ws/model_asbc_Att-0_BiLSTM-cross-2-500_batch128-run1",
-    "pos": "model_pos/model_asbc_Att-0_BiLSTM-2-500_batch256-run1",
-    "ner": "model_ner/model_ontochinese_Att-0_BiLSTM-2-500_batch128-run1",
-}
-"""The published checkpoints, in their folder."""
-KINDS = {
-    "task": str, "labels": list, "tags": list, "num_characters": int, "character_size": int, "hidden_size": int,
-    "num_layers": int, "num_words": int, "word_size": int,
-}  # fmt: skip
 LARGEST = 1 << 24
 
 

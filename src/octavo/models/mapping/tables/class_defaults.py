@@ -11,17 +11,17 @@ _KV_HEADS = {
     "ernie4_5": 2, "ernie4_5_moe": 4, "exaone4": 32, "glm4_moe": 8, "dots1": 32, "gpt_oss": 8, "exaone": 8,
     "ministral3": 8, "ministral": 8, "cwm": 8, "internlm3": 2, "exaone_moe": 32, "flint": 4, "granite_swa": 4,
     "hy_v3": 8, "mellum": 4, "minimax_m2": 8, "solar_open": 8, "vaultgemma": 4, "iquestcoder": 8, "llama4_text": 8,
-    "phimoe": 8,
+    "phimoe": 8, "sarvam_moe": 4,
 }  # fmt: skip
 """Heads of keys and values; all other families have as many as of queries."""
-_LLAMA3 = {
+LLAMA3_SCALING = {
     "rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
 }  # fmt: skip
 _OTHERS: Mapping[str, Mapping[str, Any]] = {
     "afmoe": {"head_dim": 128, "num_shared_experts": 2},
     "albert": {"hidden_act": "gelu_new"},
-    "apertus": {"rope_parameters": {**_LLAMA3, "rope_theta": 12000000.0, "factor": 8.0}},
-    "cwm": {"head_dim": 128, "rope_parameters": {**_LLAMA3, "rope_theta": 1000000.0, "factor": 16.0}},
+    "apertus": {"rope_parameters": {**LLAMA3_SCALING, "rope_theta": 12000000.0, "factor": 8.0}},
+    "cwm": {"head_dim": 128, "rope_parameters": {**LLAMA3_SCALING, "rope_theta": 1000000.0, "factor": 16.0}},
     "deepseek_v2": {"n_shared_experts": 2},
     "deepseek_v3": {
         "first_k_dense_replace": 3, "n_shared_experts": 1, "routed_scaling_factor": 2.5, "n_group": 8, "topk_group": 4,
@@ -42,6 +42,9 @@ _OTHERS: Mapping[str, Mapping[str, Any]] = {
     "internlm3": {"head_dim": 128},
     "iquestcoder": {"head_dim": 128},
     "jina_embeddings_v3": {"layer_norm_eps": 1e-05, "type_vocab_size": 1},
+    "big_bird": {"hidden_act": "gelu_new", "attention_type": "block_sparse"},
+    "blenderbot": {"max_position_embeddings": 128},
+    "mt5": {"feed_forward_proj": "gated-gelu"},
     "minicpm3": {"q_lora_rank": 768},
     "minimax_m2": {"head_dim": 128},
     "ministral3": {"head_dim": 128, "rope_parameters": {
@@ -51,10 +54,16 @@ _OTHERS: Mapping[str, Mapping[str, Any]] = {
     "persimmon": {"rope_parameters": {
         "rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5,
     }},
+    "plbart": {"scale_embedding": True},
     "sarvam_mla": {
         "first_k_dense_replace": 1, "n_shared_experts": 1, "q_lora_rank": None, "routed_scaling_factor": 2.5,
     },
     "seed_oss": {"head_dim": 128},
+    "sarvam_moe": {
+        "head_dim": 64, "first_k_dense_replace": 1, "n_shared_experts": 1, "routed_scaling_factor": 2.5,
+        "use_qk_norm": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 8000000.0, "partial_rotary_factor": 1.0},
+    },
     "solar_open": {"n_shared_experts": 1},
     "xlm-roberta-xl": {"layer_norm_eps": 1e-05, "type_vocab_size": 1},
 }  # fmt: skip

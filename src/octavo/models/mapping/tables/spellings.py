@@ -19,7 +19,7 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 TASKS: dict[str, Task] = {
     "ForMaskedLM": "masked_lm", "ForPreTraining": "masked_lm", "ForSequenceClassification": "sequence",
     "ForTokenClassification": "tokens", "ForQuestionAnswering": "span", "ForNextSentencePrediction": "next_sentence",
-    "ForImageClassification": "sequence",
+    "ForImageClassification": "sequence", "WithLMHeadModel": "masked_lm", "ForQuestionAnsweringSimple": "span",
 }  # fmt: skip
 """Ends of the names of architectures, and their tasks."""
 HUB_TASKS: dict[Task | None, str] = {
