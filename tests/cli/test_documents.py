@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from octavo.cli.terminal import say, tell
 from octavo.generate.embed import Embedder
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -108,3 +109,19 @@ def test_the_real_model_answers_with_a_citation_or_says_that_the_documents_do_no
     assert (Path(docs) / "ducks.md").read_text()[citation["start"] : citation["end"]] == citation["text"]
     refused = run(*asked, "Who founded the geese of Rome?")
     assert refused.stdout.startswith("The documents do not answer this.\n\nThe nearest passages:\n\ngeese.txt")
+
+
+def test_neither_a_document_nor_a_name_steers_the_terminal(
+    run: Run, docs: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (Path(docs) / "red\x1b[31m.txt").write_text("The lighthouse \x1b]0;owned\x07\x9b2J is red.\n")
+    (Path(docs) / "two\nlines.bin").write_bytes(b"\0\1\2" * 50)
+    found = run("search", docs, "red lighthouse", "--encoder", "none")
+    assert "\x1b]0;owned\x07" in found.stdout, "what is piped is exact"
+    assert r"two\nlines.bin" in found.stderr and "\x1b" not in found.stderr
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    say(found.stdout)
+    tell("two\nlines\x1b[2J")
+    shown = capsys.readouterr()
+    assert "The lighthouse ]0;owned2J is red." in shown.out and "red[31m.txt" in shown.out
+    assert shown.err == "octavo: two\\nlines[2J\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from octavo.cli import arguments as given
+from octavo.cli.terminal import say, tell
 from octavo.fetching.sources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def _library(
 
     library = open_library(folder, given.load_encoder, index=index, store=store, encoder=encoder, rebuild=rebuild)
     if library.note:
-        _tell(library.note)
+        tell(library.note)
     try:
         yield library
     finally:
@@ -283,9 +283,9 @@ def _update(library: Library, chunk: int | None, overlap: int | None) -> Report:
     """Index what changed; tell what was left out."""
     report = library.update(chunk, overlap)
     for skipped in report.skipped:
-        _tell(f"left out {skipped}")
+        tell(f"left out {skipped}")
     for note in report.notes:
-        _tell(note)
+        tell(note)
     return report
 
 
@@ -338,11 +338,11 @@ def _row(hit: Hit) -> dict[str, Any]:
 
 def _print_hits(hits: list[Hit]) -> None:
     if not hits:
-        _tell("nothing was found; try other words")
+        tell("nothing was found; try other words")
     for number, hit in enumerate(hits, 1):
         passage = hit.passage
-        typer.echo(f"{number}. {_where(passage.document, passage.place)}")
-        typer.echo(f"{_quoted(passage.text.strip())}\n")
+        say(f"{number}. {_where(passage.document, passage.place)}")
+        say(f"{_quoted(passage.text.strip())}\n")
 
 
 def _answer_row(answered: GroundedAnswer, hits: list[Hit]) -> dict[str, Any]:
@@ -362,18 +362,18 @@ def _answer_row(answered: GroundedAnswer, hits: list[Hit]) -> dict[str, Any]:
 def _print_answer(answered: GroundedAnswer, hits: list[Hit]) -> None:
     from octavo.retrieve.stores.store import Place
 
-    typer.echo(answered.text)
+    say(answered.text)
     for citation in answered.citations:
         place = Place(citation.start, citation.end, citation.page, citation.line)
-        typer.echo(f"\n[{citation.number}] {_where(citation.document, place)}\n{_quoted(citation.text)}")
+        say(f"\n[{citation.number}] {_where(citation.document, place)}\n{_quoted(citation.text)}")
     if not answered.answered and hits:
-        typer.echo("\nThe nearest passages:")
+        say("\nThe nearest passages:")
         for hit in hits[:NEAREST]:
             text = hit.passage.text.strip()
             shown = text if len(text) <= SHOWN else f"{text[:SHOWN]} …"
-            typer.echo(f"\n{_where(hit.passage.document, hit.passage.place)}\n{_quoted(shown)}")
+            say(f"\n{_where(hit.passage.document, hit.passage.place)}\n{_quoted(shown)}")
     if answered.left_out:
-        _tell(f"{answered.left_out} passages did not fit the model's context and were left out")
+        tell(f"{answered.left_out} passages did not fit the model's context and were left out")
 
 
 def _quoted(text: str) -> str:
@@ -391,7 +391,3 @@ def _filter(conditions: list[str] | None) -> Any:
     from octavo.retrieve.filters import Compound, read_condition
 
     return Compound("and", tuple(read_condition(text) for text in conditions)) if conditions else None
-
-
-def _tell(line: str) -> None:
-    sys.stderr.write(f"octavo: {line}\n")

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from octavo.generate.lm import Finished, Stream
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""All but tab and newline; a model's text must not move the cursor or set the window's title."""
-
+"""All but tab and newline; a model's text, a document's or a file's name must not move the cursor or set the title."""
 
 TAIL, ROUNDS, LOOPED = 48, 6, 1000
 """An answer goes in circles when it ends with one piece, at least ROUNDS times over and LOOPED characters long.
@@ -46,6 +45,16 @@ class Answer:
             return f"{tokens} tokens{rate}, stopped as it only repeats itself; --repetition-penalty 1.1 often helps"
         ended = {"length": ", cut at its limit", "cancelled": ", stopped"}.get(self.finished.reason, "")
         return f"{tokens} tokens in {self.first + self.seconds:.2f} s{rate}, first after {self.first:.2f} s{ended}"
+
+
+def say(text: str) -> None:
+    """Write lines to stdout; on a terminal, without what steers it."""
+    sys.stdout.write((CONTROL.sub("", text) if sys.stdout.isatty() else text) + "\n")
+
+
+def tell(line: str) -> None:
+    """Write one line to stderr, whatever names it holds."""
+    sys.stderr.write("octavo: " + CONTROL.sub("", line.replace("\n", r"\n")) + "\n")
 
 
 def show_answer(stream: Stream, *, endless: bool = False) -> Answer:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from octavo import settings
+from octavo.cli.terminal import say, tell
 from octavo.errors import OctavoError, UnknownNameError, nearest
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ def ask_web(
         typer.echo(json.dumps(_row(answered), ensure_ascii=False))
         return
     for reason in answered.unread:
-        sys.stderr.write(f"octavo: left out {reason}\n")
+        tell(f"left out {reason}")
     if answered.evidence is None:
         typer.echo("The pages that were found do not answer this.")
         return
     evidence = answered.evidence
     quoted = "\n".join(f"    {line}".rstrip() for line in evidence.text.splitlines())
-    typer.echo(f"{answered.text} [1]\n\n[1] {evidence.url} ({evidence.title}; read {evidence.fetched})\n{quoted}")
+    say(f"{answered.text} [1]\n\n[1] {evidence.url} ({evidence.title}; read {evidence.fetched})\n{quoted}")
 
 
 def _row(answered: WebAnswer) -> dict[str, Any]:
