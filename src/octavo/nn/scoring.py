@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from octavo.nn.config import GrowthConfig, TransformerConfig
 from octavo.nn.frequencies import alibi_slopes
+from octavo.nn.fused import attention as fused
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ def scaled_attention(
         q = grown(q, scoring.growth, positions_of(tokens, mask, q.device, start))
     plain = mask is None and bias is None and not scoring.slopes and scoring.softcap is None and scoring.sinks is None
     if plain and scoring.first_seen(start + tokens - 1) <= first_key and (tokens == 1 or start == first_key):
+        if scoring.causal and tokens > 1 and fused.usable(q, k, v):
+            return fused.causal_attention(q, k, v, scoring.scale)
         return functional.scaled_dot_product_attention(
             q, k, v, is_causal=scoring.causal and tokens > 1, enable_gqa=q.shape[1] != k.shape[1], scale=scoring.scale
         )

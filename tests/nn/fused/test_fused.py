@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch.nn import functional
 from octavo.errors import MissingDependencyError
 from octavo.models.transformer import Transformer
 from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, RopeConfig, TransformerConfig
-from octavo.nn.fused import cross_entropy, gated_mlp, rms_norm, rotary
+from octavo.nn.fused import attention, cross_entropy, gated_mlp, rms_norm, rotary
 from octavo.nn.kernels import binding
 from octavo.nn.rotary import cos_sin
 from octavo.train.objectives.causal_lm import CausalLM
@@ -140,6 +141,31 @@ def test_a_gated_product_and_its_gradients_are_torchs(
     bound = 2e-6 if dtype == torch.float32 else 1e-2
     assert near(got, expected, 2 * bound)
     assert all(near(a, b, 8 * bound) for a, b in zip(found, wanted, strict=True))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    tokens=st.sampled_from([2, 5, 127, 128, 129, 300]), heads=st.sampled_from([(1, 1), (4, 4), (6, 2)]),
+    width=st.sampled_from([8, 64]), large=st.sampled_from([1.0, 6.0]), scale=st.sampled_from([None, 0.3]),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_attention_loses_no_more_of_its_gradients_than_torch_does(
+    tokens: int, heads: tuple[int, int], width: int, large: float, scale: float | None, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    q, k, v = (
+        (torch.randn(2, tokens, number, width, generator=generator) * size).bfloat16().transpose(1, 2)
+        for number, size in ((heads[0], large), (heads[1], 1), (heads[1], 1))
+    )
+    plain = partial(functional.scaled_dot_product_attention, is_causal=True, enable_gqa=True, scale=scale)
+    assert attention.usable(*(x.detach().requires_grad_() for x in (q, k, v)))
+    exact, wanted = gradients(plain, q.double(), k.double(), v.double())
+    got, found = gradients(lambda q, k, v: attention.causal_attention(q, k, v, scale), q, k, v)
+    torchs, lost = gradients(plain, q, k, v)
+    assert torch.equal(got, torchs) and near(got, exact, 2e-2)
+    least = 1e-4 * max(gradient.norm() for gradient in wanted)  # where one weight is all, there is no other gradient
+    for ours, theirs, gradient in zip(found, lost, wanted, strict=True):
+        assert (ours - gradient).norm() <= 2 * (theirs - gradient).norm() + 5e-3 * gradient.norm() + least
 
 
 def test_torchs_own_check_of_gradients_agrees() -> None:

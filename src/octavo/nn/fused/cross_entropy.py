@@ -32,8 +32,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
     """
     autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     dtype = torch.bfloat16 if autocast else torch.float32
-    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, dtype)  # type: ignore[no-untyped-call]
-    return loss
+    return _LinearCrossEntropy.apply(hidden, weight, targets, dtype)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -43,7 +42,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         targets = targets.contiguous()
         losses, dhidden = torch.empty(len(hidden)), torch.empty_like(hidden)
         dweight = torch.zeros_like(weight) if weight.requires_grad else None
-        rows = max(64, BYTES // (len(weight) * dtype.itemsize))
+        rows = max(64, BYTES // (len(weight) * dtype.itemsize) // 256 * 256)  # products of odd sizes are slow
         with torch.autocast("cpu", enabled=False):
             narrow = weight.to(dtype)
             for start in range(0, len(hidden), rows):

@@ -18,8 +18,7 @@ from octavo.nn.fused.applying import applies, expect, kernels
 
 def usable(gate: Tensor, up: Tensor, weight: Tensor) -> bool:
     """Whether `gated_product` takes them: one type, on the CPU, in training, with kernels."""
-    wanted = gate.requires_grad and up.requires_grad
-    return wanted and applies(gate) and applies(up, (gate.dtype,)) and applies(weight)
+    return all(x.requires_grad and applies(x, (gate.dtype,)) for x in (gate, up)) and applies(gate) and applies(weight)
 
 
 def gated_product(gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
@@ -27,8 +26,7 @@ def gated_product(gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
 
     Returns (..., hidden_size) of their type; the product is made in it.
     """
-    result: Tensor = _GatedProduct.apply(gate, up, weight)  # type: ignore[no-untyped-call]
-    return result
+    return _GatedProduct.apply(gate, up, weight)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _GatedProduct(torch.autograd.Function):
@@ -51,6 +49,5 @@ class _GatedProduct(torch.autograd.Function):
         wide, dgate, dup = gradient @ narrow, torch.empty_like(gate), torch.empty_like(up)  # wide: its gradient yet
         addresses = gate.data_ptr(), up.data_ptr(), wide.data_ptr(), dgate.data_ptr(), dup.data_ptr()
         kernels().run("octavo_gate", *addresses, gate.dtype == torch.bfloat16, gate.numel(), True)
-        if not ctx.needs_input_grad[2]:
-            return dgate, dup, None
-        return dgate, dup, (gradient.flatten(0, -2).T @ wide.flatten(0, -2)).float()
+        wide, gradient = wide.flatten(0, -2), gradient.flatten(0, -2)
+        return dgate, dup, (gradient.T @ wide).float() if ctx.needs_input_grad[2] else None

@@ -22,8 +22,7 @@ def usable(x: Tensor) -> bool:
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight. x: (..., width) fp32; weight: (width,) fp32 -> x's shape, fp32 or bf16."""
-    result: Tensor = _RmsNorm.apply(x, weight, eps, dtype)  # type: ignore[no-untyped-call]
-    return result
+    return _RmsNorm.apply(x, weight, eps, dtype)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _RmsNorm(torch.autograd.Function):

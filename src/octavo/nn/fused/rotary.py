@@ -20,8 +20,7 @@ def usable(x: Tensor) -> bool:
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """As `nn.rotary.rotate`. x: (batch, heads, tokens, head_dim); cos, sin: (batch or 1, 1, tokens, rotary_dim)."""
-    result: Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
-    return result
+    return _Rotate.apply(x, cos, sin)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Rotate(torch.autograd.Function):
