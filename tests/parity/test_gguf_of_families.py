@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from octavo.errors import UnsupportedError
 from octavo.models.checkpoint import open_checkpoint
-from octavo.models.families import FAMILIES
+from octavo.models.families import FAMILIES, GGUF_ALIASES
 from octavo.models.transformer import Transformer
 from octavo.nn.config import TransformerConfig
 
@@ -51,6 +51,10 @@ VARIANTS = {
     "hunyuan": gguf.MODEL_ARCH.HUNYUAN_DENSE,
     "falcon-7b": gguf.MODEL_ARCH.FALCON,
     "falcon-40b": gguf.MODEL_ARCH.FALCON,
+    "exaone": gguf.MODEL_ARCH.EXAONE,
+    "jais2": gguf.MODEL_ARCH.JAIS2,
+    "ministral3-grown": gguf.MODEL_ARCH.MISTRAL3,
+    "ernie4_5_moe": gguf.MODEL_ARCH.ERNIE4_5_MOE,
     "mixtral": gguf.MODEL_ARCH.LLAMA,
     "qwen2_moe-all": gguf.MODEL_ARCH.QWEN2MOE,
     "qwen3_moe-all": gguf.MODEL_ARCH.QWEN3MOE,
@@ -69,6 +73,7 @@ VARIANTS = {
 PERMUTED = (
     gguf.MODEL_ARCH.SMOLLM3, gguf.MODEL_ARCH.GRANITE, gguf.MODEL_ARCH.OLMO, gguf.MODEL_ARCH.ARCEE,
     gguf.MODEL_ARCH.LLAMA, gguf.MODEL_ARCH.GRANITE_MOE, gguf.MODEL_ARCH.INTERNLM2,
+    gguf.MODEL_ARCH.MISTRAL3, gguf.MODEL_ARCH.MINICPM, gguf.MODEL_ARCH.BAICHUAN, gguf.MODEL_ARCH.XVERSE,
 )  # fmt: skip
 ONE_MORE = (gguf.MODEL_ARCH.GEMMA, gguf.MODEL_ARCH.GEMMA2, gguf.MODEL_ARCH.GEMMA3, gguf.MODEL_ARCH.NEMOTRON)
 
@@ -122,6 +127,7 @@ RENAMED = {
     "block_sparse_moe.input_gate": "ffn_gate_exps", "block_sparse_moe.input_up": "ffn_up_exps",
     "shared_mlp.input_gate": "ffn_gate_shexp", "shared_mlp.input_up": "ffn_up_shexp",
     "mlp.gate.e_score_correction_bias": "exp_probs_b.bias",
+    "mlp.moe_statics.e_score_correction_bias": "exp_probs_b.bias",
     "mlp.experts.gate_proj.bias": "ffn_gate_exps.bias", "mlp.experts.up_proj.bias": "ffn_up_exps.bias",
 }  # fmt: skip
 """Names that the converter makes itself."""
@@ -184,6 +190,15 @@ SOFTMAX = {**GROUPED, "expert_gating_func": 1, "expert_weights_norm": False}
 RANKS = {"attention.kv_lora_rank": 32, "attention.q_lora_rank": 24}
 FOUR_GROUPS = {"expert_group_count": 4, "expert_group_used_count": 2}
 EXTRA: dict[str, dict[str, Any]] = {
+    "ministral3-grown": {
+        "rope.scaling.type": "yarn", "rope.scaling.factor": 16.0, "rope.scaling.original_context_length": 8,
+        "rope.scaling.yarn_beta_fast": 32.0, "rope.scaling.yarn_beta_slow": 1.0,
+        "rope.scaling.yarn_log_multiplier": 1.0, "attention.temperature_scale": 0.4,
+    },
+    "ernie4_5_moe": {
+        "expert_feed_forward_length": 48, "expert_shared_count": 2, "expert_shared_feed_forward_length": 56,
+        "leading_dense_block_count": 1, "interleave_moe_layer_step": 1,
+    },
     "gpt_oss-yarn": {"expert_feed_forward_length": 112, "attention.sliding_window": 8, **YARN},
     "olmo3": {"attention.sliding_window": 8},
     "olmo3-scaled": {"attention.sliding_window": 8, **YARN},
@@ -248,11 +263,29 @@ def test_a_newer_deepseek_file_is_the_same_model(tiny: Tiny, tmp_path: Path) -> 
         assert np.array_equal(ours.tensors[name].dequantize(), tensor.dequantize()), name
 
 
-def test_an_internlm2_file_is_a_llama_of_another_name(tiny: Tiny, tmp_path: Path) -> None:
-    folder, peer = tiny("llama")
-    write(tmp_path / "tiny.gguf", folder, gguf.MODEL_ARCH.INTERNLM2, {})
+ALIKE = {
+    gguf.MODEL_ARCH.INTERNLM2: ("llama", "internlm2", {}),
+    gguf.MODEL_ARCH.MINICPM: (
+        "granite-minicpm",
+        "minicpm",
+        {"embedding_scale": 12.0, "residual_scale": 0.7, "logit_scale": 2.0},
+    ),
+    gguf.MODEL_ARCH.BAICHUAN: ("llama-mha", "baichuan", {}),
+    gguf.MODEL_ARCH.XVERSE: ("llama", "llama", {}),
+    gguf.MODEL_ARCH.QWEN2VL: ("qwen2", "qwen2", {"n_deepstack_layers": 0}),
+    gguf.MODEL_ARCH.QWEN3VL: ("qwen3", "qwen3", {"n_deepstack_layers": 3}),
+    gguf.MODEL_ARCH.QWEN3VLMOE: ("qwen3_moe-all", "qwen3_moe", {"expert_feed_forward_length": 48}),
+}
+"""Architectures whose graph another family's tiny model has: that model, and the family that reads the file."""
+
+
+@pytest.mark.parametrize("arch", ALIKE, ids=[gguf.MODEL_ARCH_NAMES[arch] for arch in ALIKE])
+def test_an_architecture_may_be_another_by_its_graph(arch: gguf.MODEL_ARCH, tiny: Tiny, tmp_path: Path) -> None:
+    name, family, extra = ALIKE[arch]
+    folder, peer = tiny(name)
+    write(tmp_path / "tiny.gguf", folder, arch, extra)
     checkpoint = open_checkpoint(tmp_path / "tiny.gguf")
-    assert checkpoint.family == "internlm2"
+    assert checkpoint.family == family
     tokens = torch.randint(0, 160, (2, 40), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = peer(tokens).logits
@@ -261,8 +294,13 @@ def test_an_internlm2_file_is_a_llama_of_another_name(tiny: Tiny, tmp_path: Path
 
 
 def test_every_architecture_is_tried_and_another_is_refused_by_name(tmp_path: Path) -> None:
-    tried = {gguf.MODEL_ARCH_NAMES[arch] for arch in VARIANTS.values()} | {"llama", "gpt2", "internlm2"}
-    assert tried == {family.gguf.architecture for family in FAMILIES.values() if family.gguf is not None}
+    tried = {gguf.MODEL_ARCH_NAMES[arch] for arch in VARIANTS.values()} | {
+        gguf.MODEL_ARCH_NAMES[arch] for arch in ALIKE
+    }
+    tried |= {"llama", "gpt2"}
+    assert tried - set(GGUF_ALIASES) == {
+        family.gguf.architecture for family in FAMILIES.values() if family.gguf is not None
+    }
     writer = gguf.GGUFWriter(tmp_path / "other.gguf", "mamba")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

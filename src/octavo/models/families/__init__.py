@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from octavo.errors import UnknownNameError, UnsupportedError, nearest
@@ -136,6 +137,8 @@ ROWS = (
     ROFORMER, BIG_BIRD, XLM, FLAUBERT, DEBERTA_V2, T5, MT5, MARIAN, BART, MVP, MBART, PLBART, PEGASUS, BLENDERBOT,
     M2M_100, CODET5P_BIMODAL, CODET5P_EMBEDDING, VIT, CLIP_VISION, SIGLIP_VISION,
 )  # fmt: skip
+GGUF_ALIASES = {"qwen2vl": "qwen2", "qwen3vl": "qwen3", "qwen3vlmoe": "qwen3moe", "xverse": "llama"}
+"""Architectures that are another's when they read text alone; positions of a text are one number, not three."""
 FAMILIES: dict[str, Family] = {family.name: family for family in ROWS}
 
 
@@ -160,19 +163,21 @@ def find_family(model_type: object, source: str) -> Family:
 
 def find_gguf(metadata: Mapping[str, Any], source: str) -> tuple[Family, GgufLayout]:
     """The row of a GGUF file, by its `general.architecture` and, where that has several, by what else it says."""
-    architecture = metadata.get("general.architecture")
+    named = metadata.get("general.architecture")
+    architecture = GGUF_ALIASES.get(named, named) if isinstance(named, str) else named
     layouts = [(family, family.gguf) for family in FAMILIES.values() if family.gguf is not None]
     found = [(family, layout) for family, layout in layouts if layout.architecture == architecture]
     if not found:
         known = tuple(dict.fromkeys(layout.architecture for _, layout in layouts))
         hint = nearest(architecture, known) if isinstance(architecture, str) else ""
         raise UnsupportedError(
-            f"{source} is of the architecture {architecture!r}, which is not here (known are {', '.join(known)}){hint}",
+            f"{source} is of the architecture {named!r}, which is not here (known are {', '.join(known)}){hint}",
             param="general.architecture",
         )
 
     def own(key: str) -> Any:
-        return metadata.get(f"{architecture}.{key}")
+        return metadata.get(f"{named}.{key}")
 
     marked = [row for row in found if row[1].when is not None and row[1].when(own)]
-    return (marked or [row for row in found if row[1].when is None] or found)[0]
+    family, layout = (marked or [row for row in found if row[1].when is None] or found)[0]
+    return family, replace(layout, architecture=str(named))

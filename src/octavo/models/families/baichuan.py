@@ -7,10 +7,12 @@ rows of its head. Both are refused. Source: arXiv 2309.10305, and the hub's `bai
 from __future__ import annotations
 
 from octavo.models.families.llama import write_config
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.keys import linear_rules
+from octavo.models.mapping.tables import gguf_names
 from octavo.models.mapping.tables.gguf_names import QKV
 from octavo.models.mapping.tables.hub_names import BODY, INTO, MLP, OLD_BUFFERS, PRE_NORMS, SELF
 from octavo.nn.config import TransformerConfig
@@ -27,6 +29,7 @@ BAICHUAN = Family(
     read_config=read_config,
     write_config=write_config,
     rules=(*BODY, *linear_rules(SELF + "W_pack", *QKV), *linear_rules(SELF + "o_proj", INTO + "o"), *MLP, *PRE_NORMS),
+    gguf=GgufLayout("baichuan", gguf_decoder.decoder_config, gguf_names.PAIR_RULES),
     harmless_keys={"model_max_length": "for tokenizers"},
     neutral_values={"z_loss_weight": (), "attention_bias": (False,), "mlp_bias": (False,)},
     harmless_tensors=OLD_BUFFERS,

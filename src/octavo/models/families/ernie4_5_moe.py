@@ -5,13 +5,16 @@ Source: the hub's `ernie4_5_moe` config.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from octavo.models.families import ernie4_5
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.keys import KeyRule
+from octavo.models.mapping.tables import gguf_names
 from octavo.models.mapping.tables.config_keys import TRAINING_OF_EXPERTS
 from octavo.models.mapping.tables.hub_names import BLOCK, EXPERTS, LAYER, SHARED_EXPERTS
 from octavo.nn.config import MoeConfig, TransformerConfig
@@ -47,13 +50,44 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
+def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+    """GGUF metadata of the architecture `ernie4_5-moe` in hub spelling."""
+    experts = gguf_decoder.expert_config(reader, "moe_num_experts")
+    reader.skip("expert_shared_feed_forward_length")  # the tensors say it
+    return {
+        **gguf_decoder.decoder_config(reader, present, theta=5e5, experts=True),
+        "moe_num_experts": experts["moe_num_experts"],
+        "moe_k": experts["num_experts_per_tok"],
+        "moe_intermediate_size": reader.integer("expert_feed_forward_length"),
+        "moe_num_shared_experts": reader.integer("expert_shared_count", default=0, low=0),
+        "moe_layer_start_index": reader.integer("leading_dense_block_count", default=0, low=0),
+        "moe_layer_interval": reader.integer("interleave_moe_layer_step", default=1),
+    }
+
+
+def gguf_metadata(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse, beside what all architectures have."""
+    said = write_config(config)
+    return {
+        "expert_feed_forward_length": said["moe_intermediate_size"],
+        "expert_shared_count": said["moe_num_shared_experts"],
+        "leading_dense_block_count": said["moe_layer_start_index"],
+        "interleave_moe_layer_step": said["moe_layer_interval"],
+    }
+
+
 CORRECTION = (LAYER + "mlp.moe_statics.e_score_correction_bias", (BLOCK + "mlp.correction_bias",))
+GGUF_RULES = (
+    *gguf_names.PAIR_RULES,
+    *(replace(rule, layout="one_row") if "exp_probs" in rule.stored else rule for rule in gguf_names.EXPERTS),
+)
 ERNIE4_5_MOE = Family(
     name="ernie4_5_moe",
     architecture="Ernie4_5_MoeForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=(*ernie4_5.ERNIE4_5.rules, *EXPERTS, *SHARED_EXPERTS, KeyRule(*CORRECTION, "one_row")),
+    gguf=GgufLayout("ernie4_5-moe", gguf_hub_config, GGUF_RULES, metadata=gguf_metadata),
     harmless_keys={**TRAINING_OF_EXPERTS, **dict.fromkeys(("moe_capacity", "moe_use_aux_free"), "training only"),
                    "num_nextn_predict_layers": "the block that guesses a further token is left out"},
     neutral_values={"moe_norm_min": (1e-12,), "use_bias": (False,)},

@@ -5,12 +5,13 @@ Source: arXiv 2408.03541, 2412.04862, and the hub's `exaone` config.
 
 from __future__ import annotations
 
-from octavo.models.families.llama import write_config
+from octavo.models.families import llama
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, with_biases
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
 from octavo.models.mapping.keys import layer_rules
 from octavo.models.mapping.rope import RopeSpelling
+from octavo.models.mapping.tables import gguf_names
 from octavo.nn.config import TransformerConfig
 
 SPELLINGS = {
@@ -36,7 +37,7 @@ EXAONE = Family(
     name="exaone",
     architecture="ExaoneForCausalLM",
     read_config=read_config,
-    write_config=write_config,
+    write_config=llama.write_config,
     rules=(
         *layer_rules("", "", {"transformer.wte": "embed_tokens", "transformer.ln_f": "norm", "lm_head": "lm_head"}),
         *layer_rules(LAYER + "attn.attention.", BLOCK + "attention.", ATTENTION),
@@ -44,5 +45,6 @@ EXAONE = Family(
         *layer_rules(LAYER, BLOCK, {"ln_1": "attention_norm", "ln_2": "mlp_norm"}),
     ),
     prefix="transformer.",
+    gguf=GgufLayout("exaone", llama.gguf_hub_config, gguf_names.RULES, harmless_tensors=(r"rope_freqs\.weight",)),
     harmless_keys={"embed_dropout": "dropout acts in training only"},
 )

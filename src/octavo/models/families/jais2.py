@@ -6,9 +6,11 @@ Source: the hub's `jais2` config.
 from __future__ import annotations
 
 from octavo.models.families import llama
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, with_biases
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
+from octavo.models.mapping.tables import gguf_names
 from octavo.models.mapping.tables.hub_names import LLAMA_RULES
 from octavo.nn.config import NormConfig, TransformerConfig
 
@@ -27,4 +29,5 @@ JAIS2 = Family(
     read_config=read_config,
     write_config=llama.write_config,
     rules=LLAMA_RULES,
+    gguf=GgufLayout("jais2", gguf_decoder.decoder_config, gguf_names.RULES),
 )

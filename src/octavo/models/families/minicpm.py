@@ -6,12 +6,16 @@ and the hub's `minicpm` config.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from octavo.models.mapping import gguf_decoder
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import read_decoder, rms, write_decoder
-from octavo.models.mapping.family import Family
+from octavo.models.mapping.family import Family, GgufLayout
+from octavo.models.mapping.gguf import rounded
+from octavo.models.mapping.tables import gguf_names
 from octavo.models.mapping.tables.hub_names import LLAMA_RULES, OLD_BUFFERS
 from octavo.nn.config import TransformerConfig
 
@@ -51,12 +55,33 @@ def write_scales(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
+def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dict[str, Any]:
+    """GGUF metadata in hub spelling; what is said of the logits divides them."""
+    config = gguf_decoder.decoder_config(reader, present)
+    depth = reader.number("residual_scale", default=1.0) * config["num_hidden_layers"] ** 0.5
+    return {
+        **config,
+        "scale_emb": rounded(reader.number("embedding_scale", default=1.0)),
+        "scale_depth": round(depth, 6),
+        "dim_model_base": round(config["hidden_size"] / reader.number("logit_scale", default=1.0)),
+    }
+
+
+def gguf_metadata(config: TransformerConfig) -> dict[str, Any]:
+    """The scales as GGUF files have them."""
+    return {
+        "embedding_scale": config.embedding_scale, "residual_scale": config.residual_scale,
+        "logit_scale": 1 / config.logit_scale,
+    }  # fmt: skip
+
+
 MINICPM = Family(
     name="minicpm",
     architecture="MiniCPMForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=LLAMA_RULES,
+    gguf=GgufLayout("minicpm", gguf_hub_config, gguf_names.PAIR_RULES, metadata=gguf_metadata),
     neutral_values={"attention_bias": (False,), "num_experts": (0,)},
     harmless_tensors=OLD_BUFFERS,
 )

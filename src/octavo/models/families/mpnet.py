@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from octavo.models.families import roberta
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.decoder import with_attention
-from octavo.models.mapping.encoder import output_rules, read_encoder, when, with_head, write_encoder, write_head
+from octavo.models.mapping.encoder import read_encoder, with_head, write_encoder, write_head
 from octavo.models.mapping.family import Family
-from octavo.models.mapping.keys import KeyRule, layer_rules, linear_rules
+from octavo.models.mapping.keys import KeyRule, layer_rules
 from octavo.models.mapping.tables.config_keys import ENCODER_HARMLESS, ENCODER_NEUTRAL
 from octavo.nn.config import RelativeConfig, TransformerConfig
 
@@ -51,13 +52,7 @@ MPNET = Family(
         *layer_rules("mpnet.embeddings.", "", EMBEDDINGS),
         *layer_rules("mpnet.encoder.layer.{i}.", "blocks.{i}.", LAYERS),
         KeyRule("mpnet.encoder.relative_attention_bias.weight", ("relative_bias.weight",)),
-        *when(linear_rules("lm_head.dense", "head.dense"), "masked_lm"),
-        *when(linear_rules("lm_head.layer_norm", "head.norm"), "masked_lm"),
-        *output_rules("lm_head."),
-        *when(linear_rules("classifier.dense", "head.dense"), "sequence"),
-        *when(linear_rules("classifier.out_proj", "head.output"), "sequence"),
-        *when(linear_rules("classifier", "head.output"), "tokens"),
-        *when(linear_rules("qa_outputs", "head.output"), "span"),
+        *roberta.HEADS,
     ),
     prefix="mpnet.",
     harmless_keys=ENCODER_HARMLESS,

@@ -44,18 +44,14 @@ def gguf_hub_config(reader: ConfigReader, present: Callable[[str], bool]) -> dic
 
 QKV = linear_rules(LAYER + "self_attn.qkv_proj", *gguf_names.QKV)
 OUTPUT = linear_rules(LAYER + "self_attn.o_proj", "blocks.{i}.attention.o")
-
+GGUF_RULES = (*gguf_names.BODY, *gguf_names.FUSED_ATTENTION, *gguf_names.FUSED_MLP, *gguf_names.PRE_NORMS)
 PHI3 = Family(
     name="phi3",
     architecture="Phi3ForCausalLM",
     read_config=read_config,
     write_config=write_config,
     rules=(*BODY, *QKV, *OUTPUT, *FUSED_MLP, *PRE_NORMS),
-    gguf=GgufLayout(
-        "phi3",
-        gguf_hub_config,
-        (*gguf_names.BODY, *gguf_names.FUSED_ATTENTION, *gguf_names.FUSED_MLP, *gguf_names.PRE_NORMS),
-    ),
+    gguf=GgufLayout("phi3", gguf_hub_config, GGUF_RULES),
     harmless_keys=dict.fromkeys(("embd_pdrop", "resid_pdrop"), "dropout acts in training only"),
     neutral_values={
         **dict.fromkeys(("attention_bias", "mlp_bias", "lm_head_bias"), (False,)),

@@ -12,11 +12,15 @@ from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.encoder import HeadForm, read_head, when, write_head
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.image import read_image_encoder, write_image_encoder
-from octavo.models.mapping.keys import KeyRule, linear_rules
+from octavo.models.mapping.keys import KeyRule, layer_rules, linear_rules
 from octavo.models.mapping.tables.config_keys import IMAGE_HARMLESS
 from octavo.nn.config import TransformerConfig
 
-LAYER, BLOCK = "vit.encoder.layer.{i}.", "blocks.{i}."
+LAYERS = {
+    **{f"attention.attention.{name}": f"attention.{name[0]}" for name in ("query", "key", "value")},
+    "attention.output.dense": "attention.o", "layernorm_before": "attention_norm", "layernorm_after": "mlp_norm",
+    "intermediate.dense": "mlp.up", "output.dense": "mlp.down",
+}  # fmt: skip
 
 
 def read_config(reader: ConfigReader) -> TransformerConfig:
@@ -45,14 +49,7 @@ VIT = Family(
         KeyRule("vit.embeddings.position_embeddings", ("embed_positions.weight",), "one_row"),
         KeyRule("vit.embeddings.patch_embeddings.projection.weight", ("embed_patches.weight",), "patches"),
         KeyRule("vit.embeddings.patch_embeddings.projection.bias", ("embed_patches.bias",)),
-        *linear_rules(LAYER + "attention.attention.query", BLOCK + "attention.q"),
-        *linear_rules(LAYER + "attention.attention.key", BLOCK + "attention.k"),
-        *linear_rules(LAYER + "attention.attention.value", BLOCK + "attention.v"),
-        *linear_rules(LAYER + "attention.output.dense", BLOCK + "attention.o"),
-        *linear_rules(LAYER + "layernorm_before", BLOCK + "attention_norm"),
-        *linear_rules(LAYER + "layernorm_after", BLOCK + "mlp_norm"),
-        *linear_rules(LAYER + "intermediate.dense", BLOCK + "mlp.up"),
-        *linear_rules(LAYER + "output.dense", BLOCK + "mlp.down"),
+        *layer_rules("vit.encoder.layer.{i}.", "blocks.{i}.", LAYERS),
         *linear_rules("vit.layernorm", "norm"),
         *when(linear_rules("classifier", "head.output"), "sequence"),
     ),

@@ -51,6 +51,7 @@ def rope_scaling(reader: ConfigReader) -> dict[str, Any] | None:
     factor = reader.number("rope.scaling.factor", default=1.0)
     original = reader.integer("rope.scaling.original_context_length", default=0, low=0)
     reader.neutral({"rope.scaling.attn_factor": (1.0,), "rope.scaling.finetuned": (True, False)})
+    reader.skip("rope.dimension_sections", "n_deepstack_layers")  # of images
     if kind is None:
         return None
     scaling = {"rope_type": kind, "factor": rounded(factor)}
