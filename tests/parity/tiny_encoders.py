@@ -135,6 +135,9 @@ BIRD = {**SIZES, "attention_type": "original_full", "pad_token_id": 0}
 VARIANTS |= {
     "deberta-v3-masked-lm": Variant("deberta-v2", "DebertaV2ForMaskedLM", DEBERTA),
     "deberta-v3-masked-lm-new": Variant("deberta-v2", "DebertaV2ForMaskedLM", {**DEBERTA, "legacy": False}),
+    "rembert": Variant("rembert", "RemBertModel", {**SIZES, "input_embedding_size": 24}),
+    "rembert-sequence": Variant("rembert", "RemBertForSequenceClassification", {**SIZES, "input_embedding_size": 24}),
+    "rembert-tokens": Variant("rembert", "RemBertForTokenClassification", {**SIZES, "input_embedding_size": 24}),
     "big_bird-masked-lm": Variant("big_bird", "BigBirdForMaskedLM", {**BIRD, "rescale_embeddings": True}),
     "big_bird-sequence": Variant("big_bird", "BigBirdForSequenceClassification", {**BIRD, "use_bias": False}),
     "big_bird-tokens": Variant("big_bird", "BigBirdForTokenClassification", BIRD),
@@ -147,7 +150,7 @@ VARIANTS |= {
     "t5-encoder": Variant("t5", "T5EncoderModel", T5),
     "mt5-encoder": Variant("mt5", "MT5EncoderModel", {**T5, "feed_forward_proj": "gated-gelu"}),
 }
-WITH_TYPES = ("bert", "albert", "electra", "nomic_bert", "megatron-bert", "ernie", "roformer")
+WITH_TYPES = ("bert", "albert", "electra", "nomic_bert", "megatron-bert", "ernie", "roformer", "rembert")
 """Families that the tests give token types to."""
 
 

@@ -180,12 +180,10 @@ def _generation(folder: Path, hub: Mapping[str, Any], ignore: Collection[str]) -
 def read_config(family: Family, raw: Mapping[str, Any], source: str, ignore: Collection[str] = ()) -> TransformerConfig:
     """A config in the family's hub spelling to switches; every key is read, known to be harmless, or refused."""
     turns = any(key.startswith("rope_") and value is not None for key, value in raw.items())
-    left_out = {
-        key: value
-        for key, value in CLASS_DEFAULTS.get(family.name, {}).items()
-        if (not turns if key == "rope_parameters" else key not in raw)
-    }
-    reader = ConfigReader({**without_unpacked(raw), **left_out}, source, ignore=ignore)
+    defaults = CLASS_DEFAULTS.get(family.name, {})
+    left_out = [key for key in defaults if (not turns if key == "rope_parameters" else key not in raw)]
+    found = {**without_unpacked(raw), **{key: defaults[key] for key in left_out}}
+    reader = ConfigReader(found, source, ignore=ignore)
     reader.neutral({**NEUTRAL, **family.neutral_values})
     config = family.read_config(reader)
     reader.finish({**HARMLESS, **family.harmless_keys})
@@ -214,16 +212,13 @@ def _checked_tie(
     config: TransformerConfig, entries: Mapping[str, TensorEntry], rules: tuple[KeyRule, ...]
 ) -> TransformerConfig:
     """A config that says tied, while the file has a head of its own that differs: the file is right, as for peers."""
-    if not config.tie_embeddings:
-        return config
     names = {rule.canonical[0]: rule.stored for rule in expand(rules, replace(config, tie_embeddings=False))}
     head, embedding = entries.get(names.get("lm_head.weight", "")), entries.get(names.get("embed_tokens.weight", ""))
-    if head is None or embedding is None:
+    if not config.tie_embeddings or head is None or embedding is None:
         return config
-    same = head.shape == embedding.shape and head.kind == embedding.kind
-    if same and np.array_equal(head.read().data, embedding.read().data):
-        return config
-    return replace(config, tie_embeddings=False)
+    same = (head.shape, head.kind) == (embedding.shape, embedding.kind)
+    same = same and np.array_equal(head.read().data, embedding.read().data)
+    return config if same else replace(config, tie_embeddings=False)
 
 
 def _checked_head(

@@ -11,10 +11,10 @@ from octavo.nn.config import (
     MoeConfig,
     NormConfig,
     NormKind,
-    Placement,
     QkNorm,
     TransformerConfig,
 )
+from octavo.nn.tables.placements import NORMS
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -23,15 +23,6 @@ LATENT_NORM_EPS = 1e-6
 
 BARE = ("layer_bare", "rms_bare")
 """Kinds of norms without weights."""
-NORMS: dict[Placement, tuple[str, ...]] = {
-    "pre": ("attention_norm", "mlp_norm"),
-    "post": ("attention_output_norm", "mlp_output_norm"),
-    "output": ("attention_output_norm", "mlp_output_norm"),
-    "sandwich": ("attention_norm", "attention_output_norm", "mlp_norm", "mlp_output_norm"),
-    "parallel": ("attention_norm",),
-    "parallel_two": ("attention_norm", "mlp_norm"),
-}
-"""Of a block that reads no memory, by their placement."""
 
 
 def parameter_shapes(config: TransformerConfig) -> Shapes:

@@ -20,19 +20,13 @@ from octavo.models.encoders.runner import EncoderRow, Floats, Weights, lengths_o
 from octavo.models.formats.blocks import encoded
 from octavo.models.formats.joining.int8 import BLOCK, in_int8
 from octavo.models.kernel_plan import layers_of, refuse_unknown_switches
-from octavo.models.tables.kernel_switches import ENCODER_ACTIVATIONS, ENCODER_SWITCHES
+from octavo.models.tables.kernel_switches import ENCODER_ACTIVATIONS, ENCODER_SWITCHES, MATRICES, NORMS
 from octavo.models.tensors import StoredTensor
 from octavo.nn.config import EncoderConfig, RopeConfig, TransformerConfig
 from octavo.nn.frequencies import inverse_frequencies
 from octavo.nn.kernels.binding import BF16_LEVELS, choose_level
 from octavo.nn.kernels.encoder_handle import KernelEncoder
 from octavo.nn.kernels.tables.codes import MAX_HEAD_DIM
-
-MATRICES = {
-    "q": "attention.q", "k": "attention.k", "v": "attention.v", "o": "attention.o", "gate": "mlp.gate", "up": "mlp.up",
-    "down": "mlp.down",
-}  # fmt: skip
-NORMS = ("attention_norm", "attention_output_norm", "mlp_norm", "mlp_output_norm")
 
 
 class CompiledEncoder:

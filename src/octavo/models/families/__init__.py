@@ -101,6 +101,7 @@ from octavo.models.families.qwen2 import QWEN2
 from octavo.models.families.qwen2_moe import QWEN2_MOE
 from octavo.models.families.qwen3 import QWEN3
 from octavo.models.families.qwen3_moe import QWEN3_MOE
+from octavo.models.families.rembert import REMBERT
 from octavo.models.families.roberta import CAMEMBERT, DATA2VEC, ROBERTA, XLM_ROBERTA
 from octavo.models.families.roberta_prelayernorm import ROBERTA_PRELAYERNORM, XLM_ROBERTA_XL
 from octavo.models.families.roformer import ROFORMER
@@ -134,8 +135,8 @@ ROWS = (
     SARVAM_MOE, LLAMA4, PHIMOE, APERTUS, AFMOE, NANOCHAT, XGLM, DBRX,
     BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, ALBERT, MODERNBERT, DISTILBERT, ELECTRA, MPNET, NOMIC_BERT,
     ERNIE, EUROBERT, GTE, NEW, JINA_EMBEDDINGS_V3, MEGATRON_BERT, DATA2VEC, ROBERTA_PRELAYERNORM, XLM_ROBERTA_XL,
-    ROFORMER, BIG_BIRD, XLM, FLAUBERT, DEBERTA_V2, T5, MT5, MARIAN, BART, MVP, MBART, PLBART, PEGASUS, BLENDERBOT,
-    M2M_100, CODET5P_BIMODAL, CODET5P_EMBEDDING, VIT, CLIP_VISION, SIGLIP_VISION,
+    ROFORMER, REMBERT, BIG_BIRD, XLM, FLAUBERT, DEBERTA_V2, T5, MT5, MARIAN, BART, MVP, MBART, PLBART, PEGASUS,
+    BLENDERBOT, M2M_100, CODET5P_BIMODAL, CODET5P_EMBEDDING, VIT, CLIP_VISION, SIGLIP_VISION,
 )  # fmt: skip
 GGUF_ALIASES = {"qwen2vl": "qwen2", "qwen3vl": "qwen3", "qwen3vlmoe": "qwen3moe", "xverse": "llama"}
 """Architectures that are another's when they read text alone; positions of a text are one number, not three."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from octavo.errors import UnsupportedError
 from octavo.models.mapping.config_reader import ConfigReader
-from octavo.models.mapping.tables.spellings import FULL, SLIDING
+from octavo.models.mapping.tables.class_defaults import LLAMA3_SCALING
+from octavo.models.mapping.tables.spellings import FULL, ROPE_KINDS, SLIDING
 from octavo.nn.config import RopeConfig
 from octavo.nn.frequencies import (
     linear_factors,
@@ -24,8 +25,6 @@ from octavo.nn.frequencies import (
     yarn_factors,
 )
 
-NAMES = ("default", "linear", "dynamic", "llama3", "yarn", "longrope", "proportional")
-KINDS = {**{name: name for name in NAMES}, "su": "longrope", "deepseek_yarn": "yarn", "mrope": "default"}
 ORIGINALS = tuple(2**power for power in range(5, 18))
 """Trained lengths that scalings are found again by."""
 
@@ -63,7 +62,7 @@ def read_rope(
     partial = _either(section, reader, "partial_rotary_factor", spelling.partial_key, spelling.partial)
     if section is not None and section.raw.get("rope_type") == "proportional":
         divisors = proportional_factors(head_dim, partial, section.number("factor", default=1.0))
-        section.choice("rope_type", table=KINDS)
+        section.choice("rope_type", table=ROPE_KINDS)
         return RopeConfig(theta, head_dim, divisors)
     rotary_dim = int(head_dim * partial + 1e-6)  # as peers cut it, but for the rounding of the product
     if rotary_dim % 2 or not 2 <= rotary_dim <= head_dim:
@@ -83,7 +82,7 @@ def _either(section: ConfigReader | None, reader: ConfigReader, key: str, top_ke
 
 
 def _scaled(plain: RopeConfig, section: ConfigReader, reader: ConfigReader, context_length: int) -> RopeConfig:
-    kind = section.choice("rope_type", "type", table=KINDS, default="default")
+    kind = section.choice("rope_type", "type", table=ROPE_KINDS, default="default")
     section.skip("mrope_section", "mrope_interleaved")  # of images: three positions of text are one
     if kind == "default":
         return plain
@@ -168,13 +167,7 @@ def _scaling(rope: RopeConfig, context_length: int) -> dict[str, Any] | None:
     for original in ORIGINALS:
         made = llama3_factors(rope.theta, rope.rotary_dim, factor=factor, low=1.0, high=4.0, original=original)
         if made == factors and rope.attention_factor == 1:
-            return {
-                "rope_type": "llama3",
-                "factor": factor,
-                "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0,
-                "original_max_position_embeddings": original,
-            }
+            return {**LLAMA3_SCALING, "factor": factor, "original_max_position_embeddings": original}
     return yarn_of(rope) or {
         "rope_type": "longrope",
         "short_factor": list(factors),

@@ -68,3 +68,9 @@ ENCODER_SWITCHES: Switches = {
     "encoder.head.": dict.fromkeys(("task", "labels", "activation", "dense_bias", "norm", "pooling")),
 }  # fmt: skip
 """The same of encoders; a head is no business of theirs."""
+MATRICES = {
+    "q": "attention.q", "k": "attention.k", "v": "attention.v", "o": "attention.o", "gate": "mlp.gate", "up": "mlp.up",
+    "down": "mlp.down",
+}  # fmt: skip
+NORMS = ("attention_norm", "attention_output_norm", "mlp_norm", "mlp_output_norm")
+"""Parts of an encoder's block: the kernels' names of matrices and ours, and the norms."""

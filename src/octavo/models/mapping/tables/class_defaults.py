@@ -55,6 +55,7 @@ _OTHERS: Mapping[str, Mapping[str, Any]] = {
         "rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5,
     }},
     "plbart": {"scale_embedding": True},
+    "rembert": {"tie_word_embeddings": False},
     "sarvam_mla": {
         "first_k_dense_replace": 1, "n_shared_experts": 1, "q_lora_rank": None, "routed_scaling_factor": 2.5,
     },

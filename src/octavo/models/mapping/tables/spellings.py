@@ -26,3 +26,6 @@ HUB_TASKS: dict[Task | None, str] = {
     "masked_lm": "ForMaskedLM", "sequence": "ForSequenceClassification", "tokens": "ForTokenClassification",
     "span": "ForQuestionAnswering", "next_sentence": "ForNextSentencePrediction", None: "Model",
 }  # fmt: skip
+_ROPES = ("default", "linear", "dynamic", "llama3", "yarn", "longrope", "proportional")
+ROPE_KINDS = {**{name: name for name in _ROPES}, "su": "longrope", "deepseek_yarn": "yarn", "mrope": "default"}
+"""Scalings of rotary embedding, by all their names."""

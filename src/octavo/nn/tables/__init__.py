@@ -1,0 +1,1 @@
+"""What the blocks are made by, as tables."""
