@@ -210,6 +210,8 @@ def test_what_the_numbers_of_recalled_configs_mean() -> None:
         ("laguna", "heads for each block"),
         ("qwen3_next", "linear attention"),
         ("umt5", "in every block"),
+        ("modernbert-decoder", "dense layer before its output"),
+        ("esm", "how many tokens are masked"),
     ],
 )
 def test_a_family_that_is_known_and_not_here_is_refused_with_what_it_needs(model_type: str, words: str) -> None:
@@ -222,7 +224,7 @@ def test_a_family_that_is_known_and_not_here_is_refused_with_what_it_needs(model
     [
         ("gemma5_text", "did you mean 'gemma3_text'"),
         ("hunyuan_v2_dense", "did you mean 'hunyuan_v1_dense'"),
-        ("modernbert-decoder", "did you mean 'modernbert'"),
+        ("modernbert2", "did you mean 'modernbert'"),
         ("zyx", "'zyx', a family that is not here"),
     ],
 )

@@ -31,6 +31,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "gemma3": ("gemma3_text", {"head_dim": 16, "sliding_window": 8, "num_hidden_layers": 6}, SIGHT, "gemma3_text"),
     "mistral3": ("mistral", {"head_dim": 24}, {**SIGHT, "model_type": "pixtral", "head_dim": 16}, "mistral"),
     "llava": ("llama", {}, CLIP, "llama"),
+    "llava of pixtral": ("mistral", {"head_dim": 24}, {**SIGHT, "model_type": "pixtral", "head_dim": 16}, "mistral"),
+    "fuyu": ("persimmon", {"num_key_value_heads": None, "rms_norm_eps": None}, {}, "persimmon"),
+    "got_ocr2": ("qwen2", {}, {"hidden_size": 32, "num_hidden_layers": 1, "mlp_dim": 48}, "qwen2"),
+    "vipllava": ("llama", {}, CLIP, "llama"),
     "llava_next": ("llama", {}, CLIP, "llama"),
     "llava_onevision": ("qwen2", {}, SIGLIP, "qwen2"),
     "internvl": ("qwen2", {}, {**SIGHT, "image_size": [28, 28], "patch_size": [14, 14]}, "qwen2"),
@@ -58,7 +62,7 @@ def made(name: str, folder: Path, **changes: Any) -> torch.nn.Module:
     """The peer's model of a variant, jittered, from its folder."""
     kind, own, sight, _ = VARIANTS[name]
     text = {key: value for key, value in {**TEXT, "model_type": kind, **own, **changes}.items() if value is not None}
-    config = AutoConfig.for_model(name, text_config=text, vision_config=sight)
+    config = AutoConfig.for_model(name.split()[0], text_config=text, **({"vision_config": sight} if sight else {}))
     model = AutoModelForImageTextToText.from_config(config, attn_implementation="eager")
     TINY["jitter"](model, 0)
     model.save_pretrained(folder)

@@ -30,6 +30,10 @@ VARIANTS: dict[str, Callable[[], transformers.PreTrainedModel]] = {
         T5Config(**T5_SHAPE, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
     ),
     "t5 gated and tied": lambda: T5ForConditionalGeneration(T5Config(**T5_SHAPE, feed_forward_proj="gated-silu")),
+    "t5 gelu": lambda: T5ForConditionalGeneration(T5Config(**T5_SHAPE, feed_forward_proj="gelu")),
+    "t5 exact gate": lambda: T5ForConditionalGeneration(
+        T5Config(**T5_SHAPE, feed_forward_proj="gated-gelu", dense_act_fn="gelu")
+    ),
     "marian": lambda: MarianMTModel(MarianConfig(**MARIAN_SHAPE, activation_function="swish", scale_embedding=True)),
     "bart": lambda: BartForConditionalGeneration(BartConfig(**BART_SHAPE)),
     "bart scaled": lambda: BartForConditionalGeneration(

@@ -91,9 +91,9 @@ BLOOM = Family(
     gguf=GgufLayout("bloom", gguf_hub_config, GGUF_RULES),
     harmless_keys={
         **dict.fromkeys(("hidden_dropout", "attention_dropout"), "dropout acts in training only"),
-        **dict.fromkeys(("slow_but_exact", "skip_bias_add", "skip_bias_add_qkv", "unk_token_id", "n_inner",
+        **dict.fromkeys(("skip_bias_add", "skip_bias_add_qkv", "unk_token_id", "n_inner",
                          "masked_softmax_fusion", "bias_dropout_fusion", "attention_softmax_in_fp32"), "how peers run"),
         "offset_alibi": "shifts all scores of a query alike",
     },
-    neutral_values={"apply_residual_connection_post_layernorm": (False,)},
+    neutral_values=dict.fromkeys(("apply_residual_connection_post_layernorm", "slow_but_exact"), (False,)),
 )  # fmt: skip

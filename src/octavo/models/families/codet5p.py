@@ -22,9 +22,8 @@ HEADS = (r"proj\.(weight|bias)", r"itm_head\.(weight|bias)")
 
 def read_encoder_config(reader: ConfigReader) -> TransformerConfig:
     """The encoder alone."""
-    encoder = t5.read_config(reader).memory
-    assert encoder is not None, "T5 has one"
-    return encoder
+    config = t5.read_config(reader, both_sides=(True, False))
+    return config.memory or config
 
 
 def write_encoder_config(config: TransformerConfig) -> dict[str, Any]:

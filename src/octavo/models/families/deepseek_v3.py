@@ -85,13 +85,14 @@ def read_grouped(
     num_experts = reader.integer("n_routed_experts", "num_local_experts", "num_experts", high=65536)
     groups = reader.integer("n_group", default=1, high=num_experts)
     kept = reader.integer("topk_group", default=1, high=groups)
+    of_one = reader.shared_out(num_experts, groups, "n_group")
     dense = reader.integer("first_k_dense_replace", default=first, low=0)
     layers = tuple(layer >= dense for layer in range(num_layers))
     if reader.has("mlp_layer_types"):
         layers = reader.entries("mlp_layer_types", num_layers, table={"dense": False, "sparse": True})
     return MoeConfig(
         num_experts=num_experts,
-        experts_per_token=reader.integer("num_experts_per_tok", high=num_experts // groups * kept),
+        experts_per_token=reader.integer("num_experts_per_tok", high=of_one * kept),
         intermediate_size=size,
         normalise=reader.flag("norm_topk_prob", default=normalise),
         shared_size=size * shared if shared else None,

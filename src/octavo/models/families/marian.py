@@ -32,17 +32,19 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
             param="architectures",
         )
     width = reader.integer("d_model")
+    refuse_odd(reader, width)
     activation = reader.choice("activation_function", table={**ACTIVATIONS, "swish": "silu"}, default="gelu")
 
     def side(name: str, encoder: EncoderConfig | None) -> TransformerConfig:
         heads = reader.integer(f"{name}_attention_heads", high=65536)
+        head_dim = reader.shared_out(width, heads, f"{name}_attention_heads")
         return TransformerConfig(
             vocab_size=reader.integer("vocab_size"),
             hidden_size=width,
             num_layers=reader.integer(f"{name}_layers", high=4096),
             context_length=reader.integer("max_position_embeddings", default=1024),
             norm=NormConfig("layer", EPS),
-            attention=AttentionConfig(heads, heads, width // heads, qkv_bias=True, output_bias=True),
+            attention=AttentionConfig(heads, heads, head_dim, qkv_bias=True, output_bias=True),
             mlp=MlpConfig(reader.integer(f"{name}_ffn_dim"), activation, gated=False, bias=True),
             rope=None,
             tie_embeddings=reader.flag("tie_word_embeddings", default=True),
@@ -54,6 +56,12 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
         )
 
     return replace(side("decoder", None), memory=side("encoder", EncoderConfig()))
+
+
+def refuse_odd(reader: ConfigReader, width: int) -> None:
+    """Raises UnsupportedError for a width that sines and cosines do not fill."""
+    if width % 2:
+        raise UnsupportedError(f"{reader.source} has d_model {width}; only even widths are done here", param="d_model")
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import KeyRule
 from octavo.models.mapping.tables.config_keys import SEARCHED
+from octavo.models.mapping.tables.spellings import ACTIVATIONS, HUB_ACTIVATIONS
 from octavo.nn.config import (
-    Activation,
     AttentionConfig,
     EncoderConfig,
     MlpConfig,
@@ -25,19 +25,20 @@ from octavo.nn.config import (
     TransformerConfig,
 )
 
-ACTIVATIONS: dict[str, Activation] = {
-    "relu": "relu", "gelu": "gelu_tanh", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "silu": "silu",
-}  # fmt: skip
-"""Of `feed_forward_proj`; its gelu has always meant the approximation by tanh."""
+TANH = "gated-gelu"
+"""A `feed_forward_proj` whose gelu has always meant the approximation by tanh; any other names its activation."""
+FORMS = {f"{gate}{name}": f"{gate}{name}" for name in ACTIVATIONS for gate in ("", "gated-")}
 LONGEST = 1 << 20
 """Distances past the last bucket share it, so nothing limits a sequence but memory."""
 
 
-def read_config(reader: ConfigReader) -> TransformerConfig:
-    """A hub config to switches."""
-    form = reader.choice("feed_forward_proj", table={**ACTIVATIONS, **_gated()}, default="relu")
+def read_config(reader: ConfigReader, *, both_sides: tuple[bool, ...] = (True,)) -> TransformerConfig:
+    """A hub config to switches. both_sides: what is_encoder_decoder may be where it is not an encoder alone."""
+    form = reader.choice("feed_forward_proj", table=FORMS, default="relu")
     heads, layers = reader.integer("num_heads", high=65536), reader.integer("num_layers", high=4096)
-    gated, activation = form.startswith("gated-"), form.removeprefix("gated-")
+    gated, named = form.startswith("gated-"), "gelu_new" if form == TANH else form.removeprefix("gated-")
+    activation = reader.choice("dense_act_fn", table=ACTIVATIONS, default=named)
+    reader.neutral({"is_gated_act": (gated,)})
     tied = reader.flag("tie_word_embeddings", default=True)
     width = reader.integer("d_model")
     config = TransformerConfig(
@@ -56,26 +57,23 @@ def read_config(reader: ConfigReader) -> TransformerConfig:
                 reader.integer("relative_attention_max_distance", default=128),
             ),
         ),
-        mlp=MlpConfig(reader.integer("d_ff"), activation, gated=gated),  # type: ignore[arg-type]
+        mlp=MlpConfig(reader.integer("d_ff"), activation, gated=gated),
         rope=None,
         tie_embeddings=tied,
         logit_scale=width**-0.5 if reader.flag("scale_decoder_outputs", default=tied) else 1.0,
     )
     encoder = replace(config, num_layers=layers, logit_scale=1.0, encoder=EncoderConfig())
     alone = str(reader.raw.get("architectures")).endswith("EncoderModel']")
-    reader.neutral({"is_encoder_decoder": (False, True) if alone else (True,)})
+    reader.neutral({"is_encoder_decoder": (False, True) if alone else both_sides})
     return encoder if alone else replace(config, memory=encoder)
-
-
-def _gated() -> dict[str, str]:
-    return {f"gated-{name}": f"gated-{activation}" for name, activation in ACTIVATIONS.items()}
 
 
 def write_config(config: TransformerConfig) -> dict[str, Any]:
     """Switches to a hub config that `read_config` reads to the same switches."""
     attention, relative, memory = config.attention, config.attention.relative, config.memory or config
     assert relative is not None, "T5 counts distances"
-    activation = {"gelu_tanh": "gelu"}.get(config.mlp.activation, config.mlp.activation)
+    activation = HUB_ACTIVATIONS[config.mlp.activation]
+    form = f"{'gated-' if config.mlp.gated else ''}{activation}"
     return {
         "architectures": ["T5EncoderModel" if config.memory is None else "T5ForConditionalGeneration"],
         "vocab_size": config.vocab_size,
@@ -88,7 +86,8 @@ def write_config(config: TransformerConfig) -> dict[str, Any]:
         "relative_attention_num_buckets": relative.buckets,
         "relative_attention_max_distance": relative.max_distance,
         "layer_norm_epsilon": config.norm.eps,
-        "feed_forward_proj": f"{'gated-' if config.mlp.gated else ''}{activation}",
+        "feed_forward_proj": TANH if form == "gated-gelu_pytorch_tanh" else form,
+        **({"dense_act_fn": activation, "is_gated_act": True} if form == TANH else {}),
         "tie_word_embeddings": config.tie_embeddings,
         "scale_decoder_outputs": config.logit_scale != 1,
         "is_encoder_decoder": config.memory is not None,
@@ -142,7 +141,6 @@ T5 = Family(
     prefix="",
     harmless_keys={
         **dict.fromkeys(("dropout_rate", "classifier_dropout"), "dropout acts in training only"),
-        **dict.fromkeys(("dense_act_fn", "is_gated_act"), "derived of feed_forward_proj"),
         "initializer_factor": "training only",
         "n_positions": "distances have no limit",
         **SEARCHED,

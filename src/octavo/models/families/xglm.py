@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from octavo.models.families import marian
 from octavo.models.mapping.config_reader import ConfigReader
 from octavo.models.mapping.family import Family
 from octavo.models.mapping.keys import layer_rules
@@ -18,6 +19,7 @@ from octavo.nn.config import AttentionConfig, MlpConfig, NormConfig, Transformer
 def read_config(reader: ConfigReader) -> TransformerConfig:
     """A hub config to switches."""
     width, heads = reader.integer("d_model"), reader.integer("attention_heads", high=65536)
+    marian.refuse_odd(reader, width)
     head_dim = reader.shared_out(width, heads, "attention_heads")
     activation = reader.choice("activation_function", table=ACTIVATIONS, default="gelu")
     return TransformerConfig(
