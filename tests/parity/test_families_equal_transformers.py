@@ -137,6 +137,7 @@ def test_a_saved_model_loads_in_the_peer_with_the_same_logits(name: str, tiny: T
     ("name", "changed"),
     [
         ("phimoe", {"num_experts_per_tok": 3}),  # the peer goes on with two
+        ("aria_text", {"mlp_bias": True}),  # of experts, which have none
         ("aria_text", {"hidden_act": "gelu"}),  # the peer's experts keep silu
         ("bloom", {"slow_but_exact": True}),  # the peer leaves a bias out, where it cuts products, too
         ("xglm", {"d_model": 65, "attention_heads": 5}),
@@ -151,7 +152,7 @@ def test_what_the_peer_does_otherwise_than_its_config_says_is_refused(
     raw = json.loads((folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**raw, **changed}))
     (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
-    with pytest.raises(OctavoError, match=r"num_experts_per_tok|hidden_act|n_group|slow_but_exact|d_model"):
+    with pytest.raises(OctavoError, match=r"num_experts_per_tok|hidden_act|n_group|slow_but_exact|d_model|mlp_bias"):
         open_checkpoint(tmp_path)
 
 

@@ -56,5 +56,5 @@ ARIA_TEXT = Family(
         *SHARED_EXPERTS,
     ),
     harmless_keys={"moe_z_loss_coeff": "training only", "moe_aux_loss_coeff": "training only"},
-    neutral_values={"hidden_act": ("silu",)},
+    neutral_values={"hidden_act": ("silu",), "mlp_bias": (False,)},
 )
