@@ -2,8 +2,9 @@
 
 A folder in the shape of Qwen2.5-0.5B with random bfloat16 weights (494 million, 0.99 GB), loaded up to the first
 token's logits, so that a lazy map pays for its pages: each loader in a process of its own, after its imports, taking
-turns. One type on both sides: float32 and bfloat16 in torch; and our kernels, once packing the weights and once mapping
-what they packed. Printed: medians, and the median ratio to transformers of neighbouring runs with its range.
+turns. One type on both sides: float32 and bfloat16 in torch; and our kernels, the first time, when they read weights as
+they lie and pack them behind the user's back, and later, when they map what they packed. Printed: medians, and the
+median ratio to transformers of neighbouring runs with its range.
 
     python benchmarks/from_pretrained.py [--rounds 5] [--folder FOLDER] [--json]
 """
@@ -35,7 +36,7 @@ SHAPE = "qwen2.5-0.5b"
 PEERS = {
     "octavo torch float32": "transformers float32",
     "octavo torch bfloat16": "transformers bfloat16",
-    "octavo kernels, packing": "transformers bfloat16",
+    "octavo kernels, first load": "transformers bfloat16",
     "octavo kernels, packed": "transformers bfloat16",
 }
 Load = Callable[[Path], Callable[[], object]]
@@ -75,7 +76,7 @@ def write_checkpoint(folder: Path) -> None:
 
 
 def measured(name: str, folder: Path, home: Path) -> tuple[float, float]:
-    """Seconds and peak megabytes of one loader in a new process; `packing` finds no packed weights."""
+    """Seconds and peak megabytes of one loader in a new process; `first load` finds no packed weights."""
     packed = home / "packed"
     environment = {**os.environ, "OCTAVO_HOME": str(packed if name.endswith("packed") else home / os.urandom(4).hex())}
     if name.endswith("packed") and not packed.is_dir():

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from octavo.models.compiled import CompiledRunner
+from octavo.models.packing.cache import PackCache
 from octavo.models.runner import Row
 from octavo.models.tensors import StoredTensor
 from octavo.models.transformer import TorchRunner, Transformer
@@ -153,10 +154,12 @@ def dequantized(source: Source) -> Transformer:
 
 
 @contextmanager
-def kernels(source: Source, level: str, *, threads: int = 2, kv_cache: str | None = None) -> Iterator[CompiledRunner]:
+def kernels(
+    source: Source, level: str, *, threads: int = 2, kv_cache: str | None = None, cache: PackCache | None = None
+) -> Iterator[CompiledRunner]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OCTAVO_KERNELS", level)
-        runner = CompiledRunner(source, num_blocks=NUM_BLOCKS, threads=threads, kv_cache=kv_cache)
+        runner = CompiledRunner(source, num_blocks=NUM_BLOCKS, threads=threads, kv_cache=kv_cache, cache=cache)
     yield runner
     runner.close()
 

@@ -2,13 +2,12 @@
 
 Weights keep their values: every encoding has a kernel but f16, which becomes f32. KV memory is bf16, or f32 when all
 matrices of the blocks are f32, so that an fp32 model stays one. Packed weights replace the file's pages in memory as
-they are made, or are mapped where an earlier load has packed them.
+they are made, or are mapped where an earlier load has packed them. A first load that will write them does not wait for
+them: dense matrices are multiplied as they lie in their file until the packed ones are on disk. The bits are the same.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 
@@ -26,7 +25,7 @@ from octavo.models.runner import BLOCK_SIZE, Row, StepOutput, check_path
 from octavo.models.tensors import StoredTensor
 from octavo.nn.frequencies import sine_table
 from octavo.nn.kernels.binding import choose_level
-from octavo.nn.kernels.handle import KernelModel
+from octavo.nn.kernels.handle import STORED, KernelModel
 from octavo.nn.kernels.indices import Indices
 from octavo.nn.kernels.tables.codes import CACHES, NORMS, VECTORS
 from octavo.nn.shapes import BARE, block_norms, parameter_shapes, qk_norm_widths
@@ -85,9 +84,11 @@ class CompiledRunner:
         self.max_tokens = self._model.max_tokens
         self._packed: dict[str, PackedMatrix] = {} if cache is None else cache.read()
         self._slots: dict[str, tuple[int, str, str]] = {}
+        self._stored: dict[str, StoredTensor] = {}
+        self._written: list[dict[str, PackedMatrix]] = []
         self._writing: threading.Thread | None = None
         try:
-            self._load()
+            self._load(at_once=cache is None)
             self._adapt(adapters)
             if cache is not None and not self._slots.keys() <= self._packed.keys():
                 self._write(cache)
@@ -97,6 +98,8 @@ class CompiledRunner:
 
     def step(self, rows: Sequence[Row], *, hidden: bool = False) -> StepOutput:
         """Run the rows' tokens; see `Runner.step`. Raises ValueError for ids, positions or blocks out of range."""
+        if self._written:
+            self._use_written()
         tokens: list[int] = []
         index: list[int] = []
         positions: list[int] = []
@@ -125,8 +128,9 @@ class CompiledRunner:
     def refresh(self) -> None:
         """Pack all weights again from the checkpoint's tensors."""
         self._finish_writing()
+        self._written.clear()
         self._packed = {}
-        self._load()
+        self._load(at_once=True)
 
     @property
     def encodings(self) -> list[str]:
@@ -138,7 +142,9 @@ class CompiledRunner:
         self._finish_writing()
         self._model.close()
 
-    def _load(self) -> None:
+    def _load(self, *, at_once: bool) -> None:
+        """at_once: whether every matrix is packed now."""
+        self._at_once, self._stored = at_once, {}
         read = ""
         for name, shape in parameter_shapes(self.config).items():
             block, inside = _place(name)
@@ -229,7 +235,11 @@ class CompiledRunner:
             if self._quantize is not None and part is None:
                 encoding, data = self._quantize.apply(slot, tensor)
             self._slots[name] = layer, slot, encoding
-            self._model.set_matrix(layer, slot, encoding, rows, columns, data)
+            if self._at_once or part is not None or encoding not in STORED or data.flags.writeable:
+                self._model.set_matrix(layer, slot, encoding, rows, columns, data)
+            else:  # the file's own bytes, which only it may write
+                self._stored[name] = tensor
+                self._model.use_rows(layer, slot, encoding, rows, columns, data)
         except ValueError as error:
             raise FormatError(f"tensor {name!r} does not fit the config: {error}") from None
 
@@ -237,10 +247,20 @@ class CompiledRunner:
         """Write the packed weights behind the model's back: they do not change before `_finish_writing`."""
         matrices = {}
         for name, (layer, slot, encoding) in self._slots.items():
-            data = self._model.packed(layer, slot, encoding)
-            matrices[name] = PackedMatrix(encoding, *self._model.matrix_shape(slot), data)
-        self._writing = threading.Thread(target=_write, args=(cache, matrices, self._model), name="octavo-packed")
+            stored = self._stored.get(name)
+            data = self._model.packed(layer, slot, encoding) if stored is None else stored.data
+            matrices[name] = PackedMatrix(encoding, *self._model.matrix_shape(slot), data, stored is not None)
+        given = cache, matrices, self._model, self._written
+        self._writing = threading.Thread(target=_write, args=given, name="octavo-packed")
         self._writing.start()
+
+    def _use_written(self) -> None:
+        """Take what has been written in place of matrices as they are stored; pack those where nothing could be."""
+        self._packed, self._at_once = self._written.pop(), True
+        for name in self._stored:
+            self._set_matrix(name, *self._slots[name][:2])
+        self._stored = {}
+        self._checkpoint.release()
 
     def _finish_writing(self) -> None:
         if self._writing is not None:
@@ -248,11 +268,14 @@ class CompiledRunner:
             self._writing = None
 
 
-def _write(cache: PackCache, matrices: Mapping[str, PackedMatrix], owner: KernelModel) -> None:
-    """owner: the model whose memory the matrices are; the thread keeps it, even if its runner is dropped unclosed."""
-    if sys.platform == "linux":
-        os.nice(19)  # a thread's own there: who waits for the first tokens goes first
-    cache.write(matrices)
+def _write(
+    cache: PackCache, matrices: Mapping[str, PackedMatrix], owner: KernelModel, written: list[dict[str, PackedMatrix]]
+) -> None:
+    """owner: the model whose memory the matrices are; the thread keeps it, even if its runner is dropped unclosed.
+
+    written: gets what is there to be used now, nothing where the disk refused it.
+    """
+    written.append(cache.read(check=False) if cache.write(matrices) else {})
 
 
 def _place(name: str) -> tuple[str, str]:

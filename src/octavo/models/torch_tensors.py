@@ -6,6 +6,7 @@ pages are given back between, so that loading peaks little above the weights the
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Callable, Sequence
 
@@ -18,9 +19,10 @@ from octavo.models.formats.mapped import MappedFile
 from octavo.models.tensors import StoredTensor
 from octavo.nn.encodings import Encoding
 
-CHUNK_WEIGHTS = 1 << 20
+CHUNK_WEIGHTS = 1 << 22
 
 ENCODINGS: dict[torch.dtype, Encoding] = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
+DTYPES = {encoding: dtype for dtype, encoding in ENCODINGS.items()}
 BITS = {torch.float32: torch.float32, torch.float16: torch.float16, torch.bfloat16: torch.uint16}
 
 
@@ -44,11 +46,10 @@ def to_torch(
 
 
 def _fill(target: Tensor, part: StoredTensor) -> None:
-    """Expand into a part of the result; the usual dense types of checkpoints without an array between."""
-    if target.is_cpu and part.encoding == ENCODINGS.get(target.dtype):
-        np.copyto(target.view(BITS[target.dtype]).numpy(), part.bits())
-    elif target.is_cpu and part.encoding == "bf16" and target.dtype == torch.float32:
-        np.left_shift(part.bits(), 16, out=target.view(torch.uint32).numpy(), dtype=np.uint32)
+    """Expand into a part of the result; dense types by torch, straight from the file's bytes."""
+    if part.encoding in DTYPES:
+        stored = (ctypes.c_uint8 * part.nbytes).from_address(part.data.ctypes.data)  # read-only, which torch warns of
+        target.copy_(torch.frombuffer(stored, dtype=DTYPES[part.encoding]).view(part.shape))
     else:
         target.copy_(torch.from_numpy(part.dequantize()))
 

@@ -263,7 +263,7 @@ def _embedding(rows: int, width: int) -> nn.Embedding:
 
 class TorchRunner:
     """The `Runner` on torch. Given a Transformer it runs the live module, weights as they are at each step; what it
-    reads from a checkpoint itself it joins into fewer and larger products.
+    reads from a checkpoint itself it joins into fewer and larger products on a GPU.
 
     Rows are equal within 1e-5 (float32) whatever else is in the step and however tokens are cut into steps. Rotary
     embedding that depends on the sequence's length (longrope, dynamic) is that of the longest one that fits in here:
@@ -287,7 +287,7 @@ class TorchRunner:
         """
         if isinstance(source, Checkpoint):
             source = Transformer.from_checkpoint(source, dtype=dtype, device=device, shared=True)
-            if not adapters:
+            if not adapters and torch.device(device).type == "cuda":  # a CPU gains nothing, and copies them for it
                 source.join()
         weight = source.embed_tokens.weight
         self.config = source.config

@@ -22,7 +22,7 @@ import pytest
 from octavo.errors import MissingDependencyError
 from octavo.nn.kernels import binding
 from octavo.nn.kernels.encoder_handle import KernelEncoder
-from octavo.nn.kernels.handle import KernelModel, Rotary, checksum, packed_bytes, product, quantize
+from octavo.nn.kernels.handle import KernelModel, Rotary, checksum, pack, packed_bytes, product, quantize
 from octavo.nn.kernels.indices import Indices
 from octavo.nn.kernels.layers import Layer
 from octavo.nn.kernels.sampling import draw_weight, likeliest, sum_weights
@@ -56,6 +56,7 @@ def walk_functions() -> None:
     )
     for target in ("int8", "q4_1"):
         walk("quantize", quantize, {"target": target, "encoding": "f32", "rows": 37, "columns": 64, "data": weights})
+    walk("pack", pack, {"encoding": "f32", "rows": 37, "columns": 64, "data": weights})
     walk("checksum", checksum, {"data": weights}, ("data",))
     walk("packed_bytes", packed_bytes, {"encoding": "q4_0", "rows": 37, "columns": 64})
     drawn = {"level": LEVEL, "logits": random(700), "temperature": 0.7}
@@ -190,6 +191,8 @@ def walk_methods(kind: str, model: KernelModel, latent: Any) -> None:
     walk(f"set_matrix of {kind}", then_run("set_matrix"), {**arguments, "data": data})
     packed = model.packed(0, "q", "f32").copy()
     walk(f"use_matrix of {kind}", then_run("use_matrix"), {**arguments, "packed": packed})
+    walk(f"use_rows of {kind}", then_run("use_rows"), {**arguments, "data": data})
+    model.use_matrix(**arguments, packed=packed)
     walk(
         f"packed of {kind}", lambda **given: model.packed(**given).copy(), {"layer": 0, "slot": "k", "encoding": "f32"}
     )
@@ -287,12 +290,12 @@ def walk_encoders() -> None:
 
 WALKS = {
     "functions": (walk_functions, (
-        "product", "quantize", "checksum", "packed_bytes", "sum_weights", "draw", "likeliest", "scan",
+        "product", "quantize", "checksum", "pack", "packed_bytes", "sum_weights", "draw", "likeliest", "scan",
     )),
     "shapes": (walk_shapes, ("create", "refusal", "destroy")),
     "models": (walk_models, (
-        "set_matrix", "use_matrix", "packed_matrix", "set_bias", "set_norm", "set_vector", "set_adapter", "move",
-        "step",
+        "set_matrix", "use_matrix", "use_rows", "packed_matrix", "set_bias", "set_norm", "set_vector", "set_adapter",
+        "move", "step",
     )),
     "encoders": (walk_encoders, (
         "encoder_create", "encoder_refusal", "encoder_destroy", "encoder_set_matrix", "encoder_set_norm",

@@ -9,6 +9,7 @@ Written beside and renamed, so that processes that race each see a whole file or
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -28,12 +29,15 @@ from octavo.fetching.packed import packed_folder, packed_stem
 from octavo.models.checkpoint import Checkpoint
 from octavo.models.formats.mapped import MappedFile
 from octavo.nn.kernels.binding import library, library_path
-from octavo.nn.kernels.handle import checksum, packed_bytes
+from octavo.nn.kernels.handle import checksum, pack, packed_bytes
 from octavo.writing import whole_file
 
 MAGIC = b"OCTAVOPK"
 HEAD = struct.Struct("<8sQ32s")
 LINE, PAGE, HUGE_PAGE = 64, 4096, 2 << 20
+PANEL, PIECE = 16, 1 << 22
+"""Rows that are packed together; bytes that are packed and summed at a time."""
+MOST_CHECKSUM = (1 << 64) - 1
 MOST_HEADER = 1 << 28
 SMALLEST = 16 << 20
 """Bytes of weights below which packing takes no time worth a file."""
@@ -45,12 +49,24 @@ ABANDONED_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class PackedMatrix:
-    """encoding: a key of `codes.ENCODINGS`. data: the packed bytes."""
+    """encoding: a key of `codes.ENCODINGS`. data: the packed bytes, or the rows as they are where it is stored."""
 
     encoding: str
     rows: int
     columns: int
     data: NDArray[np.uint8]
+    stored: bool = False
+
+    def pieces(self) -> Iterator[NDArray[np.uint8]]:
+        """The packed bytes, some panels at a time, so that packing takes little memory."""
+        step = PANEL * max(1, PIECE // packed_bytes(self.encoding, PANEL, self.columns))
+        for first in range(0, self.rows, step):
+            shape = self.encoding, min(step, self.rows - first), self.columns
+            if self.stored:
+                yield pack(*shape, self.data[first : first + step])
+            else:
+                start = packed_bytes(self.encoding, first, self.columns)
+                yield self.data[start : start + packed_bytes(*shape)]
 
 
 class PackCache:
@@ -61,14 +77,17 @@ class PackCache:
         self.source = source
         self.identity = identity
 
-    def read(self) -> dict[str, PackedMatrix]:
-        """Canonical name -> matrix, as views of the mapped file; empty where there is no file that can be trusted."""
+    def read(self, *, check: bool = True) -> dict[str, PackedMatrix]:
+        """Canonical name -> matrix, as views of the mapped file; empty where there is no file that can be trusted.
+
+        check: whether its bytes are, too, which reads them all; not of a file that was written a moment ago.
+        """
         try:
             with self.path.open("rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             _in_huge_pages(data)
             header = _read_header(data)
-            return _matrices(data, header) if header["identity"] == self.identity else {}
+            return _matrices(data, header, check) if header["identity"] == self.identity else {}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
@@ -78,8 +97,14 @@ class PackCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _sweep(self.path.parent)
             with whole_file(self.path, lasting=False) as partial, partial.open("xb") as file:
-                for page in _huge_pages(_pieces(matrices, {"identity": self.identity, "source": str(self.source)})):
+                facts: dict[str, Any] = {"identity": self.identity, "source": str(self.source)}
+                facts["matrices"], facts["start"] = _table(matrices), 0
+                facts["start"] = _padded(HEAD.size + len(json.dumps(facts)) + 20)  # of the start's own digits
+                for page in _huge_pages(_pieces(matrices, facts)):
                     file.write(page)
+                text = json.dumps(facts).encode()
+                file.seek(0)
+                file.write(HEAD.pack(MAGIC, len(text), hashlib.sha256(text).digest()) + text)
         except OSError:
             return False
         return True
@@ -121,32 +146,45 @@ def _read_header(file: BinaryIO | mmap.mmap) -> dict[str, Any]:
     return header
 
 
-def _matrices(data: mmap.mmap, header: Mapping[str, Any]) -> dict[str, PackedMatrix]:
+def _matrices(data: mmap.mmap, header: Mapping[str, Any], check: bool) -> dict[str, PackedMatrix]:
     everything = np.frombuffer(data, np.uint8)
     matrices = {}
     for name, (encoding, rows, columns, offset, expected) in header["matrices"].items():
         size, start = packed_bytes(encoding, rows, columns), header["start"] + offset
-        packed = everything[start : start + size]
-        if packed.size != size or checksum(packed) != expected:
+        matrix = matrices[name] = PackedMatrix(encoding, rows, columns, everything[start : start + size])
+        if matrix.data.size != size or (check and _checksum(matrix.pieces()) != expected):
             raise ValueError("truncated or damaged")
-        matrices[name] = PackedMatrix(encoding, rows, columns, packed)
     return matrices
 
 
-def _pieces(matrices: Mapping[str, PackedMatrix], header: dict[str, Any]) -> Iterator[bytes | memoryview]:
-    """The whole file, from its first byte on."""
-    offsets = itertools.accumulate((_padded(matrix.data.size) for matrix in matrices.values()), initial=0)
-    table = {
-        name: (matrix.encoding, matrix.rows, matrix.columns, offset, checksum(matrix.data))
+def _table(matrices: Mapping[str, PackedMatrix]) -> dict[str, list[Any]]:
+    """What the header says of each matrix; the last is its checksum, once it is written."""
+    sizes = [packed_bytes(matrix.encoding, matrix.rows, matrix.columns) for matrix in matrices.values()]
+    offsets = itertools.accumulate(map(_padded, sizes), initial=0)
+    return {
+        name: [matrix.encoding, matrix.rows, matrix.columns, offset, MOST_CHECKSUM]
         for (name, matrix), offset in zip(matrices.items(), offsets, strict=False)
     }
-    header = {**header, "matrices": table, "start": 0}
-    room = _padded(HEAD.size + len(json.dumps(header)) + 20)  # of the start's own digits
-    text = json.dumps({**header, "start": room}).encode()
-    yield (HEAD.pack(MAGIC, len(text), hashlib.sha256(text).digest()) + text).ljust(room, b"\0")
-    for matrix in matrices.values():
-        yield matrix.data.data
-        yield bytes(_padded(matrix.data.size) - matrix.data.size)
+
+
+def _pieces(matrices: Mapping[str, PackedMatrix], facts: Mapping[str, Any]) -> Iterator[bytes | memoryview]:
+    """The file, room for its header first; checksums come into the header's facts on the way."""
+    yield bytes(facts["start"])
+    for name, matrix in matrices.items():
+        total, size = 0, 0
+        for piece in matrix.pieces():
+            total, size = _added(total, piece), size + piece.size
+            yield piece.data
+        facts["matrices"][name][-1] = total
+        yield bytes(_padded(size) - size)
+
+
+def _checksum(pieces: Iterator[NDArray[np.uint8]]) -> int:
+    return functools.reduce(_added, pieces, 0)
+
+
+def _added(total: int, piece: NDArray[np.uint8]) -> int:
+    return (total * 31 + checksum(piece)) % (MOST_CHECKSUM + 1)
 
 
 def _huge_pages(pieces: Iterator[bytes | memoryview]) -> Iterator[memoryview]:

@@ -59,7 +59,7 @@ EXPORT const char *octavo_refusal(const model_shape *s, const layer_shape *layer
 
 static int has(const layer *l, matrix_slot first, matrix_slot last) {
     for (int slot = (int)first; slot <= (int)last; slot++)
-        if (!l->matrices[slot].data) return 0;
+        if (!is_set(&l->matrices[slot])) return 0;
     return 1;
 }
 
@@ -68,7 +68,7 @@ static int has_attention(const model_shape *s, const layer *l) {
     if (!s->latent.kv_rank) return s->qk_norm == QK_NONE || (l->norms[Q_NORM].weight && l->norms[K_NORM].weight);
     if (!l->norms[K_NORM].weight || (s->latent.q_rank && (!l->norms[Q_NORM].weight || !has(l, Q_A, Q_A)))) return 0;
     for (int h = 0; h < s->num_heads; h++)
-        if (!l->heads[h].key.data || !l->heads[h].value.data) return 0;
+        if (!is_set(&l->heads[h].key) || !is_set(&l->heads[h].value)) return 0;
     return 1;
 }
 
@@ -79,12 +79,12 @@ static int has_feed(const model_shape *s, const layer *l) {
     if (!has(l, ROUTER, s->moe.shared_gated ? SHARED_GATE : ROUTER)) return 0;
     for (int e = 0; e < s->moe.experts + shared; e++)
         for (int i = !s->gated; i < 3; i++)
-            if (!l->experts[e].matrices[i].data) return 0;
+            if (!is_set(&l->experts[e].matrices[i])) return 0;
     return 1;
 }
 
 int is_whole(const model *m) {
     for (int i = 0; i < m->shape.num_layers; i++)
         if (!has_attention(&m->shape, &m->layers[i]) || !has_feed(&m->shape, &m->layers[i])) return 0;
-    return m->embed.data && m->head.data;
+    return is_set(&m->embed) && is_set(&m->head);
 }

@@ -32,6 +32,8 @@ AS_READ: Mapping[str, Callable[[Floats], Floats]] = {
     "mlp.alpha_n": lambda x: np.logaddexp(np.float32(0), x) + np.float32(0.5),
 }
 """What the library reads of a vector."""
+STORED = ("f32", "bf16")
+"""Encodings of matrices that products can read row after row."""
 NEUTRAL = dict.fromkeys(("embedding_scale", "residual_scale", "logit_scale"), 1.0)
 
 
@@ -119,6 +121,19 @@ class KernelModel:
         place = self._place(layer, slot, encoding, rows, columns)
         self._library.octavo_use_matrix(self._open(), *place, packed.ctypes.data)
         self._used[layer, slot] = packed
+
+    def use_rows(self, layer: int, slot: str, encoding: str, rows: int, columns: int, data: NDArray[np.uint8]) -> None:
+        """Take a matrix in f32 or bf16 as it is, as for `set_matrix`; it is kept, and each product packs it anew.
+
+        The bits are those of the packed matrix. Products with one token take about twice as long.
+        """
+        if encoding not in STORED or slot.startswith("heads."):
+            raise ValueError(f"{slot} in {encoding} must be packed")
+        check_source(encoding, rows, columns, data)
+        self._library.octavo_use_rows(
+            self._open(), *self._place(layer, slot, encoding, rows, columns), data.ctypes.data
+        )
+        self._used[layer, slot] = data
 
     def packed(self, layer: int, slot: str, encoding: str) -> NDArray[np.uint8]:
         """The packed bytes of a matrix that was set in `encoding`; valid until it is set again or the model closed."""
@@ -300,6 +315,14 @@ def check_source(encoding: str, rows: int, columns: int, data: NDArray[np.uint8]
         raise ValueError(f"{data.shape} bytes are no {rows} x {columns} matrix in {encoding}")
     if data.dtype != np.uint8 or not data.flags.c_contiguous:
         raise ValueError("data must be contiguous bytes")
+
+
+def pack(encoding: str, rows: int, columns: int, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The packed bytes of a matrix. data: as for `set_matrix`."""
+    check_source(encoding, rows, columns, data)
+    packed = np.zeros(packed_bytes(encoding, rows, columns), np.uint8)
+    library().octavo_pack(ENCODINGS[encoding], rows, columns, data.ctypes.data, packed.ctypes.data)
+    return packed
 
 
 def packed_bytes(encoding: str, rows: int, columns: int) -> int:

@@ -51,11 +51,13 @@ typedef struct {
     encoding encoding;
     int rows, columns;   // without padding
     int panels, groups;
-    uint8_t *data;       // panels x panel_bytes
+    uint8_t *data;       // panels x panel_bytes; NULL: not packed
     float *bias;         // panels x PANEL, or NULL
     int borrowed;        // data is the caller's, and read-only
+    const uint8_t *rows_as_stored;  // dense, the caller's: packed a few panels at a time by each product; else NULL
 } matrix;
 
+enum { PACKED_BYTES = 1 << 17 };  // of panels at once, where a product packs them itself: they stay in the second-level cache
 enum { PACKING = 3 };  // raised whenever packed bytes change their meaning: files of another number are packed anew
 
 typedef struct { size_t group, head; int span; } layout;  // bytes of a group, and of the head that `span` groups share
@@ -75,6 +77,8 @@ INLINE layout layout_of(const encoding e) {  // a constant where it is inlined; 
     default: return (layout){512, 64, 1 << 24};  // INT8: one head a panel
     }
 }
+
+INLINE int is_set(const matrix *m) { return m->data || m->rows_as_stored; }
 
 INLINE size_t panel_bytes(const encoding e, int groups) {
     const layout l = layout_of(e);
@@ -263,6 +267,7 @@ typedef struct {
     int q_rank_width, query_width, mixed_width;  // of latent attention, padded
     float *low_queries, *queries, *mixed;        // MAX_TOKENS rows each
     float **scratch, **scores;      // a thread
+    uint8_t **packed;               // a thread: PACKED_BYTES, or one panel where that is more
     float **low;                    // a thread: OWN_ROWS rows between the two matrices of an adapter
     int expert_width, shared_width;  // padded
     float *router_logits, *shared_gates;  // MAX_TOKENS rows

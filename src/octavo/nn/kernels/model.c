@@ -42,7 +42,10 @@ static int take_of_thread(model *m, int thread, int widest) {
     m->scores[thread] = arena_take(&m->work, m->score_stride * MAX_QUERIES * 4);
     m->low[thread] = arena_take(&m->work, (size_t)OWN_ROWS * (size_t)whole(m->shape.adapter_rank, GROUP) * 4);
     m->chain_tables[thread] = arena_take(&m->work, (size_t)(m->shape.context_length / BLOCK + 1 + TREE_BLOCKS) * 4);
-    return m->scratch[thread] && m->scores[thread] && m->low[thread] && m->chain_tables[thread] &&
+    const int columns = m->expert_width > m->shared_width ? m->expert_width : m->shared_width;
+    const size_t panel = panel_bytes(F32, (columns > widest ? columns : widest) / GROUP);
+    m->packed[thread] = arena_take(&m->work, panel > PACKED_BYTES ? panel : PACKED_BYTES);
+    return m->scratch[thread] && m->scores[thread] && m->low[thread] && m->chain_tables[thread] && m->packed[thread] &&
            take_activations(m, &m->own[thread], (size_t)OWN_ROWS * (size_t)widest);
 }
 
@@ -107,12 +110,13 @@ static int take_work(model *m) {
     m->views = arena_take(&m->work, (size_t)s->threads * sizeof *m->views);
     m->scratch = arena_take(&m->work, (size_t)s->threads * sizeof *m->scratch);
     m->scores = arena_take(&m->work, (size_t)s->threads * sizeof *m->scores);
+    m->packed = arena_take(&m->work, (size_t)s->threads * sizeof *m->packed);
     m->low = arena_take(&m->work, (size_t)s->threads * sizeof *m->low);
     m->chain_tables = arena_take(&m->work, (size_t)s->threads * sizeof *m->chain_tables);
     m->layers = arena_take(&m->work, (size_t)s->num_layers * sizeof *m->layers);
     if (!m->low_queries || !m->queries || !m->mixed || !m->x || !m->branch || !m->q || !m->k || !m->v || !m->attended ||
         !m->output_gate || !m->gate || !m->up || !m->rotaries || !m->own || !m->views ||
-        !m->scratch || !m->scores || !m->low || !m->chain_tables || !m->layers || !take_activations(m, &m->shared, (size_t)MAX_TOKENS * (size_t)widest))
+        !m->scratch || !m->scores || !m->packed || !m->low || !m->chain_tables || !m->layers || !take_activations(m, &m->shared, (size_t)MAX_TOKENS * (size_t)widest))
         return 0;
     for (int i = 0; i < s->threads; i++)
         if (!take_of_thread(m, i, widest)) return 0;
@@ -221,10 +225,10 @@ static matrix shaped(int32_t encoding_of, int32_t rows, int32_t columns) {
 static size_t packed_bytes(const matrix *m) { return (size_t)m->panels * panel_bytes(m->encoding, m->groups); }
 
 static void put_matrix(model *m, matrix *target, int32_t slot, matrix packed) {
-    const uint8_t *embed = m->embed.data;  // the head's too, until it gets its own
+    const matrix embed = m->embed;  // the head's too, until it gets its own
     packed.bias = target->bias;
     *target = packed;
-    if (slot == EMBED && m->head.data == embed) m->head = m->embed;
+    if (slot == EMBED && m->head.data == embed.data && m->head.rows_as_stored == embed.rows_as_stored) m->head = m->embed;
 }
 
 EXPORT int32_t octavo_set_matrix(model *m, int32_t layer, int32_t slot, int32_t encoding_of, int32_t rows,
@@ -247,6 +251,21 @@ EXPORT void octavo_use_matrix(model *m, int32_t layer, int32_t slot, int32_t enc
     packed.data = (uint8_t *)(uintptr_t)data;
     packed.borrowed = 1;
     put_matrix(m, matrix_at(m, layer, slot), slot, packed);
+}
+
+// Takes dense rows that stay the caller's; products pack them a few panels at a time.
+EXPORT void octavo_use_rows(model *m, int32_t layer, int32_t slot, int32_t encoding_of, int32_t rows, int32_t columns,
+                            const uint8_t *data) {
+    matrix stored = shaped(encoding_of, rows, columns);
+    stored.rows_as_stored = data;
+    put_matrix(m, matrix_at(m, layer, slot), slot, stored);
+}
+
+// Into the caller's memory, which holds zeros.
+EXPORT void octavo_pack(int32_t encoding_of, int32_t rows, int32_t columns, const uint8_t *source, uint8_t *packed) {
+    matrix m = shaped(encoding_of, rows, columns);
+    m.data = packed;
+    pack_panels(&m, source, 0, m.panels);
 }
 
 EXPORT const uint8_t *octavo_packed_matrix(model *m, int32_t layer, int32_t slot, int32_t encoding_of) {

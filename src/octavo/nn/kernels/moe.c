@@ -162,8 +162,8 @@ static void run_in(const share *w, const layer *l, int e, const activations *a, 
     model *m = w->m;
     const matrix *up = matrix_of(l, e, UP);
     const size_t width = (size_t)(e < m->shape.moe.experts ? m->expert_width : m->shared_width);
-    if (m->shape.gated) m->level->multiply(matrix_of(l, e, GATE), a, tokens, m->gate + at, width, 0, first, end);
-    m->level->multiply(up, a, tokens, m->up + at, width, 0, first, end);
+    if (m->shape.gated) multiply_panels(w, matrix_of(l, e, GATE), a, tokens, m->gate + at, width, 0, first, end);
+    multiply_panels(w, up, a, tokens, m->up + at, width, 0, first, end);
     if (input && m->shape.gated) scale_rows(m->gate + at, input, tokens, width, first, end);
     if (input) scale_rows(m->up + at, input, tokens, width, first, end);
     activate(w, l, m->gate + at, m->up + at, tokens, width, first, end);
@@ -275,11 +275,11 @@ static void run_out(const share *w, const layer *l, int first, int end) {
     for (int e = 0; e < moe->experts; e++) {
         const int from = r->first[e], count = r->first[e + 1] - from;
         const activations rows = view(pair_rows(w), (size_t)from * m->expert_width, m->expert_width);
-        if (count) m->level->multiply(matrix_of(l, e, DOWN), &rows, count, m->expert_out + from * stride, stride, 0, first, end);
+        if (count) multiply_panels(w, matrix_of(l, e, DOWN), &rows, count, m->expert_out + from * stride, stride, 0, first, end);
     }
     const activations rows = view(pair_rows(w), pairs * m->expert_width, m->shared_width);
     if (moe->shared_size)
-        m->level->multiply(matrix_of(l, moe->experts, DOWN), &rows, w->s->tokens, m->expert_out + pairs * stride, stride, 0,
+        multiply_panels(w, matrix_of(l, moe->experts, DOWN), &rows, w->s->tokens, m->expert_out + pairs * stride, stride, 0,
                            first, end);
 }
 

@@ -126,6 +126,35 @@ INLINE void pack_dense(encoding e, const uint8_t *source, int count, int r, uint
     }
 }
 
+// 16 rows of 16 words, turned by squares of four: column after column.
+#if defined(__clang__)
+#define SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#else
+#define SHUFFLE(x, y, ...) __builtin_shuffle(x, y, (four_words){__VA_ARGS__})
+#endif
+typedef uint32_t four_words __attribute__((vector_size(16)));
+
+INLINE four_words load_four(const uint8_t *p) {
+    four_words x;
+    memcpy(&x, p, 16);
+    return x;
+}
+
+INLINE void turn_square(const uint8_t *rows, size_t stride, uint8_t *out) {
+    const four_words a = load_four(rows), b = load_four(rows + stride), c = load_four(rows + 2 * stride),
+                     d = load_four(rows + 3 * stride);
+    const four_words ab = SHUFFLE(a, b, 0, 4, 1, 5), cd = SHUFFLE(c, d, 0, 4, 1, 5);
+    const four_words ab_end = SHUFFLE(a, b, 2, 6, 3, 7), cd_end = SHUFFLE(c, d, 2, 6, 3, 7);
+    const four_words turned[] = {SHUFFLE(ab, cd, 0, 1, 4, 5), SHUFFLE(ab, cd, 2, 3, 6, 7), SHUFFLE(ab_end, cd_end, 0, 1, 4, 5),
+                                 SHUFFLE(ab_end, cd_end, 2, 3, 6, 7)};
+    for (int i = 0; i < 4; i++) memcpy(out + 64 * i, &turned[i], 16);
+}
+
+INLINE void turn_words(const uint8_t *rows, size_t stride, uint8_t *out) {
+    for (int r = 0; r < PANEL; r += 4)
+        for (int c = 0; c < 16; c += 4) turn_square(rows + (size_t)r * stride + 4 * c, stride, out + 64 * c + 4 * r);
+}
+
 // Group by group, so that what is written stays in the first-level cache until all 16 rows have come.
 INLINE void pack_panel(const matrix *m, const encoding e, const uint8_t *rows, int count, uint8_t *panel) {
     const layout l = layout_of(e);
@@ -139,6 +168,14 @@ INLINE void pack_panel(const matrix *m, const encoding e, const uint8_t *rows, i
         }
         const int columns = m->columns - g * GROUP < GROUP ? m->columns - g * GROUP : GROUP;
         const uint8_t *row = rows;
+        if (e <= BF16 && columns == GROUP && count == PANEL) {
+            row += source_row_bytes(e, GROUP) * g;
+            const uint8_t *next = rows + PANEL * stride + (size_t)g * l.group;  // panel, in the order that it lies in
+            for (size_t line = 0; line < l.group; line += 64) __builtin_prefetch(next + line, 0, 2);
+            turn_words(row, stride, out);
+            if (e == F32) turn_words(row + 64, stride, out + 1024);
+            continue;
+        }
         for (int r = 0; r < count; r++, row += stride) {
             if (e == INT8) pack_dense(e, row + 4 + (size_t)g * GROUP, GROUP, r, out);
             else if (e <= BF16 && columns == GROUP) pack_dense(e, row + source_row_bytes(e, GROUP) * g, GROUP, r, out);
@@ -224,10 +261,24 @@ static void lookup_turned(const matrix *m, const uint8_t *panel, int r, float *o
     }
 }
 
+static void lookup_stored(const matrix *m, int row, float *out) {
+    const size_t bytes = m->encoding == F32 ? 4 : 2;
+    const uint8_t *stored = m->rows_as_stored + (size_t)row * (size_t)m->columns * bytes;
+    for (int c = 0; c < m->columns; c++, stored += bytes) {
+        uint8_t wide[4] = {0};
+        memcpy(wide + 4 - bytes, stored, bytes);
+        out[c] = float_at(wide);
+    }
+}
+
 void lookup_row(const matrix *m, int row, float *out) {
     const encoding e = m->encoding;
     const layout l = layout_of(e);
     const int r = row % PANEL;
+    if (!m->data) {
+        lookup_stored(m, row, out);
+        return;
+    }
     const uint8_t *group = m->data + (size_t)(row / PANEL) * panel_bytes(e, m->groups), *head = group;
     if (e == INT8) {
         lookup_turned(m, group, r, out);

@@ -38,13 +38,36 @@ const activations *prepared(const share *w, const float *x, int width, const int
     return a;
 }
 
+// Packed where they are used, panels are the bits that they would be in memory.
+static void multiply_stored(const share *w, const matrix *m, const activations *a, int tokens, float *y, size_t stride, int add,
+                            int first, int end) {
+    const size_t bytes = panel_bytes(m->encoding, m->groups), row = source_row_bytes(m->encoding, m->columns);
+    const int some = bytes < PACKED_BYTES ? (int)(PACKED_BYTES / bytes) : 1;
+    for (int p = first; p < end; p += some) {
+        const int count = end - p < some ? end - p : some;
+        matrix part = *m;
+        part.data = w->m->packed[w->thread];
+        part.rows = m->rows - p * PANEL;
+        if (m->bias) part.bias = m->bias + p * PANEL;
+        if (part.rows < count * PANEL || m->columns % GROUP) memset(part.data, 0, (size_t)count * bytes);  // padding
+        pack_panels(&part, m->rows_as_stored + (size_t)p * PANEL * row, 0, count);
+        w->m->level->multiply(&part, a, tokens, y + (size_t)p * PANEL, stride, add, 0, count);
+    }
+}
+
+void multiply_panels(const share *w, const matrix *m, const activations *a, int tokens, float *y, size_t stride, int add, int first,
+                     int end) {
+    if (m->data) w->m->level->multiply(m, a, tokens, y, stride, add, first, end);
+    else multiply_stored(w, m, a, tokens, y, stride, add, first, end);
+}
+
 void multiply_all(const share *w, const matrix *m, const activations *a, int tokens, float *y, size_t stride) {
-    for (EACH_HAND(h, w, m->panels)) w->m->level->multiply(m, a, tokens, y, stride, 0, h.first, h.end);
+    for (EACH_HAND(h, w, m->panels)) multiply_panels(w, m, a, tokens, y, stride, 0, h.first, h.end);
 }
 
 void multiply_some(const share *w, const layer *l, matrix_slot slot, const activations *a, float *y, size_t stride, int add,
                    int first, int end) {
-    w->m->level->multiply(&l->matrices[slot], a, w->s->tokens, y, stride, add, first, end);
+    multiply_panels(w, &l->matrices[slot], a, w->s->tokens, y, stride, add, first, end);
     adapt(w, l, slot, a, y, stride, first, end);
 }
 
@@ -95,7 +118,7 @@ static void embed_one(const share *w, int t) {
         m->level->normalize(&m->embed_norm, x, m->shape.hidden_size, m->scratch[w->thread]);
         memcpy(x, m->scratch[w->thread], size * 4);
     }
-    if (!m->positions.data) return;
+    if (!is_set(&m->positions)) return;
     float *position = m->scratch[w->thread];
     lookup_row(&m->positions, w->s->position[t], position);
     for (int i = 0; i < m->shape.hidden_size; i++) x[i] += position[i];
@@ -173,7 +196,7 @@ static void head(const share *w) {
                                     m->level->forms[m->head.encoding], w->s->hidden);
     const int plain = m->shape.logit_scale == 1.0f && m->shape.logit_softcap == 0.0f;
     for (EACH_HAND(h, w, m->head.panels)) {
-        m->level->multiply(&m->head, a, wanted, w->s->logits, (size_t)vocab, 0, h.first, h.end);
+        multiply_panels(w, &m->head, a, wanted, w->s->logits, (size_t)vocab, 0, h.first, h.end);
         const int first = h.first * PANEL, end = h.end * PANEL < vocab ? h.end * PANEL : vocab;
         for (int t = 0; !plain && t < wanted; t++)
             m->level->cap(w->s->logits + (size_t)t * vocab + first, end - first, m->shape.logit_scale, m->shape.logit_softcap);

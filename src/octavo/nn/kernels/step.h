@@ -40,6 +40,10 @@ INLINE const norm *norm_of(const layer *l, norm_slot slot) { return l->norms[slo
 const activations *prepared(const share *w, const float *x, int width, const int32_t *index, int tokens, const norm *n,
                             int forms, float *hidden);
 
+// y = m a, or y += m a, on panels first .. end.
+void multiply_panels(const share *w, const matrix *m, const activations *a, int tokens, float *y, size_t stride, int add, int first,
+                     int end);
+
 // y = m a, shared by the panels; ends without a barrier.
 void multiply_all(const share *w, const matrix *m, const activations *a, int tokens, float *y, size_t stride);
 

@@ -115,6 +115,8 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "octavo_destroy": (None, POINTER),
     "octavo_set_matrix": (INT32, POINTER, INT32, INT32, INT32, INT32, INT32, POINTER),
     "octavo_use_matrix": (None, POINTER, INT32, INT32, INT32, INT32, INT32, POINTER),
+    "octavo_use_rows": (None, POINTER, INT32, INT32, INT32, INT32, INT32, POINTER),
+    "octavo_pack": (None, INT32, INT32, INT32, POINTER, POINTER),
     "octavo_packed_matrix": (POINTER, POINTER, INT32, INT32, INT32),
     "octavo_packed_bytes": (INT64, INT32, INT32, INT32),
     "octavo_product": (INT32, INT32, INT32, INT32, INT32, POINTER, POINTER, INT32, POINTER),
