@@ -17,6 +17,7 @@ from octavo.errors import OctavoError
 from octavo.retrieve.chunking.duplicates import find_duplicates
 from octavo.retrieve.filters import Filter
 from octavo.retrieve.stores.store import Hit, Passage, Store, Vectors
+from octavo.text.scripts.chinese import in_both
 
 Mode = Literal["hybrid", "rrf", "words", "vectors"]
 DEPTH = 100
@@ -72,7 +73,7 @@ class Search:
         depth = max(limit, DEPTH) if mode in ("hybrid", "rrf") else limit
         rankings = []
         if mode != "vectors":
-            rankings.append(self.store.search_words(query, depth, within))
+            rankings.append(self.store.search_words(in_both(query), depth, within))
         if vector is not None:
             near = self.store.search_vector(vector, depth, within, exact=self.exact)
             rankings.append([hit for hit in near if hit.score > 0])  # those that the encoder does not know have 0

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from octavo.errors import UnsupportedError
+from octavo.text.scripts.chinese import HAN, traditional
 from octavo.text.tokenizer import Tokenizer
 
 Range = tuple[int, int]
@@ -51,6 +52,21 @@ class Window:
     ranges: Sequence[Range]
 
 
+class Written(dict[int, str]):
+    """What each character is read as, found out when it is met: itself, or the Traditional form that is a token."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if HAN.match(character) and self._tokenizer.token_id(character) is None:
+            other = traditional(character)
+            character = character if self._tokenizer.token_id(other) is None else other
+        self[code] = character
+        return character
+
+
 class PairReader:
     """Makes windows. Raises UnsupportedError for a tokenizer without the two tokens that frame a pair.
 
@@ -65,10 +81,12 @@ class PairReader:
         self._backend = tokenizer.backend
         self._matches = matches
         self._words: dict[int, str] = {}
+        self._written = Written(tokenizer)
 
     def pieces(self, text: str) -> Pieces:
-        """A text's tokens."""
-        encoded = self._backend.encode(text, add_special_tokens=False)
+        """A text's tokens; a Simplified character that is none is read as its Traditional form where that is one."""
+        read = text if text.isascii() else text.translate(self._written)
+        encoded = self._backend.encode(read, add_special_tokens=False)
         return Pieces(encoded.ids, encoded.offsets)
 
     def window(self, question: Sequence[int], text: Pieces, start: int, end: int) -> Window:

@@ -1,0 +1,1 @@
+"""One language in two scripts."""
