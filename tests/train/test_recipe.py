@@ -117,7 +117,8 @@ DOCUMENTED = [RECIPES / "shakespeare.toml", RECIPES / "lora.toml"]
 
 @pytest.mark.parametrize("path", [*DOCUMENTED, RECIPES / "shakespeare-chars.toml"], ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path: Path) -> None:
-    load_recipe(path)
+    written = tomllib.loads(path.read_text(encoding="utf-8"))
+    assert load_recipe(path).training.steps == written["training"]["steps"]
 
 
 def test_the_documented_recipes_show_every_key_with_its_true_default() -> None:
@@ -145,7 +146,7 @@ def test_reading_a_recipe_and_finding_its_text_import_no_torch() -> None:
         "octavo.train.run_folder, octavo.train.data, octavo.train.schedule, octavo.train.snapshots, octavo.cli.train\n"
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_without_torch_training_says_what_to_install() -> None:
@@ -155,4 +156,4 @@ def test_without_torch_training_says_what_to_install() -> None:
         "except MissingDependencyError as error:\n    assert \"pip install 'octavo[train]'\" in str(error)\n"
         "else:\n    raise SystemExit('imported')"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
